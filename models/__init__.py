@@ -1,0 +1,1 @@
+"""All that needs torch: bundles, the denoise-and-classify pipeline, training."""

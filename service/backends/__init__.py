@@ -1,0 +1,1 @@
+"""What runs the network. `base` is the contract; one file per backend."""

@@ -1,0 +1,94 @@
+"""The contract between the gateway and whatever runs the network.
+
+Only `(image, sigma, seed, first, count)` goes to a backend and only votes come back: noise is drawn where the network
+runs. A noise stream is named by (seed, sigma) and cut into chunks of `info().chunk` samples; chunk j is one keyed
+generator's output, so any part of a stream can be read in any order, in parallel, by any replica, again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ("Backend", "BackendInfo", "Runtime", "check_range")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What really computed the votes. Votes are equal on every replica of one runtime; a certificate names it."""
+
+    generator: str  # "cpu-philox-v1" | "cuda-philox-v1" | "numpy-multinomial-v1" (fake)
+    device: str  # "cpu" | "cuda" | "none" (fake)
+    engine: str  # "torch" | ... | "fake"
+    dtype: str  # "float32" | "bfloat16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendInfo:
+    """What the gateway knows of a bundle without importing `models`. `sigmas` ascend; `thresholds` go with them."""
+
+    kind: str  # "embedded" | "triton" | "fake"
+    bundle_name: str
+    bundle_digest: str  # "sha256:<64 hex digits>"
+    class_names: tuple[str, ...]
+    input_shape: tuple[int, int, int]  # (C, H, W)
+    sigmas: tuple[float, ...]  # ascending, in units of [0, 1] pixels
+    thresholds: tuple[float, ...]  # one per sigma, each in [0.5, 1)
+    final: Literal["plurality", "threshold"]
+    chunk: int  # noise granularity, samples
+    runtime: Runtime
+
+    def __post_init__(self) -> None:
+        if not self.sigmas or any(b <= a for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
+            raise ValueError(f"sigmas must be non-empty and strictly ascending, got {self.sigmas}")
+        if len(self.thresholds) != len(self.sigmas):
+            raise ValueError(f"expected one threshold per sigma ({len(self.sigmas)}), got {len(self.thresholds)}")
+        if self.chunk < 1:
+            raise ValueError(f"chunk must be at least 1, got {self.chunk}")
+
+
+class Backend(Protocol):
+    """One per process. Every method may be called from many tasks at once; cancelling a call stops its work soon."""
+
+    async def open(self) -> None:
+        """Load or connect, then check with one real forward. Raises BackendUnavailable or BundleError."""
+
+    async def close(self) -> None:
+        """Release everything; a second call does nothing."""
+
+    def info(self) -> BackendInfo:
+        """Legal only between open() and close()."""
+
+    async def count_votes(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
+    ) -> NDArray[np.int64]:
+        """Votes per class, int64 (K,), over samples first..first+count-1 of the stream (seed, sigma); sums to count.
+
+        image: (C, H, W) float32 in [0, 1]. sigma: one of info().sigmas. seed: uint64. first >= 0 and count > 0 are
+        multiples of info().chunk. Raises ValueError on anything else, BackendUnavailable when the backend fails.
+        """
+
+    async def classify(self, image: NDArray[np.float32]) -> int:
+        """The plain classifier's class index for the clean image: no noise, no denoiser, no guarantee."""
+
+
+def check_range(info: BackendInfo, image: NDArray[np.float32], sigma: float, seed: int, first: int, count: int) -> None:
+    """Raise ValueError, saying what was expected and what came, unless the arguments of count_votes are legal."""
+    if image.shape != info.input_shape or image.dtype != np.float32:
+        raise ValueError(f"image: expected float32 {info.input_shape}, got {image.dtype} {image.shape}")
+    if not (np.isfinite(image).all() and image.min() >= 0.0 and image.max() <= 1.0):
+        raise ValueError("image: expected finite values in [0, 1]")
+    if sigma not in info.sigmas:
+        raise ValueError(f"sigma: expected one of {list(info.sigmas)}, got {sigma}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed: expected an unsigned 64-bit integer, got {seed}")
+    _check_multiple("first", first, info.chunk, minimum=0)
+    _check_multiple("count", count, info.chunk, minimum=info.chunk)
+
+
+def _check_multiple(name: str, value: int, chunk: int, *, minimum: int) -> None:
+    if value < minimum or value % chunk:
+        raise ValueError(f"{name}: expected a multiple of {chunk}, at least {minimum}, got {value}")

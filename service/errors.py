@@ -1,0 +1,73 @@
+"""What can go wrong, as exceptions. No web imports here: `service.problems` alone knows status numbers.
+
+CertifyError
+|-- RequestError            the caller's fault; `code` is product.md's stable code, the message says what was
+|                           expected, what came and where; `extra` carries machine-readable hints
+|-- OverloadError
+|   |-- QueueFull           more requests wait than the queue holds; `retry_after_seconds` is a hint
+|   `-- Draining            the process is shutting down and takes nothing new
+|-- DeadlineExceeded        the deadline came before any look was complete
+|-- BackendUnavailable      the backend died, stalled or cannot be reached; the request may be sent again
+|-- BundleError             a bundle is incomplete, altered or not of this format
+`-- SettingsError           a setting has a value that the service cannot start with; names the key
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "BackendUnavailable",
+    "BundleError",
+    "CertifyError",
+    "DeadlineExceeded",
+    "Draining",
+    "OverloadError",
+    "QueueFull",
+    "RequestError",
+    "SettingsError",
+)
+
+
+class CertifyError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class RequestError(CertifyError):
+    """The caller's fault. `code` is one of product.md's stable codes; `extra` goes into the problem document."""
+
+    def __init__(self, code: str, detail: str, **extra: object) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.extra = extra
+
+
+class OverloadError(CertifyError):
+    """Nothing is wrong with the request, but it cannot be taken now."""
+
+
+class QueueFull(OverloadError):
+    """The bounded queue is full. `retry_after_seconds` is when a place is likely to be free."""
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Draining(OverloadError):
+    """The process is shutting down: what was accepted is finished, nothing new is taken."""
+
+
+class DeadlineExceeded(CertifyError):
+    """The deadline came before any look was complete, so there is nothing sound to say."""
+
+
+class BackendUnavailable(CertifyError):
+    """The backend died, stalled or cannot be reached."""
+
+
+class BundleError(CertifyError):
+    """A bundle is incomplete, altered or not of this format; the message names the file and the field."""
+
+
+class SettingsError(CertifyError):
+    """A setting has a value that the service cannot start with; the message names the key."""
