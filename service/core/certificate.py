@@ -1,0 +1,199 @@
+"""The best-of-paths certificate over a cascade of noise scales.
+
+Level 0 is the finest scale. The cascade asks the coarsest scale first; a class above that scale's threshold is the
+answer, otherwise the next finer scale is asked. With `final="plurality"` the finest scale answers with its most
+probable class instead of a last threshold.
+
+For a label y, level k contributes two terms, each 1/sigma_k-Lipschitz in the image (Salman et al. 2019, Lemma 2):
+
+    own(k)     how far y stays the answer of level k          rho_k = sigma_k (Phi^-1(l_k) - Phi^-1(p0_k))
+               (finest scale by plurality)                    rho_0 = sigma_0 / 2 (Phi^-1(l_0) - Phi^-1(u_0))
+    shield(k)  how far no other class can be level k's answer eta_k = sigma_k (Phi^-1(p0_k) - Phi^-1(u_k))
+
+with l_k a lower bound on y's probability and u_k an upper bound on every rival's. Theorem 1: y is the cascade's answer
+within  max_k min(own(k), min_{j>k} shield(j)).  Proofs: docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from operator import index
+from typing import Literal
+
+from service.core.bounds import clopper_pearson_lower, clopper_pearson_upper, floor_radius, normal_quantile
+
+__all__ = ("Cascade", "Certificate", "CertificateReason", "Final", "cascade_certificate")
+
+Final = Literal["plurality", "threshold"]
+
+# Weights that sum to 1 in decimal may miss it by a few ulp in binary; the outward rounding of the bounds covers that.
+_WEIGHT_SLACK = 1e-12
+
+
+class CertificateReason(StrEnum):
+    """Why a certificate is what it is, from its bounds alone."""
+
+    CERTIFIED = "certified"
+    BLOCKED = "blocked"  # some level is confident, but every such path is closed by a coarser level
+    NO_LEVEL_CONFIDENT = "no_level_confident"  # no level's lower bound is above its threshold
+    UNDECIDED = "undecided"  # the same when the finest level decides by plurality
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What the bounds prove. Radii are L2 in the units of the noise, cut down to six digits; lists start at level 0."""
+
+    radius: float  # 0.0 when nothing is certified
+    level: int | None  # the best path's level; the coarser one on ties
+    path_radii: tuple[float | None, ...]  # None where the path is closed
+    lower: tuple[float, ...]  # on the label's probability
+    upper: tuple[float, ...]  # on every other class's probability
+    reason: CertificateReason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cascade:
+    """Scales, thresholds and the finest scale's rule: the function that is certified.
+
+    sigmas: strictly ascending, > 0. thresholds: one per sigma, each in [0.5, 1): below 0.5 a class above it would not
+    be unique.
+    """
+
+    sigmas: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    final: Final
+
+    def __post_init__(self) -> None:
+        if not self.sigmas or not all(0.0 < s < math.inf for s in self.sigmas):
+            raise ValueError(f"sigmas: expected at least one finite value > 0, got {self.sigmas}")
+        if any(b <= a for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
+            raise ValueError(f"sigmas: expected strictly ascending values, got {self.sigmas}")
+        if len(self.thresholds) != len(self.sigmas):
+            raise ValueError(f"threshold: expected one value or {len(self.sigmas)}, got {len(self.thresholds)}")
+        if not all(0.5 <= t < 1.0 for t in self.thresholds):
+            raise ValueError(f"threshold: expected values in [0.5, 1), got {self.thresholds}")
+        if self.final not in ("plurality", "threshold"):
+            raise ValueError(f"final: expected 'plurality' or 'threshold', got {self.final!r}")
+
+    @classmethod
+    def of(cls, sigmas: Sequence[float], threshold: float | Sequence[float], final: Final) -> Cascade:
+        """Accepts one threshold for every scale, or one for each."""
+        values = tuple(threshold) if isinstance(threshold, Sequence) else (threshold,) * len(sigmas)
+        return cls(sigmas=tuple(map(float, sigmas)), thresholds=tuple(map(float, values)), final=final)
+
+    @property
+    def levels(self) -> int:
+        return len(self.sigmas)
+
+    def by_plurality(self, level: int) -> bool:
+        return level == 0 and self.final == "plurality"
+
+    def error_split(self, weights: Sequence[float]) -> list[tuple[float, float]]:
+        """Theorem 3: the share of alpha that each level's (lower, upper) bound may spend.
+
+        A lower bound pays its level's weight; an upper bound pays the weights of all finer levels together. One path
+        costs no split, because a minimum of bounds fails only where its binding term fails. At a plurality level both
+        bounds enter one term, so they halve its weight.
+        """
+        if len(weights) != self.levels or not all(w >= 0.0 for w in weights):
+            raise ValueError(f"weights: expected {self.levels} values >= 0, got {list(weights)}")
+        if not abs(math.fsum(weights) - 1.0) <= _WEIGHT_SLACK:
+            raise ValueError(f"weights: expected a sum of 1, got {math.fsum(weights)}")
+        shares = [(w, math.fsum(weights[:k])) for k, w in enumerate(weights)]
+        if self.final == "plurality":
+            shares[0] = (weights[0] / 2, weights[0] / 2)
+        return shares
+
+    def own(self, level: int, lower: float, upper: float) -> float | None:
+        """rho: the radius within which `level` keeps answering y, or None where it does not provably answer y."""
+        if self.by_plurality(level):
+            if lower <= upper:
+                return None
+            return self.sigmas[0] / 2 * (normal_quantile(lower) - normal_quantile(upper))
+        threshold = self.thresholds[level]
+        if lower <= threshold:
+            return None
+        return self.sigmas[level] * (normal_quantile(lower) - normal_quantile(threshold))
+
+    def shield(self, level: int, upper: float) -> float | None:
+        """eta: the radius within which `level` answers no other class, or None where it might."""
+        threshold = self.thresholds[level]
+        if upper >= threshold:
+            return None
+        return self.sigmas[level] * (normal_quantile(threshold) - normal_quantile(upper))
+
+    def certify(self, lower: Sequence[float], upper: Sequence[float]) -> Certificate:
+        """Theorem 1 on valid bounds: the best path and its radius."""
+        own = [self.own(k, lower[k], upper[k]) for k in range(self.levels)]
+        paths: list[float | None] = [None] * self.levels
+        ceiling: float | None = math.inf  # min of the shields above; None once one of them is open
+        for k in reversed(range(self.levels)):
+            term = own[k]
+            if term is not None and ceiling is not None:
+                paths[k] = min(term, ceiling)
+            shield = self.shield(k, upper[k])
+            ceiling = None if ceiling is None or shield is None else min(ceiling, shield)
+        best, level = max(((r, k) for k, r in enumerate(paths) if r is not None), default=(0.0, None))
+        radius = floor_radius(best)
+        if radius > 0.0:
+            reason = CertificateReason.CERTIFIED
+        elif any(term is not None for term in own):
+            reason = CertificateReason.BLOCKED
+        else:
+            plural = self.final == "plurality"
+            reason = CertificateReason.UNDECIDED if plural else CertificateReason.NO_LEVEL_CONFIDENT
+        return Certificate(
+            radius=radius,
+            level=level if radius > 0.0 else None,
+            path_radii=tuple(None if r is None else floor_radius(r) for r in paths),
+            lower=tuple(lower),
+            upper=tuple(upper),
+            reason=reason,
+        )
+
+
+def level_bounds(label_count: int, rival_count: int, trials: int, alpha: tuple[float, float]) -> tuple[float, float]:
+    """(l, u) of one level: l at alpha[0]; u from the most voted rival at alpha[1] (Theorem 2), or 1 - l if smaller.
+
+    The rival needs no correction for being the largest of many, and 1 - l costs no error of its own (Theorem 3).
+    """
+    lower = clopper_pearson_lower(label_count, trials, alpha[0])
+    complement = min(1.0, 1.0 - lower + 1e-15)  # 1 - l rounds to nearest; an ulp keeps it on the safe side
+    return lower, min(clopper_pearson_upper(rival_count, trials, alpha[1]), complement)
+
+
+def cascade_certificate(
+    counts: Sequence[Sequence[int]],
+    label: int,
+    sigmas: Sequence[float],
+    threshold: float | Sequence[float],
+    alpha: float,
+    weights: Sequence[float],
+    final: Final = "threshold",
+) -> Certificate:
+    """The certificate of fixed counts: one look a level, at the whole of `alpha`.
+
+    counts: (levels, classes) votes, level 0 the finest; fresh draws, independent of how `label` and `weights` were
+    chosen (statistics: Theorem 3). threshold: one value or one per sigma. weights: >= 0, sum 1. With one level and
+    final="threshold" this is CERTIFY of Cohen, Rosenfeld and Kolter (2019).
+    """
+    cascade = Cascade.of(sigmas, threshold, final)
+    if not 0.0 < alpha < 1.0:
+        raise ValueError(f"alpha: expected a failure probability in (0, 1), got {alpha}")
+    if len(counts) != cascade.levels:
+        raise ValueError(f"counts: expected one row for each of {cascade.levels} sigmas, got {len(counts)}")
+    lower, upper = [], []
+    for row, (share_lower, share_upper) in zip(counts, cascade.error_split(weights), strict=True):
+        votes = [index(v) for v in row]
+        if not 0 <= label < len(votes):
+            raise ValueError(f"label: expected 0 <= label < {len(votes)}, got {label}")
+        if min(votes) < 0:
+            raise ValueError(f"counts: expected values >= 0, got {min(votes)}")
+        rival = max((v for c, v in enumerate(votes) if c != label), default=0)
+        low, up = level_bounds(votes[label], rival, sum(votes), (alpha * share_lower, alpha * share_upper))
+        lower.append(low)
+        upper.append(up)
+    return cascade.certify(lower, upper)

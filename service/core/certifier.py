@@ -1,0 +1,253 @@
+"""The adaptive certifier: a state machine that says which draws it wants next and what is proved so far.
+
+    certifier = Certifier(sigmas, classes, samples=10_000)
+    while (query := certifier.next()) is not None:
+        certifier.observe(query, counts_of(query))
+    certifier.result()      # legal at any moment, and sound at any moment
+
+No clock, no randomness, no I/O. All state is integers, floats, strings and lists (`state()` / `from_state()`).
+
+Rules; docs/protocol.md has the proofs. Whoever changes this file keeps them.
+1. A level has two streams of draws, pilot and estimation. Bounds are computed from estimation draws alone.
+2. The label, the weights and every level's looks are frozen when the pilot ends, before any estimation draw exists.
+3. Look i of a level uses exactly the first n_i draws of its estimation stream, and spends alpha * weight * share_i.
+   All looks of a level spend at most its weight together, whether they are taken or not.
+4. Which look is taken next, and when to stop, may depend on anything (Theorem 4).
+5. The draws of all queries together never exceed `samples`.
+
+States: PILOT -> ESTIMATE -> DONE. `next()` moves between them; `observe()` only counts, and moves nothing when it
+refuses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from operator import index
+from typing import Any, Literal
+
+from service.core import strategy
+from service.core.bounds import clopper_pearson_lower
+from service.core.certificate import Cascade, Final, level_bounds
+from service.core.level import Level
+from service.core.plan import FUTILITY_LEVEL
+from service.core.results import ProtocolError, Query, Reason, Result, StageOutcome, StageResult
+
+__all__ = ("Certifier",)
+
+Phase = Literal["pilot", "estimate", "done"]
+
+# Pilot draws a level (statistics, section 7): enough to pick the right path; a certificate pays nothing for them.
+PILOT_MAX, PILOT_RADIUS = 100, 32
+# ... but never more than a tenth of the budget over all levels.
+PILOT_BUDGET_SHARE = 10
+
+
+class Certifier:
+    """One answer: the largest certified radius within a budget, or a yes to a requested radius as cheaply as possible.
+
+    sigmas: noise scales, strictly ascending (level 0 is the finest). classes: how many. alpha: the probability that
+    the certificate is wrong, in (0, 1). threshold: one value or one per sigma, each in [0.5, 1). final: how the finest
+    scale decides. samples: most draws to spend, pilots included. radius: L2, in units of the sigmas; None asks for as
+    much as can be had. chunk: every query is a multiple of it. pilot: pilot draws a level instead of the default.
+    single_look: one look a level at the whole of its error; with one sigma and final="threshold" this is CERTIFY of
+    Cohen et al. (2019). Raises ValueError, naming the argument.
+    """
+
+    def __init__(
+        self,
+        sigmas: Sequence[float],
+        classes: int,
+        *,
+        alpha: float = 0.001,
+        threshold: float | Sequence[float] = 0.5,
+        final: Final = "plurality",
+        samples: int = 10_000,
+        radius: float | None = None,
+        chunk: int = 1,
+        pilot: int | None = None,
+        single_look: bool = False,
+    ) -> None:
+        self.cascade = Cascade.of(sigmas, threshold, final)
+        self.classes = index(classes)
+        self.alpha = float(alpha)
+        self.chunk = index(chunk)
+        self.radius = None if radius is None else float(radius)
+        self.single_look = bool(single_look)
+        if self.classes < 2:
+            raise ValueError(f"classes: expected at least 2, got {classes}")
+        if not 0.0 < self.alpha < 1.0:
+            raise ValueError(f"alpha: expected a failure probability in (0, 1), got {alpha}")
+        if self.chunk < 1:
+            raise ValueError(f"chunk: expected at least 1, got {chunk}")
+        if self.radius is not None and not 0.0 < self.radius < math.inf:
+            raise ValueError(f"radius: expected a finite value > 0, got {radius}")
+        if pilot is not None and index(pilot) < 1:
+            raise ValueError(f"pilot: expected at least 1 draw a level, got {pilot}")
+        levels = self.cascade.levels
+        self.samples = index(samples) // self.chunk * self.chunk
+        if pilot is None:
+            default = PILOT_MAX if self.radius is None else PILOT_RADIUS
+            pilot = min(default, max(1, self.samples // (PILOT_BUDGET_SHARE * levels)))
+        self.pilot = -(-index(pilot) // self.chunk) * self.chunk
+        if self.samples < levels * self.pilot + self.chunk:
+            raise ValueError(
+                f"samples: expected at least {levels * self.pilot + self.chunk} "
+                f"({levels} pilots of {self.pilot} and one chunk), got {samples}"
+            )
+        self.levels = [Level(self.classes) for _ in range(levels)]
+        self.phase: Phase = "pilot"
+        self.label: int | None = None  # frozen with the weights when the pilot ends
+        self.path: int | None = None  # the level whose path is being worked on
+        self.weights: tuple[float, ...] = ()
+        self.hopeless = False
+        self.pending: Query | None = None
+
+    @property
+    def used(self) -> int:
+        """Draws spent so far, pilots included."""
+        return sum(level.pilot_samples + level.samples for level in self.levels)
+
+    @property
+    def remaining(self) -> int:
+        return self.samples - self.used
+
+    def next(self) -> Query | None:
+        """The draws wanted now, or None when the answer stands. The same query again until it has been observed."""
+        if self.pending is None and self.phase == "pilot":
+            self.pending = strategy.next_pilot(self)
+        if self.pending is None and self.phase == "estimate":
+            self.pending = strategy.next_look(self)
+        return self.pending
+
+    def observe(self, query: Query, counts: Sequence[int]) -> None:
+        """Take the votes for `query`: one count per class, summing to query.count.
+
+        Raises ProtocolError, and changes nothing, for a call out of turn, another query than the pending one, a wrong
+        number of classes, negative or fractional counts, or a wrong total.
+        """
+        if self.pending is None:
+            raise ProtocolError(f"observe in phase {self.phase!r}: no query is pending, got {query}")
+        if query != self.pending:
+            raise ProtocolError(f"expected counts for {self.pending}, got {query}")
+        try:
+            votes = [index(v) for v in counts]
+        except TypeError as error:
+            raise ProtocolError(f"counts: expected integers, got {counts!r}") from error
+        if len(votes) != self.classes:
+            raise ProtocolError(f"counts: expected one for each of {self.classes} classes, got {len(votes)}")
+        if min(votes) < 0:
+            raise ProtocolError(f"counts: expected values >= 0, got {min(votes)}")
+        if sum(votes) != query.count:
+            raise ProtocolError(f"counts: expected a total of {query.count}, got {sum(votes)}")
+        level = self.levels[query.level]
+        if query.purpose == "pilot":
+            level.add_pilot(votes)
+        else:
+            level.add(votes)
+            self._look(query.level)
+        self.pending = None
+
+    def _look(self, k: int) -> None:
+        """Rule 3: tighten level k's bounds at the look that its draws have just completed."""
+        assert self.label is not None
+        level = self.levels[k]
+        level.taken += 1
+        label_count, rival_count = level.split(self.label)
+        lower, upper = level_bounds(label_count, rival_count, level.samples, level.errors[level.taken - 1])
+        level.lower, level.upper = max(level.lower, lower), min(level.upper, upper)
+
+    def result(self) -> Result:
+        """What is proved so far. Before the first look nothing is, and the label is None."""
+        levels = self.levels
+        certificate = self.cascade.certify([v.lower for v in levels], [v.upper for v in levels])
+        certified = certificate.level is not None
+        return Result(
+            label=self.label if certified else None,
+            radius=certificate.radius,
+            level=certificate.level,
+            samples_used=self.used,
+            reason=Reason.CERTIFIED if certified else self._abstain_reason(),
+            complete=self.phase == "done",
+            has_data=any(level.taken for level in levels),
+            stages=tuple(self._stage(k, certificate.level) for k in range(len(levels))),
+        )
+
+    def _stage(self, k: int, best: int | None) -> StageResult:
+        level = self.levels[k]
+        bound = self.cascade.own(k, level.lower, level.upper) if k == best else self.cascade.shield(k, level.upper)
+        if k == best:
+            outcome = StageOutcome.PATH
+        else:
+            outcome = StageOutcome.OPEN if bound is None else StageOutcome.PASSED
+        label_count, rival_count = (0, 0) if self.label is None else level.split(self.label)
+        return StageResult(
+            level=k,
+            sigma=self.cascade.sigmas[k],
+            outcome=outcome,
+            samples=level.samples,
+            pilot_samples=level.pilot_samples,
+            count=label_count,
+            rival_count=rival_count,
+            p_lower=level.lower,
+            p_rival_upper=level.upper,
+            radius_bound=bound,
+        )
+
+    def _abstain_reason(self) -> Reason:
+        """Product words for an abstention; a diagnosis, not a certificate, so pilots may speak here."""
+        if self.label is None and self.phase != "done":
+            return Reason.NO_DATA
+        leaders = [level.leader() for level in self.levels]
+        confident = [k for k in range(len(self.levels)) if self._confident(k)]
+        for k in confident:
+            label = self.label if self.levels[k].taken else leaders[k]
+            if any(leader not in (None, label) for leader in leaders[k + 1 :]):
+                return Reason.RIVAL_AT_LARGER_SIGMA
+        return Reason.NO_STAGE_CONFIDENT if self.hopeless and not confident else Reason.UNDECIDED
+
+    def _confident(self, k: int) -> bool:
+        level = self.levels[k]
+        if level.taken:
+            return self.cascade.own(k, level.lower, level.upper) is not None
+        leader = level.leader()
+        if leader is None:
+            return False
+        count, rival = level.split(leader, pilot=True)
+        lower = clopper_pearson_lower(count, level.pilot_samples, FUTILITY_LEVEL)
+        upper = 1.0 - clopper_pearson_lower(level.pilot_samples - rival, level.pilot_samples, FUTILITY_LEVEL)
+        return self.cascade.own(k, lower, upper) is not None
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as JSON-able values; `from_state` goes on from there, to the last bit."""
+        return {
+            "sigmas": list(self.cascade.sigmas),
+            "classes": self.classes,
+            "alpha": self.alpha,
+            "threshold": list(self.cascade.thresholds),
+            "final": self.cascade.final,
+            "samples": self.samples,
+            "radius": self.radius,
+            "chunk": self.chunk,
+            "pilot": self.pilot,
+            "single_look": self.single_look,
+            "phase": self.phase,
+            "label": self.label,
+            "path": self.path,
+            "weights": list(self.weights),
+            "hopeless": self.hopeless,
+            "pending": None if self.pending is None else self.pending.state(),
+            "levels": [level.state() for level in self.levels],
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Certifier:
+        """The certifier whose `state()` this is."""
+        arguments = ("alpha", "threshold", "final", "samples", "radius", "chunk", "pilot", "single_look")
+        certifier = cls(state["sigmas"], state["classes"], **{name: state[name] for name in arguments})
+        for name in ("phase", "label", "path", "hopeless"):
+            setattr(certifier, name, state[name])
+        certifier.weights = tuple(state["weights"])
+        certifier.pending = None if state["pending"] is None else Query(**state["pending"])
+        certifier.levels = [Level.from_state(level) for level in state["levels"]]
+        return certifier

@@ -1,0 +1,85 @@
+"""What a budget can certify at best: the answer to unanimous votes, found by asking the certifier itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from service.core.certificate import Cascade, Final
+from service.core.certifier import Certifier
+
+__all__ = ("max_radius", "min_samples")
+
+_CLASSES = 2  # the rivals of a unanimous vote have no votes, however many there are
+_CACHED = 1024  # parameter sets kept; requests come with few different ones
+
+
+def _unanimous(cascade: Cascade, alpha: float, samples: int, chunk: int, radius: float | None) -> float:
+    """The radius certified when every draw at every scale votes for one class; 0.0 when the budget is too small."""
+    try:
+        certifier = Certifier(
+            cascade.sigmas,
+            _CLASSES,
+            alpha=alpha,
+            threshold=cascade.thresholds,
+            final=cascade.final,
+            samples=samples,
+            radius=radius,
+            chunk=chunk,
+        )
+    except ValueError:
+        return 0.0
+    while (query := certifier.next()) is not None:
+        certifier.observe(query, (query.count, 0))
+    return certifier.result().radius
+
+
+def min_samples(
+    sigmas: Sequence[float],
+    alpha: float,
+    threshold: float | Sequence[float] = 0.5,
+    chunk: int = 1,
+    final: Final = "plurality",
+) -> int:
+    """The smallest budget, pilots included, at which anything can be certified (with unanimous votes)."""
+    return _min_samples(Cascade.of(sigmas, threshold, final), float(alpha), chunk)
+
+
+@lru_cache(maxsize=_CACHED)
+def _min_samples(cascade: Cascade, alpha: float, chunk: int) -> int:
+    low, high = 0, 1  # in chunks: low cannot, high can
+    while not _unanimous(cascade, alpha, high * chunk, chunk, None) > 0.0:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        can = _unanimous(cascade, alpha, middle * chunk, chunk, None) > 0.0
+        low, high = (low, middle) if can else (middle, high)
+    return high * chunk
+
+
+def max_radius(
+    sigmas: Sequence[float],
+    *,
+    alpha: float,
+    threshold: float | Sequence[float] = 0.5,
+    final: Final = "plurality",
+    samples: int,
+    chunk: int = 1,
+) -> float:
+    """The largest L2 radius that may be requested of these scales, samples and alpha; 0.0 if none can be met.
+
+    Six digits, rounded down; a request for it is met when every draw votes for one class.
+    """
+    return _max_radius(Cascade.of(sigmas, threshold, final), float(alpha), samples // chunk * chunk, chunk)
+
+
+@lru_cache(maxsize=_CACHED)
+def _max_radius(cascade: Cascade, alpha: float, samples: int, chunk: int) -> float:
+    scale = 1_000_000  # radii are cut to six digits
+    low, high = 0, int(40 * cascade.sigmas[-1] * scale)  # Phi^-1 never reaches 40 in float64
+    while high - low > 1:
+        middle = (low + high) // 2
+        radius = middle / scale
+        can = _unanimous(cascade, alpha, samples, chunk, radius) >= radius
+        low, high = (middle, high) if can else (low, middle)
+    return low / scale

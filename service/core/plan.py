@@ -1,0 +1,223 @@
+"""Where to spend the draws: estimates, planning and look schedules. All heuristic [H]: cost and power, never validity.
+
+Nothing here may touch a bound. A plan fixes, before the first estimation draw, which label is certified, how alpha is
+divided over levels (weights) and over looks (shares); Theorems 3 and 4 hold for any such choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from service.core.bounds import normal_cdf, normal_quantile
+from service.core.certificate import Cascade
+
+__all__ = ("Estimate", "Look", "max_looks", "path_z", "radius_looks", "rate", "term_z", "waterfill")
+
+# Measured defaults (statistics, section 7): sensitivity to each is a few percent of draws.
+LOOK_RATIO = 1.5  # each look has half as many draws again: a late decision costs at most that much too much
+FIRST_LOOK = 64  # max mode: below this no useful radius comes out, and each early look costs alpha
+EARLY_UNTIL = 0.75  # max mode: no early look this close to the heavy one
+EARLY_SHARE = EXTENSION_SHARE = 0.1  # max mode: what early looks and extensions may spend; the heavy look has the rest
+EXTENSIONS = 6  # max mode: 1.5^6 = 11 times the plan, more than any budget leaves
+LAST_SHARE = 0.5  # radius mode: the cap's share; the earlier looks divide the rest
+SECONDARY_FLOOR = 0.04  # a shield gets at least this share of the budget: its pilot estimate may be too rosy
+_BISECTIONS = 24  # radius to 2^-24 of its range
+FUTILITY_LEVEL = 0.005  # how implausible the rates must be before a term is given up
+
+
+class Estimate(NamedTuple):
+    """Smoothed frequencies of the label (p) and its strongest rival (q) among n draws of one level."""
+
+    p: float
+    q: float
+    n: int
+
+
+class Look(NamedTuple):
+    """A planned look: at the level's first `samples` draws, spending `share` of the level's error."""
+
+    samples: int
+    share: float
+
+
+class Errors(NamedTuple):
+    """Error probabilities of a level's lower and upper bound at the look that matters."""
+
+    lower: float
+    upper: float
+
+
+def rate(label_count: int, rival_count: int, n: int) -> Estimate:
+    """Frequencies with half a vote added, so that none is 0 or 1."""
+    return Estimate((label_count + 0.5) / (n + 1), (rival_count + 0.5) / (n + 1), n)
+
+
+def _density(z: float) -> float:
+    return math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+
+
+def term_z(cascade: Cascade, level: int, *, own: bool, estimate: Estimate, radius: float) -> float:
+    """How many standard errors the estimate lies on the good side of what `radius` needs; 0 where nothing is known."""
+    p, q, n = estimate
+    if n == 0:
+        return 0.0
+    sigma, base = cascade.sigmas[level], normal_quantile(cascade.thresholds[level])
+    if not own:
+        return (normal_cdf(base - radius / sigma) - q) / math.sqrt(q * (1 - q) / n)
+    if not cascade.by_plurality(level):
+        return (p - normal_cdf(base + radius / sigma)) / math.sqrt(p * (1 - p) / n)
+    # Delta method on Phi^-1(p) - Phi^-1(q); the covariance of two multinomial frequencies is -pq/n.
+    zp, zq = normal_quantile(p), normal_quantile(q)
+    dp, dq = _density(zp), _density(zq)
+    variance = (p * (1 - p) / dp**2 + q * (1 - q) / dq**2 + 2 * p * q / (dp * dq)) / n
+    return (zp - zq - 2 * radius / sigma) / math.sqrt(variance)
+
+
+def path_z(cascade: Cascade, path: int, estimates: Sequence[Estimate], radius: float) -> float:
+    """The weakest term's z-score on path `path`: its own term and the shields of every coarser level."""
+    return min(
+        term_z(cascade, k, own=k == path, estimate=estimates[k], radius=radius) for k in range(path, cascade.levels)
+    )
+
+
+def _upper_rate(estimate: Estimate, cautious: bool) -> float:
+    """A rival's rate as the plan takes it: one standard error up, because a shield that fails closes the path."""
+    q = estimate.q
+    return q + math.sqrt(q * (1 - q) / max(estimate.n, 1)) if cautious else q
+
+
+def _draws_function(
+    cascade: Cascade, level: int, own: bool, estimate: Estimate, error: Errors, cautious: bool
+) -> tuple[float, Callable[[float], float]]:
+    """(radius no sample size can reach, draws needed as a function of the radius) of one term, by normal theory.
+
+    The other limit of each formula is the smallest n at which a unanimous count certifies.
+    """
+    sigma, base = cascade.sigmas[level], normal_quantile(cascade.thresholds[level])
+    p, q = estimate.p, estimate.q
+    if own and cascade.by_plurality(level):
+        z = -normal_quantile(error.lower)
+        zp, zq = normal_quantile(p), normal_quantile(q)
+        slope = z * (math.sqrt(p * (1 - p)) / _density(zp) + math.sqrt(q * (1 - q)) / _density(zq))
+
+        def plurality_draws(radius: float) -> float:
+            gap = zp - zq - 2 * radius / sigma
+            top = normal_cdf(radius / sigma)
+            if gap <= 0 or top >= 1.0:
+                return math.inf
+            return max((slope / gap) ** 2, math.log(error.lower) / math.log(top))
+
+        return sigma / 2 * (zp - zq), plurality_draws
+    if own:
+        z = -normal_quantile(error.lower)
+
+        def own_draws(radius: float) -> float:
+            target = normal_cdf(base + radius / sigma)
+            if p <= target or target >= 1.0:
+                return math.inf
+            return max(z * z * p * (1 - p) / (p - target) ** 2, math.log(error.lower) / math.log(target))
+
+        return sigma * (normal_quantile(p) - base), own_draws
+    z = -normal_quantile(error.upper)
+    rival = _upper_rate(estimate, cautious)
+
+    def shield_draws(radius: float) -> float:
+        target = normal_cdf(base - radius / sigma)
+        if rival >= target:
+            return math.inf
+        return max(z * z * rival * (1 - rival) / (target - rival) ** 2, math.log(error.upper) / math.log1p(-target))
+
+    return sigma * (base - normal_quantile(rival)) if rival < 1 else -math.inf, shield_draws
+
+
+class Allocation(NamedTuple):
+    """A radius that the budget is expected to reach on a path, and the draws of each level from the path up."""
+
+    radius: float
+    draws: tuple[int, ...]  # draws[0] is the path's own level, then its shields
+
+
+def waterfill(
+    cascade: Cascade,
+    path: int,
+    estimates: Sequence[Estimate],
+    errors: Sequence[Errors],
+    budget: int,
+    *,
+    cautious: bool = True,
+    done: Sequence[int] | None = None,
+) -> Allocation | None:
+    """The largest radius at which the needed draws of every term on the path add up to `budget`; None if none is.
+
+    `done[k]` draws of level k exist already. Shields get their need, at least SECONDARY_FLOOR; the own level the rest.
+    """
+    levels = range(path, cascade.levels)
+    terms = [_draws_function(cascade, k, k == path, estimates[k], errors[k], cautious) for k in levels]
+    had = [done[k] if done else 0 for k in levels]
+
+    def cost(radius: float) -> float:
+        return sum(max(0.0, need(radius) - n) for (_, need), n in zip(terms, had, strict=True))
+
+    high = min(limit for limit, _ in terms)
+    if not high > 0 or cost(0.0) > budget:
+        return None
+    low = 0.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) <= budget else (low, middle)
+    floor = int(SECONDARY_FLOOR * budget)
+    shields = [max(math.ceil(need(low)), floor) for _, need in terms[1:]]
+    return Allocation(low, (max(0, budget - sum(shields)), *shields))
+
+
+def _merged(looks: Sequence[Look], chunk: int, cap: int) -> tuple[Look, ...]:
+    """Rounded up to chunks and cut at `cap`; looks that become equal are one look with their shares added."""
+    merged: dict[int, float] = {}
+    for samples, share in looks:
+        size = min(-(-samples // chunk) * chunk, cap)
+        if size > 0:
+            merged[size] = merged.get(size, 0.0) + share
+    return tuple(Look(n, merged[n]) for n in sorted(merged))
+
+
+def max_looks(planned: int, cap: int, chunk: int, *, single: bool = False) -> tuple[Look, ...]:
+    """Early looks for deadlines and futility, one heavy look where the plan ends, extensions for what is left over."""
+    planned = max(1, min(planned, cap))
+    if single:
+        return _merged([Look(planned, 1.0)], chunk, cap)
+    early = []
+    size: float = FIRST_LOOK
+    while size < EARLY_UNTIL * planned:
+        early.append(math.ceil(size))
+        size *= LOOK_RATIO
+    extensions = [math.ceil(planned * LOOK_RATIO**i) for i in range(1, EXTENSIONS + 1)]
+    heavy = 1.0 - EXTENSION_SHARE - (EARLY_SHARE if early else 0.0)
+    looks = [Look(n, EARLY_SHARE / len(early)) for n in early]
+    looks.append(Look(planned, heavy))
+    looks += [Look(n, EXTENSION_SHARE / EXTENSIONS) for n in extensions]
+    return _merged(looks, chunk, cap)
+
+
+def radius_looks(target: float, error: float, cap: int, chunk: int, *, single: bool = False) -> tuple[Look, ...]:
+    """Looks for one requested radius: from the first n at which a unanimous count would do, by 1.5, up to `cap`.
+
+    target: the probability that the label must exceed (for a shield: 1 minus the one its rivals must stay under).
+    """
+    if cap <= 0:
+        return ()
+    if single or not 0.0 < target < 1.0 or error <= 0.0:
+        return (Look(cap, 1.0),)
+    sizes: list[int] = []
+    for _ in range(4):  # the first look's share depends on how many looks there are: a few rounds settle it
+        share = (1 - LAST_SHARE) / max(len(sizes), 1)
+        size: float = math.floor(math.log(error * share) / math.log(target)) + 1
+        sizes = []
+        while size < cap / 1.1:  # a look within 10% of the cap would only take error from it
+            sizes.append(math.ceil(size))
+            size *= LOOK_RATIO
+    if not sizes:
+        return (Look(cap, 1.0),)
+    looks = [Look(n, (1 - LAST_SHARE) / len(sizes)) for n in sizes]
+    return _merged([*looks, Look(cap, LAST_SHARE)], chunk, cap)

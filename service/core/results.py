@@ -1,0 +1,72 @@
+"""What goes into and comes out of the state machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+__all__ = ("ProtocolError", "Purpose", "Query", "Reason", "Result", "StageOutcome", "StageResult")
+
+Purpose = Literal["pilot", "estimation"]
+
+
+class ProtocolError(ValueError):
+    """`observe` was called out of turn or with counts that cannot be; the certifier is unchanged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Draws wanted: samples first..first+count-1 of the (level, purpose) noise stream."""
+
+    level: int
+    purpose: Purpose
+    first: int
+    count: int
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Reason(StrEnum):
+    """Why an answer is what it is."""
+
+    CERTIFIED = "certified"
+    NO_DATA = "no_data"  # asked before the pilot was over
+    RIVAL_AT_LARGER_SIGMA = "rival_at_larger_sigma"  # a scale is confident; a coarser one's most voted class is another
+    NO_STAGE_CONFIDENT = "no_stage_confident"  # ended as hopeless with no scale above its threshold
+    UNDECIDED = "undecided"  # these samples cannot tell
+
+
+class StageOutcome(StrEnum):
+    PATH = "path"  # the scale that certifies
+    PASSED = "passed"  # every rival is provably below this scale's threshold
+    OPEN = "open"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """One level. Counts and bounds are those of the certifier's label; all zero or trivial before one is chosen."""
+
+    level: int
+    sigma: float
+    outcome: StageOutcome
+    samples: int  # estimation draws
+    pilot_samples: int
+    count: int
+    rival_count: int  # of the most voted other class
+    p_lower: float
+    p_rival_upper: float
+    radius_bound: float | None  # the most that this level's own term (path) or shield (passed) allows, unrounded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    label: int | None  # None: abstain
+    radius: float  # L2, six digits, rounded down; 0.0 when abstaining
+    level: int | None  # of the best path
+    samples_used: int  # pilots included
+    reason: Reason
+    complete: bool  # nothing more will be asked
+    has_data: bool  # at least one look has been completed
+    stages: tuple[StageResult, ...]  # finest first

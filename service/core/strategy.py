@@ -1,0 +1,291 @@
+"""What to ask next, and when to stop. Heuristic [H]: a bad choice here loses a certificate, it cannot make one.
+
+Both functions return the next query, or None after moving the certifier on (rules 2 and 4 of certifier.py).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from service.core.bounds import clopper_pearson_lower, clopper_pearson_upper, normal_cdf, normal_quantile
+from service.core.certificate import level_bounds
+from service.core.plan import (
+    EARLY_SHARE,
+    EXTENSION_SHARE,
+    FUTILITY_LEVEL,
+    Allocation,
+    Errors,
+    Estimate,
+    max_looks,
+    path_z,
+    radius_looks,
+    term_z,
+    waterfill,
+)
+from service.core.results import Query
+
+if TYPE_CHECKING:
+    from service.core.certifier import Certifier
+
+__all__ = ("next_look", "next_pilot")
+
+PLANNED_WEIGHT = 0.9  # alpha's part on the planned level (section 7): the rest keeps the other paths alive
+PILOT_GOOD, PILOT_FUTILE = 2.0, -4.0  # radius mode: z-scores at which the pilot has seen enough
+PATH_LIVE = -3.0  # radius mode: a path this many standard errors away is not worth turning to
+SWITCH_GAIN = 1.03  # max mode: leave a path only for one that promises 3% more: estimates wobble by that much
+SHIELD_BINDS = 0.97  # max mode: a shield below this part of the own term's promise is what limits the radius
+
+
+def next_pilot(c: Certifier) -> Query | None:
+    """The next level's pilot, coarsest first; when enough is known, freeze the plan."""
+    unpiloted = [k for k in reversed(range(len(c.levels))) if c.levels[k].pilot_samples == 0]
+    if c.radius is not None and len(unpiloted) < len(c.levels):
+        finest = len(unpiloted)
+        scores = [_score(c, y, k) for y in _candidates(c) for k in range(finest, len(c.levels))]
+        best = max(scores)
+        # A finer path's score is at most that of the shields piloted so far.
+        outlook = max([best, *(_shields_score(c, y, finest) for y in _candidates(c) if unpiloted)])
+        if best > PILOT_GOOD:
+            _freeze(c)
+            return None
+        if outlook <= PILOT_FUTILE:
+            c.phase, c.hopeless = "done", True
+            return None
+    if unpiloted:
+        return Query(level=unpiloted[0], purpose="pilot", first=0, count=c.pilot)
+    _freeze(c)
+    return None
+
+
+def _candidates(c: Certifier) -> list[int]:
+    """The most voted class of every piloted level."""
+    leaders = (level.leader() for level in c.levels)
+    return sorted({leader for leader in leaders if leader is not None})
+
+
+def _score(c: Certifier, label: int, path: int) -> float:
+    return path_z(c.cascade, path, [level.estimate(label) for level in c.levels], c.radius or 0.0)
+
+
+def _shields_score(c: Certifier, label: int, finest: int) -> float:
+    radius = c.radius or 0.0
+    return min(
+        term_z(c.cascade, k, own=False, estimate=c.levels[k].estimate(label), radius=radius)
+        for k in range(finest, len(c.levels))
+    )
+
+
+def _weights(levels: int, planned: int) -> tuple[float, ...]:
+    if levels == 1:
+        return (1.0,)
+    rest = (1.0 - PLANNED_WEIGHT) / (levels - 1)
+    return tuple(PLANNED_WEIGHT if k == planned else rest for k in range(levels))
+
+
+def _freeze(c: Certifier) -> None:
+    """End the pilot: fix label, weights and every level's looks (rule 2)."""
+    label, path, draws = _plan_max(c) if c.radius is None else _plan_radius(c)
+    c.label, c.path = label, path
+    c.weights = _weights(len(c.levels), path)
+    splits = c.cascade.error_split(c.weights)
+    budget = c.remaining
+    firsts = [_looks(c, k, path, draws, budget, splits[k])[:1] for k in range(len(c.levels))]
+    for k, level in enumerate(c.levels):
+        others = sum(looks[0].samples for j, looks in enumerate(firsts) if j >= path and j != k and looks)
+        cap = max(0, (budget - others) // c.chunk * c.chunk)
+        level.freeze(_looks(c, k, path, draws, cap, splits[k]), c.alpha, splits[k])
+    c.phase = "estimate"
+
+
+def _looks(c: Certifier, k: int, path: int, draws: dict[int, int], cap: int, split: tuple[float, float]):  # type: ignore[no-untyped-def]
+    """Level k's schedule under a cap of `cap` draws."""
+    if c.radius is None:
+        return max_looks(draws.get(k, c.remaining // 4), cap, c.chunk, single=c.single_look)
+    sigma, base = c.cascade.sigmas[k], normal_quantile(c.cascade.thresholds[k])
+    if k > path:  # a shield: its rivals must stay under Phi(base - r / sigma)
+        target, error = 1.0 - normal_cdf(base - c.radius / sigma), split[1]
+    else:
+        target = normal_cdf((0.0 if c.cascade.by_plurality(k) else base) + c.radius / sigma)
+        error = split[0]
+    return radius_looks(target, c.alpha * error, cap, c.chunk, single=c.single_look)
+
+
+def _heavy_errors(c: Certifier, path: int) -> list[Errors]:
+    """The errors of each level's heavy look if `path` is planned."""
+    share = c.alpha * (1.0 - EARLY_SHARE - EXTENSION_SHARE)
+    return [Errors(share * lower, share * upper) for lower, upper in c.cascade.error_split(_weights(len(c.levels), path))]
+
+
+def _plan_max(c: Certifier) -> tuple[int, int, dict[int, int]]:
+    """(label, path, draws of each level on it) with the largest radius that the budget is expected to reach."""
+    options = [(y, k) for y in _candidates(c) for k in range(len(c.levels))]
+    estimates = {y: [level.estimate(y) for level in c.levels] for y in _candidates(c)}
+    errors = [_heavy_errors(c, k) for k in range(len(c.levels))]
+    for cautious in (True, False):
+        best: tuple[Allocation, int, int] | None = None
+        for y, k in options:
+            plan = waterfill(c.cascade, k, estimates[y], errors[k], c.remaining, cautious=cautious)
+            if plan is not None and (best is None or plan.radius > best[0].radius):
+                best = (plan, y, k)
+        if best is not None:
+            plan, y, k = best
+            return y, k, {k + i: n for i, n in enumerate(plan.draws)}
+    y, k = max(options, key=lambda option: path_z(c.cascade, option[1], estimates[option[0]], 0.0))
+    even = c.remaining // (len(c.levels) - k)
+    return y, k, {j: even for j in range(k, len(c.levels))}
+
+
+def _plan_radius(c: Certifier) -> tuple[int, int, dict[int, int]]:
+    """(label, path, {}) with the best z-score at the requested radius, among paths whose levels were all piloted."""
+    finest = sum(level.pilot_samples == 0 for level in c.levels)
+    options = [(y, k) for y in _candidates(c) for k in range(finest, len(c.levels))]
+    label, path = max(options, key=lambda option: _score(c, *option))
+    return label, path, {}
+
+
+def next_look(c: Certifier) -> Query | None:
+    """The next look of the level that matters most, or None when there is nothing left to gain or to spend."""
+    level = _next_radius(c) if c.radius is not None else _next_max(c)
+    if level is None:
+        c.phase = "done"
+        return None
+    state = c.levels[level]
+    return Query(level=level, purpose="estimation", first=state.samples, count=state.cost(state.taken))
+
+
+def _value(c: Certifier, k: int, path: int, lower: float, upper: float) -> float:
+    """The radius that level k's term on `path` allows under these bounds; -inf where it is open."""
+    term = c.cascade.own(k, lower, upper) if k == path else c.cascade.shield(k, upper)
+    return -math.inf if term is None else term
+
+
+def _current(c: Certifier, k: int, path: int) -> float:
+    return _value(c, k, path, c.levels[k].lower, c.levels[k].upper)
+
+
+def _at_look(c: Certifier, k: int, path: int, look: int, label_rate: float, rival_rate: float) -> float:
+    """The term's value at a future look if the remaining draws come at the given rates."""
+    assert c.label is not None
+    level = c.levels[k]
+    n = level.looks[look].samples
+    more = n - level.samples
+    label_count, rival_count = level.split(c.label)
+    label_count = min(n, label_count + math.ceil(more * label_rate))
+    rival_count = min(n - label_count, rival_count + math.floor(more * rival_rate))
+    return _value(c, k, path, *level_bounds(label_count, rival_count, n, level.errors[look]))
+
+
+def _looks_that_matter(c: Certifier, k: int, budget: int) -> set[int]:
+    """The last look that `budget` can complete, and the heavy one if it is still ahead."""
+    affordable = c.levels[k].affordable(budget)
+    return {affordable[-1], *(i for i in affordable if i == c.levels[k].heavy)} if affordable else set()
+
+
+def _futile(c: Certifier, k: int, path: int, radius: float, budget: int) -> bool:
+    """Whether the term still misses `radius` at its last look, even at the most optimistic plausible rates."""
+    assert c.label is not None
+    level = c.levels[k]
+    looks = _looks_that_matter(c, k, budget)
+    if not looks:
+        return True
+    label_count, rival_count = (a + b for a, b in zip(level.split(c.label), level.split(c.label, pilot=True), strict=True))
+    n = level.samples + level.pilot_samples
+    label_rate = clopper_pearson_upper(label_count, n, FUTILITY_LEVEL)
+    rival_rate = clopper_pearson_lower(rival_count, n, FUTILITY_LEVEL)
+    best = max(_at_look(c, k, path, look, label_rate, rival_rate) for look in looks)
+    return best < radius or best == -math.inf
+
+
+def _live_paths(c: Certifier, radius: float) -> list[int]:
+    """Paths with no futile unmet term."""
+    budget = c.remaining
+    top = len(c.levels)
+
+    def met(k: int, path: int) -> bool:
+        value = _current(c, k, path)
+        return value >= radius and value > -math.inf
+
+    shield_ok = [met(k, -1) or not _futile(c, k, -1, radius, budget) for k in range(top)]
+    return [
+        path
+        for path in range(top)
+        if all(shield_ok[path + 1 :]) and (met(path, path) or not _futile(c, path, path, radius, budget))
+    ]
+
+
+def _next_radius(c: Certifier) -> int | None:
+    assert c.radius is not None and c.label is not None and c.path is not None
+    certificate = c.cascade.certify([v.lower for v in c.levels], [v.upper for v in c.levels])
+    if certificate.radius >= c.radius:
+        return None
+    estimates = [level.estimate(c.label) for level in c.levels]
+    live = _live_paths(c, c.radius)
+    if c.path not in live:
+        scores = {path: _unmet(c, path, estimates) for path in live}
+        scores = {path: terms for path, terms in scores.items() if terms and min(terms)[0] > PATH_LIVE}
+        if not scores:
+            c.hopeless = True
+            return None
+        c.path = max(scores, key=lambda path: min(scores[path])[0])
+    unmet = _unmet(c, c.path, estimates)
+    return min(unmet)[1] if unmet else None
+
+
+def _unmet(c: Certifier, path: int, estimates: list[Estimate]) -> list[tuple[float, int]]:
+    """(z-score, level) of each term on the path that does not reach the requested radius yet: fail fast, worst first."""
+    assert c.radius is not None
+    return [
+        (term_z(c.cascade, k, own=k == path, estimate=estimates[k], radius=c.radius), k)
+        for k in range(path, len(c.levels))
+        if _current(c, k, path) < c.radius
+    ]
+
+
+def _next_max(c: Certifier) -> int | None:
+    assert c.label is not None and c.path is not None
+    live = _live_paths(c, 0.0)
+    if not live:
+        c.hopeless = True
+        return None
+    estimates = [level.estimate(c.label) for level in c.levels]
+    c.path = _best_path(c, live, estimates)
+    path, budget = c.path, c.remaining
+    own, shields = c.levels[path], range(path + 1, len(c.levels))
+    ready = [k for k in range(path, len(c.levels)) if c.levels[k].affordable(budget)]
+    shields_now = sorted((_current(c, k, path), -k) for k in shields if k in ready)
+    for _, k in ((value, -minus) for value, minus in shields_now):
+        if c.levels[k].taken <= c.levels[k].heavy:
+            return k
+    for value, k in ((value, -minus) for value, minus in shields_now):
+        cost = c.levels[k].cost(c.levels[k].taken)
+        if cost <= budget / 2 and value < SHIELD_BINDS * _promise(c, path, estimates[path], budget - cost):
+            return k
+    if path in ready and own.taken <= own.heavy:
+        return path
+    if path in ready and _current(c, path, path) <= min((_current(c, k, path) for k in shields), default=math.inf):
+        return path
+    return None
+
+
+def _best_path(c: Certifier, live: list[int], estimates: list[Estimate]) -> int:
+    """The current path unless it is dead or another promises clearly more."""
+    assert c.path is not None
+    if live == [c.path]:
+        return c.path
+    promise = {}
+    for path in live:
+        done = [level.samples for level in c.levels]
+        errors = [Errors(*level.errors[level.heavy]) if level.errors else Errors(0.0, 0.0) for level in c.levels]
+        plan = waterfill(c.cascade, path, estimates, errors, c.remaining, cautious=False, done=done)
+        promise[path] = 0.0 if plan is None else plan.radius
+    best = max(promise, key=lambda path: promise[path])
+    if c.path not in promise or promise[best] > SWITCH_GAIN * promise[c.path]:
+        return best
+    return c.path
+
+
+def _promise(c: Certifier, path: int, estimate: Estimate, budget: int) -> float:
+    """The own term's value at the best look that `budget` can complete, if draws go on as they went."""
+    looks = _looks_that_matter(c, path, budget)
+    return max([_current(c, path, path), *(_at_look(c, path, path, i, estimate.p, estimate.q) for i in looks)])
