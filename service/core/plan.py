@@ -22,8 +22,8 @@ EARLY_UNTIL = 0.75  # max mode: no early look this close to the heavy one
 EARLY_SHARE = EXTENSION_SHARE = 0.1  # max mode: what early looks and extensions may spend; the heavy look has the rest
 EXTENSIONS = 6  # max mode: 1.5^6 = 11 times the plan, more than any budget leaves
 LAST_SHARE = 0.5  # radius mode: the cap's share; the earlier looks divide the rest
-SECONDARY_FLOOR = 0.04  # a shield gets at least this share of the budget: its pilot estimate may be too rosy
-_BISECTIONS = 24  # radius to 2^-24 of its range
+LEVEL_FLOOR = 0.12  # each level on the path gets this part of the budget at least: its pilot estimate may be too rosy
+_BISECTIONS = 16  # radius to 2^-16 of its range
 FUTILITY_LEVEL = 0.005  # how implausible the rates must be before a term is given up
 
 
@@ -82,8 +82,14 @@ def path_z(cascade: Cascade, path: int, estimates: Sequence[Estimate], radius: f
     )
 
 
-def _upper_rate(estimate: Estimate, cautious: bool) -> float:
-    """A rival's rate as the plan takes it: one standard error up, because a shield that fails closes the path."""
+def _label_rate(estimate: Estimate, cautious: bool) -> float:
+    """The label's rate as the plan takes it: one standard error down, by half at most; a term that fails costs all."""
+    p = estimate.p
+    return max(p / 2, p - math.sqrt(p * (1 - p) / max(estimate.n, 1))) if cautious else p
+
+
+def _rival_rate(estimate: Estimate, cautious: bool) -> float:
+    """The same for the strongest rival: one standard error up."""
     q = estimate.q
     return q + math.sqrt(q * (1 - q) / max(estimate.n, 1)) if cautious else q
 
@@ -96,7 +102,7 @@ def _draws_function(
     The other limit of each formula is the smallest n at which a unanimous count certifies.
     """
     sigma, base = cascade.sigmas[level], normal_quantile(cascade.thresholds[level])
-    p, q = estimate.p, estimate.q
+    p, q = _label_rate(estimate, cautious), estimate.q
     if own and cascade.by_plurality(level):
         z = -normal_quantile(error.lower)
         zp, zq = normal_quantile(p), normal_quantile(q)
@@ -121,7 +127,7 @@ def _draws_function(
 
         return sigma * (normal_quantile(p) - base), own_draws
     z = -normal_quantile(error.upper)
-    rival = _upper_rate(estimate, cautious)
+    rival = _rival_rate(estimate, cautious)
 
     def shield_draws(radius: float) -> float:
         target = normal_cdf(base - radius / sigma)
@@ -151,14 +157,16 @@ def waterfill(
 ) -> Allocation | None:
     """The largest radius at which the needed draws of every term on the path add up to `budget`; None if none is.
 
-    `done[k]` draws of level k exist already. Shields get their need, at least SECONDARY_FLOOR; the own level the rest.
+    `done[k]` draws of level k exist already. Shields get their need, at least LEVEL_FLOOR; the own level the rest.
     """
     levels = range(path, cascade.levels)
     terms = [_draws_function(cascade, k, k == path, estimates[k], errors[k], cautious) for k in levels]
     had = [done[k] if done else 0 for k in levels]
+    floor = 0 if done else int(min(LEVEL_FLOOR, 0.5 / len(levels)) * budget)
 
     def cost(radius: float) -> float:
-        return sum(max(0.0, need(radius) - n) for (_, need), n in zip(terms, had, strict=True))
+        needs = (need(radius) - n for (_, need), n in zip(terms, had, strict=True))
+        return sum(max(floor, need) for need in needs)
 
     high = min(limit for limit, _ in terms)
     if not high > 0 or cost(0.0) > budget:
@@ -167,7 +175,6 @@ def waterfill(
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if cost(middle) <= budget else (low, middle)
-    floor = int(SECONDARY_FLOOR * budget)
     shields = [max(math.ceil(need(low)), floor) for _, need in terms[1:]]
     return Allocation(low, (max(0, budget - sum(shields)), *shields))
 

@@ -17,6 +17,7 @@ from service.core.plan import (
     Allocation,
     Errors,
     Estimate,
+    Look,
     max_looks,
     path_z,
     radius_looks,
@@ -98,7 +99,9 @@ def _freeze(c: Certifier) -> None:
     c.phase = "estimate"
 
 
-def _looks(c: Certifier, k: int, path: int, draws: dict[int, int], cap: int, split: tuple[float, float]):  # type: ignore[no-untyped-def]
+def _looks(
+    c: Certifier, k: int, path: int, draws: dict[int, int], cap: int, split: tuple[float, float]
+) -> tuple[Look, ...]:
     """Level k's schedule under a cap of `cap` draws."""
     if c.radius is None:
         return max_looks(draws.get(k, c.remaining // 4), cap, c.chunk, single=c.single_look)
@@ -114,7 +117,9 @@ def _looks(c: Certifier, k: int, path: int, draws: dict[int, int], cap: int, spl
 def _heavy_errors(c: Certifier, path: int) -> list[Errors]:
     """The errors of each level's heavy look if `path` is planned."""
     share = c.alpha * (1.0 - EARLY_SHARE - EXTENSION_SHARE)
-    return [Errors(share * lower, share * upper) for lower, upper in c.cascade.error_split(_weights(len(c.levels), path))]
+    return [
+        Errors(share * lower, share * upper) for lower, upper in c.cascade.error_split(_weights(len(c.levels), path))
+    ]
 
 
 def _plan_max(c: Certifier) -> tuple[int, int, dict[int, int]]:
@@ -189,7 +194,9 @@ def _futile(c: Certifier, k: int, path: int, radius: float, budget: int) -> bool
     looks = _looks_that_matter(c, k, budget)
     if not looks:
         return True
-    label_count, rival_count = (a + b for a, b in zip(level.split(c.label), level.split(c.label, pilot=True), strict=True))
+    label_count, rival_count = (
+        a + b for a, b in zip(level.split(c.label), level.split(c.label, pilot=True), strict=True)
+    )
     n = level.samples + level.pilot_samples
     label_rate = clopper_pearson_upper(label_count, n, FUTILITY_LEVEL)
     rival_rate = clopper_pearson_lower(rival_count, n, FUTILITY_LEVEL)
@@ -233,7 +240,7 @@ def _next_radius(c: Certifier) -> int | None:
 
 
 def _unmet(c: Certifier, path: int, estimates: list[Estimate]) -> list[tuple[float, int]]:
-    """(z-score, level) of each term on the path that does not reach the requested radius yet: fail fast, worst first."""
+    """(z-score, level) of each term on the path that misses the requested radius so far; the worst is asked first."""
     assert c.radius is not None
     return [
         (term_z(c.cascade, k, own=k == path, estimate=estimates[k], radius=c.radius), k)
@@ -263,9 +270,8 @@ def _next_max(c: Certifier) -> int | None:
             return k
     if path in ready and own.taken <= own.heavy:
         return path
-    if path in ready and _current(c, path, path) <= min((_current(c, k, path) for k in shields), default=math.inf):
-        return path
-    return None
+    terms = sorted((_current(c, k, path), k) for k in range(path, len(c.levels)))
+    return terms[0][1] if terms[0][1] in ready else None
 
 
 def _best_path(c: Certifier, live: list[int], estimates: list[Estimate]) -> int:
