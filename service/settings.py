@@ -1,0 +1,97 @@
+"""One frozen object with every option. Each field is `CERTIFY_<NAME>` in the environment and a flag of `certify serve`.
+
+A flag wins over the environment, the environment over the default. A bad value raises SettingsError naming the key.
+The host and port are called http_host and http_port because Kubernetes sets CERTIFY_PORT (to a URL) in every pod
+beside a Service named `certify`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import SettingsError
+
+__all__ = ("ENV_PREFIX", "SEED_KEY_MIN_BYTES", "Settings", "load_settings")
+
+ENV_PREFIX = "CERTIFY_"
+SEED_KEY_MIN_BYTES = (
+    32  # the block that HMAC-SHA256 outputs: a shorter key is weaker than the hash (RFC 2104, section 3)
+)
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """Sizes are in bytes, times in seconds, samples in noise samples. Build it with load_settings()."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+
+    # 127.0.0.1: a laptop's service is not offered to the network unless somebody says so; a container sets 0.0.0.0.
+    http_host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    http_port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one and logs it")
+    # embedded: real certificates with nothing else installed or started.
+    backend: Literal["embedded", "triton", "fake"] = Field(
+        "embedded", description="what runs the network: embedded, triton, or fake (random votes, for tests only)"
+    )
+    bundle: str = Field("digits", min_length=1, description="name of a shipped bundle, or a path to one")
+    seed_key: SecretStr | None = Field(
+        None,
+        description=f"secret from which all noise is derived, at least {SEED_KEY_MIN_BYTES} bytes, the same on every "
+        "replica (openssl rand -hex 32); unset: a random one, for one replica only. Prefer the environment: flags show "
+        "in the process list",
+    )
+    # 4: enough that one request's HTTP work overlaps another's sampling; more only shares the same device further.
+    max_running: Count = Field(4, description="requests that sample at once")
+    # 64 waiting digits requests of 10,000 samples are some minutes of work on a laptop: more would only time out.
+    max_queued: int = Field(64, ge=0, description="accepted requests that wait for their turn; more get a 429")
+    # 10 MiB: a 12-megapixel photograph as JPEG, in base64, with room to spare.
+    max_body_bytes: Count = Field(10 * 2**20, description="largest request body; a larger one gets a 413")
+    # 16 Mi pixels: 48 MiB once decoded as RGB; two are decoded at a time.
+    max_pixels: Count = Field(16 * 2**20, description="most pixels of an image, read from its header before decoding")
+    # 100,000: the largest sample size used in the literature (Cohen et al. 2019); the product's cap.
+    max_samples: Count = Field(100_000, description="most noise samples that one request may ask for")
+    # 30 s: time for 10 MiB at 3 Mbit/s. A place is held meanwhile, so a slow sender must not keep it for ever.
+    body_seconds: Seconds = Field(30.0, description="longest time a request's body may take to arrive")
+    # 2,048: 40 ms on a fast GPU and under a second on a laptop, so cancelling and stall detection stay prompt, and
+    # long enough that a call's own cost (under 1 ms) does not count.
+    call_samples: Count = Field(2048, description="most samples asked of the backend in one call, rounded to chunks")
+    # 60 s: fifty times what such a call takes on two laptop cores beside three other requests.
+    call_seconds: Seconds = Field(
+        60.0, description="longest time one backend call may take before it counts as stalled"
+    )
+    # 30 s: three readiness probes of Kubernetes' default 10 s period.
+    ready_seconds: Seconds = Field(30.0, description="/readyz: how old the backend's last answered sample may be")
+    # 25 s: inside Kubernetes' default terminationGracePeriodSeconds of 30.
+    grace_seconds: Seconds = Field(25.0, description="on SIGTERM, time to finish what was accepted")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
+    # 0: as fast as it can. A delay makes overload, deadlines and shutdown visible without a network.
+    fake_delay_seconds: float = Field(
+        0.0, ge=0, le=3600, allow_inf_nan=False, description="fake backend only: how long each call takes"
+    )
+
+    @field_validator("seed_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and (size := len(key.get_secret_value().encode())) < SEED_KEY_MIN_BYTES:
+            raise ValueError(f"expected at least {SEED_KEY_MIN_BYTES} bytes, got {size}")
+        return key
+
+
+def load_settings(**flags: object) -> Settings:
+    """Settings from flags (None: not given), then the environment, then defaults. Raises SettingsError."""
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as exc:
+        raise SettingsError("; ".join(_explain(error) for error in exc.errors())) from None
+
+
+def _explain(error: object) -> str:
+    # `from None` above and no input for the key here: a secret must not reach a log by way of an error message.
+    assert isinstance(error, dict)
+    name = str(error["loc"][0]) if error["loc"] else "?"
+    got = "" if name == "seed_key" else f" (got {error['input']!r})"
+    return f"{ENV_PREFIX}{name.upper()}: {error['msg']}{got}"
