@@ -1,1 +1,33 @@
-"""What runs the network. `base` is the contract; one file per backend."""
+"""What runs the network. `base` is the contract; one file per backend; open_backend() chooses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.backends.base import Backend
+from service.errors import SettingsError
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+__all__ = ("open_backend",)
+
+
+def open_backend(settings: Settings) -> Backend:
+    """The backend that `settings` name, not yet opened. Heavy libraries are imported only by what needs them."""
+    match settings.backend:
+        case "fake":
+            from service.backends.fake import FakeBackend
+
+            return FakeBackend(delay_seconds=settings.fake_delay_seconds)
+        case "embedded":
+            try:
+                from service.backends.embedded import EmbeddedBackend
+            except ImportError as exc:
+                raise SettingsError(
+                    "CERTIFY_BACKEND: embedded needs more packages than the gateway (pip install 'certify[embedded]'): "
+                    f"{exc}"
+                ) from exc
+            return EmbeddedBackend(settings.bundle)
+        case "triton":
+            raise SettingsError("CERTIFY_BACKEND: this version has no triton backend; expected embedded or fake")

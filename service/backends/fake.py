@@ -1,0 +1,97 @@
+"""A backend without a network: seeded multinomial votes from class probabilities that are a function of the image.
+
+It keeps every promise of `base`, so the gateway is tested against it, but its certificates speak of no real classifier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.backends.base import BackendInfo, Runtime, check_range
+from service.errors import BackendUnavailable
+
+__all__ = ("FAKE_INFO", "FakeBackend")
+
+FAKE_INFO = BackendInfo(
+    kind="fake",
+    bundle_name="fake",
+    bundle_digest="sha256:" + "0" * 64,
+    class_names=tuple("0123456789"),
+    input_shape=(1, 8, 8),  # the digits bundle's, so that the same images fit
+    sigmas=(0.25, 0.5, 1.0),
+    thresholds=(0.5, 0.5, 0.5),
+    final="plurality",
+    chunk=32,
+    runtime=Runtime(generator="numpy-multinomial-v1", device="none", engine="fake", dtype="float64"),
+)
+
+
+class FakeBackend:
+    """`delay_seconds` is how long each call takes; setting `failing` makes every call fail until it is cleared.
+
+    `calls` and `running` count calls ever begun and calls now under way, for tests of cancellation.
+    """
+
+    def __init__(self, info: BackendInfo = FAKE_INFO, *, delay_seconds: float = 0.0) -> None:
+        self._info = info
+        self.delay_seconds = delay_seconds
+        self.failing = False
+        self.calls = 0
+        self.running = 0
+
+    async def open(self) -> None:
+        """Nothing to load."""
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    def info(self) -> BackendInfo:
+        return self._info
+
+    async def count_votes(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
+    ) -> NDArray[np.int64]:
+        check_range(self._info, image, sigma, seed, first, count)
+        await self._work()
+        probabilities = self.probabilities(image, sigma)
+        votes = np.zeros(len(probabilities), dtype=np.int64)
+        chunk = self._info.chunk
+        (sigma_bits,) = struct.unpack("<Q", struct.pack("<d", sigma))
+        for index in range(first // chunk, (first + count) // chunk):
+            # Key and counter are Philox's own inputs, so every (seed, sigma, chunk) has a stream of its own.
+            stream = np.random.Philox(key=[seed, index], counter=[0, 0, 0, sigma_bits])
+            votes += np.random.Generator(stream).multinomial(chunk, probabilities)
+        return votes
+
+    async def classify(self, image: NDArray[np.float32]) -> int:
+        await self._work()
+        return int(np.argmax(self.probabilities(image, 0.0)))
+
+    def probabilities(self, image: NDArray[np.float32], sigma: float) -> NDArray[np.float64]:
+        """(K,) class probabilities under noise: one class favoured by the image's hash, less so as sigma grows."""
+        digest = hashlib.sha256(image.tobytes()).digest()
+        classes = len(self._info.class_names)
+        top, second = digest[0] % classes, digest[1] % classes
+        # Clean confidence in [0.9, 1) and a half-life in sigma in [0.5, 2.5): some images reach far, some abstain.
+        strength = (0.9 + 0.1 * digest[2] / 256) * 0.5 ** (sigma / (0.5 + 2.0 * digest[3] / 256))
+        probabilities = np.full(classes, (1.0 - strength) / (2 * classes))
+        probabilities[second] += (1.0 - strength) / 2
+        probabilities[top] += strength
+        probabilities /= probabilities.sum()
+        return probabilities
+
+    async def _work(self) -> None:
+        self.calls += 1
+        self.running += 1
+        try:
+            # Always a suspension, as with a real backend: a deadline or a disconnect can come in between.
+            await asyncio.sleep(self.delay_seconds)
+        finally:
+            self.running -= 1
+        if self.failing:
+            raise BackendUnavailable("the fake backend was told to fail")
