@@ -1,0 +1,237 @@
+"""A request's bytes -> its fields and its image. JSON and multipart carry the same fields; this file is the difference.
+
+In a form every value is text, so it is read as its field's type here and checked, like JSON, by schemas.CertifyFields.
+A list (threshold, sigmas) is a repeated field, a comma-separated one, or a JSON list: `0.5,0.6` or `[0.5, 0.6]`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import AsyncIterable, Callable, Mapping
+from dataclasses import dataclass
+
+import python_multipart.multipart as multipart
+from pydantic import ValidationError
+from python_multipart.exceptions import FormParserError
+
+from service.errors import RequestError
+from service.schemas import CertifyFields
+
+__all__ = ("Body", "parse_body", "parse_texts", "read_limited")
+
+# Many times what this API has: room for any client's mistakes, none for a flood of tiny parts.
+_MAX_PARTS = 64
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+_LISTS = ("threshold", "sigmas")
+_INTEGERS = ("samples", "deadline_ms")
+_NUMBERS = ("radius", "alpha")
+_MAX_DIGITS = 300  # a longer integer is beyond float64, and Python refuses to read one of 4,300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    fields: CertifyFields
+    image: bytes  # of an image file, not yet looked at
+
+
+async def read_limited(stream: AsyncIterable[bytes], *, declared: str | None, limit: int) -> bytes:
+    """The whole body, or RequestError `body_too_large` as soon as it is known to exceed `limit` bytes.
+
+    declared: the Content-Length header. A body that is sent in chunks without one is counted as it comes.
+    """
+    if declared is not None and declared.isdecimal() and int(declared[:20]) > limit:
+        raise _too_large(limit, f"a Content-Length of {declared[:20]}")
+    body = bytearray()
+    async for piece in stream:
+        if len(body) + len(piece) > limit:
+            raise _too_large(limit, "more")
+        body += piece
+    return bytes(body)
+
+
+def parse_body(body: bytes, *, content_type: str | None, content_encoding: str | None) -> Body:
+    """Raises RequestError: unsupported_format, malformed_body, or what is wrong with a field. Takes milliseconds."""
+    if content_encoding not in (None, "", "identity"):
+        raise RequestError("unsupported_format", f"Content-Encoding: expected none, got {_shown(content_encoding)}")
+    kind, options = multipart.parse_options_header(content_type)
+    if kind == b"application/json":
+        values, image = _from_json(body)
+    elif kind == b"multipart/form-data":
+        values, image = _from_form(body, options.get(b"boundary", b""))
+    else:
+        raise RequestError(
+            "unsupported_format",
+            f"Content-Type: expected multipart/form-data or application/json, got {_shown(content_type)}",
+        )
+    # The fields first: a client that misspells `image` is told so.
+    fields = _check(values)
+    if image is None:
+        raise RequestError("missing_field", "image: expected a PNG, JPEG or WebP file, got nothing", field="image")
+    return Body(fields=fields, image=image)
+
+
+def parse_texts(texts: Mapping[str, list[str]]) -> CertifyFields:
+    """Fields that come as text, each perhaps several times, as in a form. Raises RequestError."""
+    return _check({name: _read(name, given) for name, given in texts.items()})
+
+
+def _check(values: dict[str, object]) -> CertifyFields:
+    for name in values:
+        if name not in CertifyFields.model_fields:
+            raise RequestError(
+                "unknown_field",
+                f"{_shown(name)}: expected one of {['image', *CertifyFields.model_fields]}",
+                field=_shown(name),
+            )
+    try:
+        # A field that is null is a field that is absent.
+        return CertifyFields.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as exc:
+        raise _invalid(exc) from None
+
+
+def _from_json(body: bytes) -> tuple[dict[str, object], bytes | None]:
+    try:
+        values = json.loads(body.decode("utf-8"), parse_int=_integer, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as exc:
+        reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
+        raise RequestError("malformed_body", f"body: expected a JSON object, {_shown(reason)}") from None
+    if not isinstance(values, dict):
+        raise RequestError("malformed_body", f"body: expected a JSON object, got {type(values).__name__}")
+    text = values.pop("image", None)
+    if text is None:
+        return values, None
+    if not isinstance(text, str):
+        raise RequestError("out_of_range", f"image: expected base64 text, got {type(text).__name__}", field="image")
+    try:
+        # Line breaks are what most encoders put into base64 (RFC 2045); anything else foreign is refused.
+        return values, base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as exc:  # ValueError: not ASCII
+        raise RequestError("image_undecodable", f"image: expected base64 (RFC 4648, section 4), {exc}") from None
+
+
+def _from_form(body: bytes, boundary: bytes) -> tuple[dict[str, object], bytes | None]:
+    texts: dict[str, list[str]] = {}
+    image: bytes | None = None
+    for name, is_file, data in _parts(body, boundary):
+        if name == "image":
+            if image is not None:
+                raise RequestError("out_of_range", "image: expected one file, got several", field="image")
+            if not is_file:
+                raise RequestError("missing_field", "image: expected a file part with a filename", field="image")
+            image = data
+        else:
+            try:
+                texts.setdefault(name, []).append(data.decode("utf-8").strip())
+            except UnicodeDecodeError:
+                raise RequestError("out_of_range", f"{_shown(name)}: expected UTF-8 text", field=_shown(name)) from None
+    return {name: _read(name, given) for name, given in texts.items()}, image
+
+
+def _read(name: str, given: list[str]) -> object:
+    """A form field's text as the type that its field has; text that is no such thing stays text, and is refused."""
+    if name in _LISTS:
+        items = [item.strip() for text in given for item in text.removeprefix("[").removesuffix("]").split(",")]
+        return [_number(item) for item in items]
+    if len(given) > 1:
+        raise RequestError("out_of_range", f"{_shown(name)}: expected one value, got {len(given)}", field=_shown(name))
+    (text,) = given
+    if name in _NUMBERS:
+        return _number(text)
+    if name in _INTEGERS:
+        return _integer(text) if _INTEGER.fullmatch(text) else text
+    if name == "resize":
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    return text
+
+
+def _parts(body: bytes, boundary: bytes) -> list[tuple[str, bool, bytes]]:
+    """(field name, whether it has a filename, content) of each part. All in memory: nothing is spooled to disk."""
+    parts: list[tuple[str, bool, bytes]] = []
+    header_name, header_value, content = bytearray(), bytearray(), bytearray()
+    disposition = b""
+    complete = False
+
+    def begin() -> None:
+        nonlocal disposition
+        if len(parts) == _MAX_PARTS:
+            raise RequestError("malformed_body", f"body: expected at most {_MAX_PARTS} parts")
+        content.clear()
+        disposition = b""
+
+    def end_header() -> None:
+        nonlocal disposition
+        if bytes(header_name).lower() == b"content-disposition":
+            disposition = bytes(header_value)
+        header_name.clear()
+        header_value.clear()
+
+    def end_part() -> None:
+        _, options = multipart.parse_options_header(disposition)
+        if b"name" not in options:
+            raise RequestError("malformed_body", "body: a part has no name in its Content-Disposition")
+        parts.append((options[b"name"].decode("utf-8", "replace"), b"filename" in options, bytes(content)))
+
+    def end() -> None:
+        nonlocal complete
+        complete = True
+
+    def append_to(
+        buffer: bytearray,
+    ) -> Callable[[bytes, int, int], None]:  # the library's (data, start, end) convention
+        return lambda data, start, stop: buffer.extend(data[start:stop])
+
+    callbacks: multipart.MultipartCallbacks = {
+        "on_part_begin": begin,
+        "on_header_field": append_to(header_name),
+        "on_header_value": append_to(header_value),
+        "on_header_end": end_header,
+        "on_part_data": append_to(content),
+        "on_part_end": end_part,
+        "on_end": end,
+    }
+    try:
+        parser = multipart.MultipartParser(boundary, callbacks)
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as exc:
+        raise RequestError("malformed_body", f"body: expected multipart/form-data, {_shown(str(exc))}") from None
+    if not complete:
+        raise RequestError("malformed_body", "body: expected multipart/form-data, its last boundary is missing")
+    return parts
+
+
+def _number(text: str) -> object:
+    return float(text) if _NUMBER.fullmatch(text) else text
+
+
+def _integer(text: str) -> int | float:
+    """Past any limit of this API an infinity does as well as the integer, and costs nothing to read."""
+    return int(text) if len(text) <= _MAX_DIGITS else float("inf")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key is given twice")
+    return values
+
+
+def _invalid(exc: ValidationError) -> RequestError:
+    error = exc.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in error["loc"])
+    detail = f"{where}: {error['msg']}, got {_shown(repr(error['input']))}"
+    return RequestError("out_of_range", detail, field=where)
+
+
+def _shown(text: str | None) -> str:
+    """Untrusted text for a message: ASCII (a lone surrogate has no UTF-8), and not much of it."""
+    return "nothing" if text is None else ascii(text)[1:-1][:100]
+
+
+def _too_large(limit: int, got: str) -> RequestError:
+    return RequestError("body_too_large", f"body: expected at most {limit} bytes, got {got}", max_body_bytes=limit)
