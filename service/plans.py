@@ -1,0 +1,194 @@
+"""A request held against a bundle: which scales, thresholds, budget and radius the state machine gets, or why none.
+
+All arithmetic on radii is exact (decimal): a requested radius is only ever rounded up, a certified one down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from typing import Literal
+
+from service.backends.base import BackendInfo
+from service.core import Certifier, max_radius, min_samples
+from service.errors import RequestError
+from service.schemas import CertifyFields
+from service.seeds import SeedScope
+
+__all__ = ("Plan", "largest_radius", "linf_of", "make_plan", "round_down")
+
+# Radii are given to six decimals, as the state machine rounds them (statistics.md, section 6).
+_GRID = Decimal("0.000001")
+# 50 digits: the error of a square root (which decimal rounds half-even, whatever the context) is far below the grid.
+_DOWN = Context(prec=50, rounding=ROUND_FLOOR)
+_UP = Context(prec=50, rounding=ROUND_CEILING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One request, every default filled in. sigmas ascend; thresholds go with them; samples is a multiple of chunk."""
+
+    sigmas: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    final: Literal["plurality", "threshold"]
+    alpha: float
+    samples: int
+    chunk: int
+    classes: int
+    dimension: int  # C * H * W
+    norm: Literal["l2", "linf"]
+    radius: float | None  # as requested, in the units of norm
+    target: float | None  # the L2 radius, on the grid, whose certificate meets the request
+
+    def certifier(self) -> Certifier:
+        return Certifier(
+            self.sigmas,
+            self.classes,
+            alpha=self.alpha,
+            threshold=self.thresholds,
+            final=self.final,
+            samples=self.samples,
+            radius=self.target,
+            chunk=self.chunk,
+        )
+
+    def seed_scope(self, tensor_sha256: bytes, bundle_digest: str) -> SeedScope:
+        return SeedScope(
+            tensor_sha256=tensor_sha256,
+            bundle_digest=bundle_digest,
+            sigmas=self.sigmas,
+            alpha=self.alpha,
+            thresholds=self.thresholds,
+            final=self.final,
+            chunks=self.samples // self.chunk,
+            radius=self.radius,
+            norm=self.norm,
+        )
+
+
+def make_plan(fields: CertifyFields, info: BackendInfo, *, max_samples_allowed: int) -> Plan:
+    """Raises RequestError: out_of_range, unknown_sigma, budget_too_small or radius_unreachable."""
+    if fields.samples > max_samples_allowed:
+        raise RequestError(
+            "out_of_range",
+            f"samples: expected at most {max_samples_allowed}, got {fields.samples}",
+            max_samples=max_samples_allowed,
+        )
+    sigmas, thresholds = _scales(fields, info)
+    final = fields.final or info.final
+    samples = fields.samples // info.chunk * info.chunk
+    need = _min_samples(sigmas, fields.alpha, thresholds, info.chunk, final)
+    if samples < need:
+        raise RequestError(
+            "budget_too_small",
+            f"samples: expected at least {need} for these sigmas, thresholds and alpha to certify anything, "
+            f"got {fields.samples} ({samples} in whole chunks of {info.chunk})",
+            min_samples=need,
+        )
+    channels, height, width = info.input_shape
+    plan = Plan(
+        sigmas=sigmas,
+        thresholds=thresholds,
+        final=final,
+        alpha=fields.alpha,
+        samples=samples,
+        chunk=info.chunk,
+        classes=len(info.class_names),
+        dimension=channels * height * width,
+        norm=fields.norm,
+        radius=fields.radius,
+        target=_target(fields, channels * height * width),
+    )
+    _check_reachable(plan)
+    return plan
+
+
+def round_down(value: float) -> float:
+    """The largest six-decimal number at most value (0 for anything below): never above it, also in binary."""
+    return max(0.0, float(Decimal(repr(value)).quantize(_GRID, context=_DOWN)))
+
+
+def linf_of(radius: float, dimension: int) -> float:
+    """The L-infinity radius inside an L2 ball, radius / sqrt(dimension), rounded down: |d|_2 <= sqrt(dim) |d|_inf."""
+    return float(_DOWN.divide(Decimal(repr(radius)), _UP.sqrt(Decimal(dimension))).quantize(_GRID, context=_DOWN))
+
+
+def largest_radius(plan: Plan) -> float:
+    """The largest radius, in the units of plan.norm, that plan's scales, budget and alpha can certify."""
+    radius = round_down(
+        max_radius(
+            plan.sigmas,
+            alpha=plan.alpha,
+            threshold=plan.thresholds,
+            final=plan.final,
+            samples=plan.samples,
+            chunk=plan.chunk,
+        )
+    )
+    return radius if plan.norm == "l2" else linf_of(radius, plan.dimension)
+
+
+def _scales(fields: CertifyFields, info: BackendInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    chosen = list(info.sigmas) if fields.sigmas is None else fields.sigmas
+    for sigma in chosen:
+        if sigma not in info.sigmas:
+            raise RequestError(
+                "unknown_sigma", f"sigmas: expected some of {list(info.sigmas)}, got {sigma}", sigmas=list(info.sigmas)
+            )
+    if len(set(chosen)) != len(chosen):
+        raise RequestError("out_of_range", f"sigmas: expected each at most once, got {chosen}")
+    if fields.threshold is None:
+        thresholds = [info.thresholds[info.sigmas.index(sigma)] for sigma in chosen]
+    elif len(fields.threshold) == 1:
+        thresholds = fields.threshold * len(chosen)
+    elif len(fields.threshold) == len(chosen):
+        thresholds = fields.threshold
+    else:
+        raise RequestError(
+            "out_of_range",
+            f"threshold: expected one value or one for each of {len(chosen)} sigmas, got {len(fields.threshold)}",
+        )
+    pairs = sorted(zip(chosen, thresholds, strict=True))
+    return tuple(sigma for sigma, _ in pairs), tuple(threshold for _, threshold in pairs)
+
+
+def _min_samples(
+    sigmas: tuple[float, ...],
+    alpha: float,
+    thresholds: tuple[float, ...],
+    chunk: int,
+    final: Literal["plurality", "threshold"],
+) -> int:
+    try:
+        return min_samples(sigmas, alpha, thresholds, chunk, final=final)
+    except OverflowError:
+        # A threshold so near 1 that float64's bounds never pass it, whatever the samples.
+        raise RequestError(
+            "out_of_range", f"threshold: expected values that some number of samples can pass, got {list(thresholds)}"
+        ) from None
+
+
+def _target(fields: CertifyFields, dimension: int) -> float | None:
+    """The least L2 radius on the grid whose answer, as printed in fields.norm, is at least the requested one."""
+    if fields.radius is None:
+        return None
+    # Printed radii lie on the grid, so one is >= the request exactly when it is >= the request rounded up to the grid.
+    radius = Decimal(repr(fields.radius))
+    if radius > 10**9:  # unreachable at any sigma, and too wide for the grid's 50 digits
+        return fields.radius
+    target = radius.quantize(_GRID, context=_UP)
+    if fields.norm == "linf":
+        target = _UP.multiply(target, _UP.sqrt(Decimal(dimension))).quantize(_GRID, context=_UP)
+    return float(target)
+
+
+def _check_reachable(plan: Plan) -> None:
+    if plan.radius is None:
+        return
+    # Both are in the units of norm, and `largest` lies on the grid: a request at the hint itself is accepted.
+    if plan.radius > (largest := largest_radius(plan)):
+        raise RequestError(
+            "radius_unreachable",
+            f"radius: expected at most {largest} ({plan.norm}) for these sigmas, samples and alpha, got {plan.radius}",
+            max_radius=largest,
+        )
