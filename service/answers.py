@@ -1,0 +1,97 @@
+"""What the state machine proved -> the answer that a caller reads. Radii are rounded down here, and nothing else is."""
+
+from __future__ import annotations
+
+from service.backends.base import BackendInfo
+from service.core import Reason, Result, StageResult
+from service.driver import Run
+from service.images import Picture
+from service.plans import Plan, linf_of, round_down
+from service.schemas import (
+    AbstainReason,
+    BundleName,
+    CertifyAnswer,
+    InputFacts,
+    Label,
+    Outcome,
+    RuntimeFacts,
+    Stage,
+    Timing,
+)
+
+__all__ = ("make_answer", "runtime_facts")
+
+
+def make_answer(
+    *, request_id: str, run: Run, plan: Plan, picture: Picture, info: BackendInfo, total_seconds: float
+) -> CertifyAnswer:
+    result = run.result
+    radius_linf = linf_of(result.radius, plan.dimension)
+    return CertifyAnswer(
+        id=request_id,
+        outcome=_outcome(result, plan, radius_linf),
+        abstain_reason=_abstain_reason(run),
+        label=None if result.label is None else _label(result.label, info),
+        sigma=None if result.level is None else plan.sigmas[result.level],
+        radius=result.radius,
+        radius_linf=radius_linf,
+        requested_radius=plan.radius,
+        norm=plan.norm,
+        uncertified_label=_label(run.uncertified_class, info),
+        alpha=plan.alpha,
+        threshold=list(plan.thresholds),
+        final=plan.final,
+        samples_used=result.samples_used,
+        stages=[_stage(stage) for stage in reversed(result.stages) if stage.samples or stage.pilot_samples],
+        input=InputFacts(sha256=picture.sha256.hex(), shape=info.input_shape, range=(0, 1), resized=picture.resized),
+        bundle=BundleName(name=info.bundle_name, digest=info.bundle_digest),
+        runtime=runtime_facts(info),
+        timing=Timing(total_seconds=round(total_seconds, 6), sampling_seconds=round(run.sampling_seconds, 6)),
+    )
+
+
+def runtime_facts(info: BackendInfo) -> RuntimeFacts:
+    runtime = info.runtime
+    return RuntimeFacts(generator=runtime.generator, device=runtime.device, engine=runtime.engine, dtype=runtime.dtype)
+
+
+def _label(index: int, info: BackendInfo) -> Label:
+    return Label(index=index, name=info.class_names[index])
+
+
+def _outcome(result: Result, plan: Plan, radius_linf: float) -> Outcome:
+    if result.label is None:
+        return "abstained"
+    # Printed radii are compared, not the state machine's: a caller must be able to check this from the answer alone.
+    # plan.target was rounded up so that a request that the state machine takes for met is met in print too.
+    proved = result.radius if plan.norm == "l2" else radius_linf
+    return "certified" if plan.radius is None or proved >= plan.radius else "below_radius"
+
+
+def _abstain_reason(run: Run) -> AbstainReason | None:
+    if run.result.label is not None:
+        return None
+    if run.timed_out:
+        return "deadline"
+    match run.result.reason:
+        case Reason.RIVAL_AT_LARGER_SIGMA:
+            return "rival_at_larger_sigma"
+        case Reason.NO_STAGE_CONFIDENT:
+            return "no_stage_confident"
+        case _:
+            return "undecided"
+
+
+def _stage(stage: StageResult) -> Stage:
+    return Stage(
+        sigma=stage.sigma,
+        outcome=stage.outcome.value,
+        samples=stage.samples,
+        pilot_samples=stage.pilot_samples,
+        count=stage.count,
+        rival_count=stage.rival_count,
+        p_lower=stage.p_lower,
+        p_rival_upper=stage.p_rival_upper,
+        # Rounding down keeps order: radius, which lies on the same grid, stays at most this.
+        radius_bound=None if stage.radius_bound is None else round_down(stage.radius_bound),
+    )

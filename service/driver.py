@@ -1,0 +1,119 @@
+"""The loop between the state machine, which knows no clock, and the backend, which knows no statistics.
+
+Cancelling drive() cancels the backend call under way. A deadline ends the loop with what has been proved so far. A
+backend that fails, stalls or answers nonsense ends it with BackendUnavailable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.backends.base import Backend
+from service.core import Certifier, Query, Result
+from service.errors import BackendUnavailable, CertifyError, DeadlineExceeded
+
+__all__ = ("CallLimits", "Run", "drive", "guard")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallLimits:
+    """How much one backend call may be asked for, and how long it may take."""
+
+    samples: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What came of one request. `result` is sound whether or not the deadline cut it short."""
+
+    result: Result
+    timed_out: bool
+    uncertified_class: int
+    sampling_seconds: float
+
+
+async def drive(
+    backend: Backend,
+    certifier: Certifier,
+    image: NDArray[np.float32],
+    *,
+    sigmas: tuple[float, ...],
+    seed_of: Callable[[str, float], int],
+    limits: CallLimits,
+    deadline: float | None,
+) -> Run:
+    """Run `certifier` to its end, or to `deadline` (in the event loop's time; None: no deadline).
+
+    image: (C, H, W) float32 in [0, 1]. sigmas: the certifier's, ascending. seed_of(purpose, sigma): a stream's seed.
+    Raises DeadlineExceeded when no look was complete by the deadline, BackendUnavailable when the backend failed.
+    """
+    clock = asyncio.get_running_loop().time
+    sampling_seconds = 0.0
+    uncertified_class: int | None = None
+    timed_out = False
+    try:
+        async with asyncio.timeout_at(deadline):
+            uncertified_class = await guard(backend.classify(image), limits.seconds)
+            while (query := certifier.next()) is not None:
+                began = clock()
+                try:
+                    votes = await _votes(backend, image, query, sigmas[query.level], seed_of, limits)
+                finally:
+                    sampling_seconds += clock() - began
+                certifier.observe(query, votes.tolist())
+    except TimeoutError:
+        timed_out = True
+    result = certifier.result()
+    if uncertified_class is None or (timed_out and not result.has_data):
+        raise DeadlineExceeded("deadline_ms: the deadline came before any look was complete, so nothing can be said")
+    return Run(
+        result=result, timed_out=timed_out, uncertified_class=uncertified_class, sampling_seconds=sampling_seconds
+    )
+
+
+async def guard(call: Awaitable[T], seconds: float) -> T:
+    """Await one backend call. A failure of any kind, or more than `seconds`, becomes BackendUnavailable."""
+    try:
+        # An outer timeout cancels us and arrives here as CancelledError, so TimeoutError is this call's own.
+        async with asyncio.timeout(seconds):
+            return await call
+    except TimeoutError as exc:
+        raise BackendUnavailable(f"the backend did not answer within {seconds:g} seconds") from exc
+    except CertifyError:
+        raise
+    except Exception as exc:
+        raise BackendUnavailable(f"the backend failed: {type(exc).__name__}") from exc
+
+
+async def _votes(
+    backend: Backend,
+    image: NDArray[np.float32],
+    query: Query,
+    sigma: float,
+    seed_of: Callable[[str, float], int],
+    limits: CallLimits,
+) -> NDArray[np.int64]:
+    """One look's votes, in calls of at most limits.samples: a stream is the same however it is cut at chunks."""
+    seed = seed_of(query.purpose, sigma)
+    chunk = backend.info().chunk
+    step = max(chunk, limits.samples // chunk * chunk)
+    end = query.first + query.count
+    total = np.zeros(len(backend.info().class_names), dtype=np.int64)
+    for first in range(query.first, end, step):
+        count = min(step, end - first)
+        votes = await guard(
+            backend.count_votes(image, sigma=sigma, seed=seed, first=first, count=count), limits.seconds
+        )
+        if votes.shape != total.shape or votes.min() < 0 or int(votes.sum()) != count:
+            raise BackendUnavailable(f"the backend answered impossible votes: {votes.shape} for {count} samples")
+        total += votes
+    return total
