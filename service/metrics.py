@@ -1,0 +1,142 @@
+"""Prometheus metrics, all of them on the registry given, prefix `certify_`, seconds and samples as units.
+
+Every series exists from the start, so that a rate over the first event is right. Labels take values only from the
+bundle's scales and from fixed lists: no request can add a series. The abstention rate is
+
+    sum(rate(certify_requests_total{outcome="abstained"}[5m])) / sum(rate(certify_requests_total[5m]))
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from service.backends.base import BackendInfo
+from service.schemas import AbstainReason, CertifyAnswer, Stage
+
+__all__ = ("Metrics", "sigma_label")
+
+# Radii: from a few grey levels to beyond what 100,000 samples at sigma = 1 can certify (3.8).
+_RADIUS_BUCKETS = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+# Samples: up to the cap, with the paper's 10,100 to 30,300 between buckets.
+_SAMPLE_BUCKETS = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000)
+# Seconds: from a fast GPU's radius request to a laptop's 100,000 samples.
+_SECONDS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_STAGE_OUTCOMES = get_args(Stage.model_fields["outcome"].annotation)
+
+
+def sigma_label(sigma: float) -> str:
+    """A scale as a label value: 0.25 -> "0.25"."""
+    return format(sigma, "g")
+
+
+class Metrics:
+    """One per process. `codes` are all error codes that a problem document can carry."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        info: BackendInfo,
+        version: str,
+        codes: tuple[str, ...],
+    ) -> None:
+        self.registry = registry
+        sigmas = [sigma_label(sigma) for sigma in info.sigmas]
+        self._requests = Counter(
+            "certify_requests",
+            'Answered requests by outcome and certifying sigma ("none" when abstained).',
+            ["outcome", "sigma"],
+            registry=registry,
+        )
+        for sigma in sigmas:
+            self._requests.labels("certified", sigma)
+            self._requests.labels("below_radius", sigma)
+        self._requests.labels("abstained", "none")
+        self._abstentions = Counter(
+            "certify_abstentions", "Requests that abstained, by reason.", ["reason"], registry=registry
+        )
+        for reason in get_args(AbstainReason):
+            self._abstentions.labels(reason)
+        self._radius = Histogram(
+            "certify_certified_radius",
+            "Certified L2 radius in units of [0, 1] pixels; abstentions are not in it.",
+            buckets=_RADIUS_BUCKETS,
+            registry=registry,
+        )
+        self._samples = Histogram(
+            "certify_samples_used",
+            "Noise samples used by an answered request.",
+            buckets=_SAMPLE_BUCKETS,
+            registry=registry,
+        )
+        self._stages = Counter(
+            "certify_stages", "Visited stages by sigma and outcome.", ["sigma", "outcome"], registry=registry
+        )
+        for sigma in sigmas:
+            for outcome in _STAGE_OUTCOMES:
+                self._stages.labels(sigma, outcome)
+        self._sampling_seconds = Histogram(
+            "certify_sampling_seconds",
+            "Time that an answered request waited for the backend's votes.",
+            buckets=_SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "certify_request_seconds",
+            "Time from an answered request's arrival to its answer.",
+            buckets=_SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self.queue_depth = Gauge(
+            "certify_queue_depth", "Accepted requests that are not sampling yet.", registry=registry
+        )
+        self.in_flight = Gauge("certify_in_flight", "Requests that are sampling.", registry=registry)
+        self.queue_wait_seconds = Histogram(
+            "certify_queue_wait_seconds",
+            "Time that a decoded request waited for its turn to sample.",
+            buckets=_SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self.disconnects = Counter(
+            "certify_disconnects", "Requests whose client left before the answer.", registry=registry
+        )
+        self._errors = Counter("certify_errors", "Problem documents sent, by code.", ["code"], registry=registry)
+        for code in codes:
+            self._errors.labels(code)
+        build = Gauge("certify_build_info", "Always 1.", ["version"], registry=registry)
+        build.labels(version).set(1)
+        bundle = Gauge(
+            "certify_bundle_info",
+            "Always 1: what is served and what runs it.",
+            ["name", "digest", "kind", "generator", "device", "engine", "dtype"],
+            registry=registry,
+        )
+        runtime = info.runtime
+        bundle.labels(
+            info.bundle_name,
+            info.bundle_digest,
+            info.kind,
+            runtime.generator,
+            runtime.device,
+            runtime.engine,
+            runtime.dtype,
+        ).set(1)
+
+    def answered(self, answer: CertifyAnswer) -> None:
+        """Count one answer."""
+        self._requests.labels(answer.outcome, "none" if answer.sigma is None else sigma_label(answer.sigma)).inc()
+        if answer.abstain_reason is not None:
+            self._abstentions.labels(answer.abstain_reason).inc()
+        else:
+            self._radius.observe(answer.radius)
+        self._samples.observe(answer.samples_used)
+        for stage in answer.stages:
+            self._stages.labels(sigma_label(stage.sigma), stage.outcome).inc()
+        self._sampling_seconds.observe(answer.timing.sampling_seconds)
+        self._request_seconds.observe(answer.timing.total_seconds)
+
+    def failed(self, code: str) -> None:
+        """Count one problem document. `code` is one of those given at the start."""
+        self._errors.labels(code).inc()
