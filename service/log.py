@@ -1,0 +1,96 @@
+"""Structured logs: one JSON object a line, with the request's id. Never an image, a key or a tensor.
+
+The id is made here, never taken from a header, so no client can write into the log or collide with another's id.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import logging
+import sys
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import TextIO
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ("JsonFormatter", "RequestLog", "configure")
+
+logger = logging.getLogger(__name__)
+_request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
+
+
+class JsonFormatter(logging.Formatter):
+    """time (UTC), level, logger, message, request_id and exception if any, and what `extra={"facts": ...}` has."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if (request_id := _request_id.get()) is not None:
+            entry["request_id"] = request_id
+        entry.update(getattr(record, "facts", {}))
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Send this process's logs, uvicorn's included, to `stream` (standard error). For commands, never on import."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # httpx logs every request of a client at info; ours say the same with an id.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class RequestLog:
+    """ASGI middleware: gives each request an id (also as X-Request-ID) and logs one line when it is over."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = str(uuid.uuid4())
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        # Never reset: each request has a task, and so a context, of its own, and its last log entry is written outside.
+        _request_id.set(request_id)
+        began = time.monotonic()
+        state["arrival"] = began
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            state["code"] = "internal_error"  # answered further out, by the framework's last resort
+            raise
+        finally:
+            facts = {
+                "method": scope["method"],
+                "path": scope["path"][:200],
+                "status": status,
+                "code": state.get("code"),
+                "outcome": state.get("outcome"),
+                "seconds": round(time.monotonic() - began, 6),
+            }
+            # Probes and scrapes come every few seconds for ever: they are only worth a line when one is looking.
+            quiet = scope["path"] in ("/livez", "/readyz", "/metrics") and status < 400
+            logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"facts": facts})

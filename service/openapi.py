@@ -1,0 +1,169 @@
+"""What /openapi.json says beyond the models: bodies, typed errors and examples. Tests validate every example here."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.problems import CODES, MEDIA_TYPE
+from service.schemas import CertifyFields, Problem
+
+__all__ = ("ANSWER_EXAMPLE", "CERTIFY_ANSWERS", "CERTIFY_REQUEST", "METRICS_ANSWER", "READY_ANSWERS", "use_openapi")
+
+Json = dict[str, Any]
+
+# An 8 x 8 gray PNG, so that the example request can be sent as it stands.
+_PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAOElEQVR4nGNgYGBgEGJkYBBlYGBgYvj/n4HxPwMDA8N/BsZ/"
+    "DAwM/xkY/zEwMPxnYPzHwMDwn4GBAQBsxAoDwtE2nQAAAABJRU5ErkJggg=="
+)
+
+ANSWER_EXAMPLE: Json = {
+    "id": "6f1c6a52-3c0f-4a54-9f3e-0a6a3f0a4f0e",
+    "outcome": "certified",
+    "abstain_reason": None,
+    "label": {"index": 3, "name": "3"},
+    "sigma": 0.5,
+    "radius": 0.542185,
+    "radius_linf": 0.067773,
+    "requested_radius": 0.5,
+    "norm": "l2",
+    "uncertified_label": {"index": 3, "name": "3"},
+    "alpha": 0.001,
+    "threshold": [0.5, 0.5, 0.5],
+    "final": "plurality",
+    "samples_used": 512,
+    "stages": [
+        {
+            "sigma": 1.0,
+            "outcome": "passed",
+            "samples": 192,
+            "pilot_samples": 64,
+            "count": 87,
+            "rival_count": 32,
+            "p_lower": 0.292464,
+            "p_rival_upper": 0.293846,
+            "radius_bound": 0.542185,
+        },
+        {
+            "sigma": 0.5,
+            "outcome": "path",
+            "samples": 192,
+            "pilot_samples": 64,
+            "count": 185,
+            "rival_count": 3,
+            "p_lower": 0.878898,
+            "p_rival_upper": 0.102036,
+            "radius_bound": 0.584748,
+        },
+    ],
+    "input": {
+        "sha256": "0dd31b2b1bdc2e7f1d8cf3ff4b2d4c2eb0cb9aa1ab1e8f0f8c9c2a3a9f6c1d57",
+        "shape": [1, 8, 8],
+        "range": [0, 1],
+        "resized": False,
+    },
+    "bundle": {"name": "digits", "digest": "sha256:" + "0" * 64},
+    "runtime": {"generator": "cpu-philox-v1", "device": "cpu", "engine": "torch", "dtype": "float32"},
+    "timing": {"total_seconds": 0.41, "sampling_seconds": 0.38},
+}
+
+
+def problem_example(code: str) -> Json:
+    kind = CODES[code]
+    return {
+        "type": f"urn:certify:problem:{code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.example,
+        "instance": "urn:uuid:6f1c6a52-3c0f-4a54-9f3e-0a6a3f0a4f0e",
+        "code": code,
+    }
+
+
+def _problems(*codes: str) -> dict[int | str, Json]:
+    """For a route's `responses`: each status with the codes that it can carry, typed, and an example of each."""
+    responses: dict[int | str, Json] = {}
+    for status in sorted({CODES[code].status for code in codes}):
+        here = [code for code in codes if CODES[code].status == status]
+        typed = {"properties": {"status": {"const": status}, "code": {"enum": here}}}
+        responses[status] = {
+            "description": "; ".join(CODES[code].title for code in here),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"allOf": [{"$ref": "#/components/schemas/Problem"}, typed]},
+                    "examples": {code: {"value": problem_example(code)} for code in here},
+                }
+            },
+        }
+    if 429 in responses:
+        responses[429]["headers"] = {
+            "Retry-After": {
+                "description": "seconds after which a place is likely to be free",
+                "schema": {"type": "integer"},
+            }
+        }
+    return responses
+
+
+def _body_schema(image: Json) -> Json:
+    fields = CertifyFields.model_json_schema()
+    return {
+        "type": "object",
+        "required": ["image"],
+        "additionalProperties": False,
+        "properties": {"image": image, **fields["properties"]},
+    }
+
+
+_UNTYPED = {"not_found", "method_not_allowed"}  # of no route: a path or method that exists never answers them
+CERTIFY_ANSWERS: dict[int | str, Json] = {
+    200: {"content": {"application/json": {"example": ANSWER_EXAMPLE}}},
+    **_problems(*(code for code in CODES if code not in _UNTYPED)),
+}
+READY_ANSWERS = _problems("backend_unavailable", "draining", "internal_error")
+METRICS_ANSWER: dict[int | str, Json] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+}
+CERTIFY_REQUEST: Json = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": _body_schema(
+                {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP file, one frame"}
+            ),
+        },
+        "application/json": {
+            "schema": _body_schema(
+                {"type": "string", "contentEncoding": "base64", "description": "PNG, JPEG or WebP file in base64"}
+            ),
+            "examples": {
+                "how_far": {
+                    "summary": "As far as 2,000 samples can certify",
+                    "value": {"image": base64.b64encode(_PNG).decode(), "samples": 2000},
+                },
+                "this_far": {
+                    "summary": "Does the answer hold within this radius?",
+                    "value": {"image": base64.b64encode(_PNG).decode(), "radius": 0.5, "deadline_ms": 5000},
+                },
+            },
+        },
+    },
+}
+
+
+def use_openapi(app: FastAPI) -> None:
+    """Let `app` describe itself with the Problem model, which no route returns in the framework's own way."""
+
+    def openapi() -> Json:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

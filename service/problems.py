@@ -1,0 +1,213 @@
+"""Exceptions -> RFC 9457 problem documents. The only file with status numbers.
+
+`type` is urn:certify:problem:<code>, `instance` is the request's id as a URN, and hints (the smallest samples, the
+largest radius) are extra members.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from service.errors import (
+    BackendUnavailable,
+    CertifyError,
+    DeadlineExceeded,
+    Draining,
+    QueueFull,
+    RequestError,
+)
+from service.schemas import Problem
+
+__all__ = ("CODES", "MEDIA_TYPE", "Kind", "install")
+
+MEDIA_TYPE = "application/problem+json"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One stable code: its status, its title, and an example detail for the API's documentation."""
+
+    status: int
+    title: str
+    example: str
+
+
+CODES: dict[str, Kind] = {
+    "malformed_body": Kind(
+        status=400,
+        title="The body cannot be parsed",
+        example="body: expected a JSON object, Expecting value: line 1 column 1 (char 0)",
+    ),
+    "not_found": Kind(status=404, title="There is nothing here", example="expected a path of this API, got /nowhere"),
+    "method_not_allowed": Kind(
+        status=405, title="This path has no such method", example="expected one of POST, got GET /certify"
+    ),
+    "body_too_large": Kind(
+        status=413,
+        title="The body is too large",
+        example="body: expected at most 10485760 bytes, got a Content-Length of 104857600",
+    ),
+    "unsupported_format": Kind(
+        status=415, title="The format is not supported", example="image: expected PNG, JPEG or WebP, got other bytes"
+    ),
+    "missing_field": Kind(
+        status=422,
+        title="A field is missing",
+        example="image: expected a PNG, JPEG or WebP file, got nothing",
+    ),
+    "unknown_field": Kind(
+        status=422,
+        title="There is no such field",
+        example="epsilon: expected one of ['image', 'radius', 'norm', 'samples', 'alpha', 'threshold', 'final', "
+        "'sigmas', 'deadline_ms', 'resize']",
+    ),
+    "out_of_range": Kind(
+        status=422, title="A value is out of range", example="alpha: Input should be less than or equal to 0.1, got 0.5"
+    ),
+    "unknown_sigma": Kind(
+        status=422,
+        title="The bundle has no such sigma",
+        example="sigmas: expected some of [0.25, 0.5, 1.0], got 0.75",
+    ),
+    "image_undecodable": Kind(
+        status=422, title="The image is damaged", example="image: begins like PNG, JPEG or WebP, but is damaged"
+    ),
+    "image_too_many_pixels": Kind(
+        status=422,
+        title="The image has too many pixels",
+        example="image: expected at most 16777216 pixels, got 20000 x 20000 = 400000000",
+    ),
+    "image_multiframe": Kind(
+        status=422,
+        title="The image has several frames",
+        example="image: expected one frame, got an animation or several pictures",
+    ),
+    "image_wrong_size": Kind(
+        status=422,
+        title="The image has another size",
+        example="image: expected 8 x 8 pixels, got 28 x 28; set resize to have it resized, the certificate then "
+        "speaks of the resized image",
+    ),
+    "budget_too_small": Kind(
+        status=422,
+        title="So few samples cannot certify anything",
+        example="samples: expected at least 64 for these sigmas, thresholds and alpha to certify anything, got 10 "
+        "(0 in whole chunks of 32)",
+    ),
+    "radius_unreachable": Kind(
+        status=422,
+        title="These scales and samples cannot certify such a radius",
+        example="radius: expected at most 3.1 (l2) for these sigmas, samples and alpha, got 10.0",
+    ),
+    "queue_full": Kind(
+        status=429,
+        title="Too many requests wait",
+        example="expected at most 68 requests at once (4 of them sampling), and there are as many",
+    ),
+    "internal_error": Kind(
+        status=500, title="The service has a fault", example="an unexpected error; its log entry has this instance's id"
+    ),
+    "backend_unavailable": Kind(
+        status=503,
+        title="The backend does not answer",
+        example="the backend did not answer within 60 seconds",
+    ),
+    "draining": Kind(
+        status=503,
+        title="The service is shutting down",
+        example="the service is shutting down; send the request to another replica",
+    ),
+    "deadline_exceeded": Kind(
+        status=504,
+        title="The deadline came too early",
+        example="deadline_ms: the deadline came before any look was complete, so nothing can be said",
+    ),
+}
+
+_CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
+_CODE_OF_ERROR: dict[type[CertifyError], str] = {
+    QueueFull: "queue_full",
+    Draining: "draining",
+    BackendUnavailable: "backend_unavailable",
+    DeadlineExceeded: "deadline_exceeded",
+}
+# What nobody reads, because nobody is there; it keeps the request's log entry apart from an answer (nginx's number).
+_CLIENT_LEFT = 499
+
+
+def install(app: FastAPI) -> None:
+    """Make every error that leaves `app` a problem document."""
+    app.add_exception_handler(CertifyError, _on_certify_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_fault)
+
+
+def _problem(
+    request: Request,
+    code: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> Response:
+    kind = CODES[code]
+    request.app.state.gateway.metrics.failed(code)
+    request.state.code = code
+    document = Problem(
+        type=f"urn:certify:problem:{code}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=f"urn:uuid:{request.state.request_id}",
+        code=code,
+        **(extra or {}),
+    )
+    return JSONResponse(document.model_dump(mode="json"), kind.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+async def _on_certify_error(request: Request, exc: Exception) -> Response:
+    if isinstance(exc, RequestError):
+        return _problem(request, exc.code, exc.detail, extra=exc.extra)
+    code = _CODE_OF_ERROR.get(type(exc))  # type: ignore[arg-type]
+    if code is None:
+        return await _on_fault(request, exc)
+    headers = {"Retry-After": str(exc.retry_after_seconds)} if isinstance(exc, QueueFull) else None
+    if code == "backend_unavailable":
+        logger.warning("the backend failed", exc_info=exc)
+    return _problem(request, code, str(exc), headers=headers)
+
+
+async def _on_http_error(request: Request, exc: Exception) -> Response:
+    """The framework's own errors: no such path, no such method."""
+    assert isinstance(exc, HTTPException)
+    code = _CODE_OF_STATUS.get(exc.status_code, "internal_error")
+    headers = dict(exc.headers or {})
+    path = ascii(request.url.path)[1:-1][:100]
+    if code == "method_not_allowed":
+        detail = f"expected one of {headers.get('Allow', headers.get('allow', '?'))}, got {request.method[:20]} {path}"
+    elif code == "not_found":
+        detail = f"expected a path of this API, got {path}"
+    else:
+        detail = CODES[code].example
+    return _problem(request, code, detail, headers=headers)
+
+
+async def _on_disconnect(request: Request, exc: Exception) -> Response:
+    request.app.state.gateway.metrics.disconnects.inc()
+    request.state.code = "client_left"
+    return Response(status_code=_CLIENT_LEFT)
+
+
+async def _on_fault(request: Request, exc: Exception) -> Response:
+    logger.error("unexpected error", exc_info=exc)
+    return _problem(request, "internal_error", CODES["internal_error"].example)
