@@ -1,0 +1,80 @@
+"""create_app(settings, backend=None): the ASGI application. What it is made of lives in the modules that it names."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from service import __version__, problems
+from service.admission import Admission
+from service.backends import open_backend
+from service.backends.base import Backend
+from service.gateway import Gateway
+from service.log import RequestLog
+from service.metrics import Metrics
+from service.openapi import use_openapi
+from service.readiness import Readiness
+from service.routes import certify, health, info
+from service.seeds import random_key
+from service.settings import Settings
+
+__all__ = ("create_app",)
+
+logger = logging.getLogger(__name__)
+
+# Two images at a time: decoding is processor work, and memory for it is max_pixels each.
+_DECODERS = 2
+
+_DESCRIPTION = (
+    "How far can this image be changed before the answer changes? Certified L2 radii by multi-scale "
+    "diffusion-denoised smoothing. Pixels are in [0, 1]; sigma and radii are L2 in those units."
+)
+
+
+def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
+    """The application for these settings. `backend` replaces the one that they name; it is opened and closed here."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        served = open_backend(settings) if backend is None else backend
+        await served.open()
+        with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as decoders:
+            gateway = _gateway(settings, served, decoders)
+            app.state.gateway = gateway
+            try:
+                yield
+            finally:
+                await gateway.readiness.close()
+                await served.close()
+
+    app = FastAPI(title="certify", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app.add_middleware(RequestLog)
+    problems.install(app)
+    for routes in (certify, info, health):
+        app.include_router(routes.router)
+    use_openapi(app)
+    return app
+
+
+def _gateway(settings: Settings, backend: Backend, decoders: ThreadPoolExecutor) -> Gateway:
+    info = backend.info()
+    if settings.seed_key is None:
+        logger.warning("CERTIFY_SEED_KEY is not set: a random key serves this one replica until it ends")
+    if info.kind == "fake":
+        logger.warning("the fake backend serves random votes: its certificates speak of no classifier")
+    metrics = Metrics(CollectorRegistry(), info=info, version=__version__, codes=tuple(problems.CODES))
+    return Gateway(
+        settings=settings,
+        backend=backend,
+        info=info,
+        metrics=metrics,
+        admission=Admission(running=settings.max_running, queued=settings.max_queued, metrics=metrics),
+        readiness=Readiness(backend, fresh_seconds=settings.ready_seconds),
+        seed_key=random_key() if settings.seed_key is None else settings.seed_key.get_secret_value().encode(),
+        decoders=decoders,
+    )

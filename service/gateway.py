@@ -1,0 +1,39 @@
+"""What one serving process holds, in one place: made by the app's lifespan, read by the routes."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from service.admission import Admission
+from service.backends.base import Backend, BackendInfo
+from service.driver import CallLimits
+from service.metrics import Metrics
+from service.readiness import Readiness
+from service.settings import Settings
+
+__all__ = ("Gateway", "gateway_of")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gateway:
+    settings: Settings
+    backend: Backend
+    info: BackendInfo
+    metrics: Metrics
+    admission: Admission
+    readiness: Readiness
+    seed_key: bytes
+    decoders: Executor  # bounded: bodies and images are decoded here, off the event loop
+
+    @property
+    def call_limits(self) -> CallLimits:
+        return CallLimits(samples=self.settings.call_samples, seconds=self.settings.call_seconds)
+
+
+def gateway_of(request: Request) -> Gateway:
+    gateway = request.app.state.gateway
+    assert isinstance(gateway, Gateway)
+    return gateway

@@ -1,0 +1,40 @@
+"""GET /livez and /readyz for whoever runs the process, GET /metrics for Prometheus."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import Draining
+from service.gateway import gateway_of
+from service.openapi import METRICS_ANSWER, READY_ANSWERS
+from service.schemas import Probe
+
+__all__ = ("router",)
+
+router = APIRouter()
+
+
+@router.get("/livez", summary="The process is up")
+async def livez() -> Probe:
+    """Answers as long as the event loop turns. A dead backend is no reason to restart the gateway: see /readyz."""
+    return Probe()
+
+
+@router.get("/readyz", summary="The backend answers", responses=READY_ANSWERS)
+async def readyz(request: Request) -> Probe:
+    """The backend has answered a real sample within the last CERTIFY_READY_SECONDS, and the service takes requests."""
+    gateway = gateway_of(request)
+    if gateway.admission.draining:
+        raise Draining("the service is shutting down")
+    await gateway.readiness.check()
+    return Probe()
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=METRICS_ANSWER)
+async def metrics(request: Request) -> Response:
+    """Text format. The abstention rate is the ratio of two counters; see certify_requests_total's outcomes."""
+    body = generate_latest(gateway_of(request).metrics.registry)
+    return Response(body, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,57 @@
+"""GET /info: what is certified against, with which defaults and limits."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+
+from service import __version__
+from service.answers import runtime_facts
+from service.core import min_samples
+from service.gateway import gateway_of
+from service.plans import largest_radius, make_plan
+from service.schemas import BackendFacts, BundleFacts, CertifyFields, Defaults, Info, Limits
+
+__all__ = ("router",)
+
+router = APIRouter()
+
+
+@router.get("/info", summary="The bundle, the backend, defaults and limits")
+async def info(request: Request) -> Info:
+    """Everything that a client needs to know before it asks, and to check an answer afterwards."""
+    gateway = gateway_of(request)
+    bundle, settings, fields = gateway.info, gateway.settings, CertifyFields()
+    return Info(
+        version=__version__,
+        bundle=BundleFacts(
+            name=bundle.bundle_name,
+            digest=bundle.bundle_digest,
+            classes=list(bundle.class_names),
+            input_shape=bundle.input_shape,
+            sigmas=list(bundle.sigmas),
+            thresholds=list(bundle.thresholds),
+            final=bundle.final,
+            chunk=bundle.chunk,
+        ),
+        backend=BackendFacts(kind=bundle.kind, **runtime_facts(bundle).model_dump()),
+        defaults=Defaults(
+            samples=fields.samples,
+            alpha=fields.alpha,
+            norm=fields.norm,
+            threshold=list(bundle.thresholds),
+            final=bundle.final,
+            sigmas=list(bundle.sigmas),
+            resize=fields.resize,
+        ),
+        limits=Limits(
+            max_samples=settings.max_samples,
+            min_samples=min_samples(bundle.sigmas, fields.alpha, bundle.thresholds, bundle.chunk, final=bundle.final),
+            max_radius=largest_radius(make_plan(fields, bundle, max_samples_allowed=fields.samples)),
+            max_body_bytes=settings.max_body_bytes,
+            max_pixels=settings.max_pixels,
+            max_running=settings.max_running,
+            max_queued=settings.max_queued,
+        ),
+        seed_key="random" if settings.seed_key is None else "configured",
+    )
