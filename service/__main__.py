@@ -1,0 +1,5 @@
+"""`python -m service` is `certify`."""
+
+from service.cli import app
+
+app()
