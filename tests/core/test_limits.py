@@ -1,0 +1,43 @@
+"""The smallest budget and the largest radius: what is promised can be had, and no more."""
+
+import pytest
+
+from service.core import Certifier, max_radius, min_samples
+
+SIGMAS = [0.12, 0.25, 0.5]
+
+
+def unanimous(samples: int, radius: float | None = None, **parameters) -> float:
+    machine = Certifier(SIGMAS, 10, samples=samples, radius=radius, **parameters)
+    while (query := machine.next()) is not None:
+        machine.observe(query, [query.count, *([0] * 9)])
+    return machine.result().radius
+
+
+@pytest.mark.parametrize("chunk", [1, 32])
+@pytest.mark.parametrize("alpha", [0.1, 0.001, 1e-9])
+@pytest.mark.parametrize("final", ["threshold", "plurality"])
+def test_the_smallest_budget_certifies_unanimous_votes_and_one_chunk_less_does_not(chunk, alpha, final):
+    smallest = min_samples(SIGMAS, alpha, 0.5, chunk, final)
+    assert smallest % chunk == 0
+    assert unanimous(smallest, alpha=alpha, final=final, chunk=chunk) > 0.0
+    try:
+        less = unanimous(smallest - chunk, alpha=alpha, final=final, chunk=chunk)
+    except ValueError:
+        less = 0.0  # not even the pilots fit
+    assert less == 0.0
+
+
+@pytest.mark.parametrize("samples", [1_000, 10_000, 100_000])
+@pytest.mark.parametrize("threshold", [0.5, [0.5, 0.6, 0.9]])
+def test_the_largest_radius_can_be_had_and_a_little_more_cannot(samples, threshold):
+    parameters = {"alpha": 0.001, "threshold": threshold, "chunk": 32, "final": "plurality"}
+    largest = max_radius(SIGMAS, samples=samples, **parameters)
+    assert unanimous(samples, largest, **parameters) >= largest
+    assert unanimous(samples, largest + 2e-6, **parameters) < largest + 2e-6
+
+
+def test_more_samples_reach_further():
+    radii = [max_radius(SIGMAS, alpha=0.001, samples=n, chunk=32) for n in (1_000, 10_000, 100_000)]
+    assert radii == sorted(radii)
+    assert radii[-1] < 0.5 * 3.8115  # 0.001 ** (1 / 100_000), no pilot and all of alpha: the bound on any method
