@@ -1,0 +1,116 @@
+"""Four faults planted in copies of the core: the tests of statistics must see each of them.
+
+A test that cannot fail proves nothing. Each check here passes on the real core and fails on one faulty copy.
+"""
+
+import importlib
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import service.core
+from tests.core.oracle import population_radius, run
+from tests.core.test_certifier import exact_failure
+
+CORE = Path(service.core.__file__).parent
+ALPHA = 0.1
+
+
+def planted(tmp_path: Path, name: str, file: str, old: str, new: str):
+    """Import a copy of service.core with one passage changed."""
+    package = tmp_path / name
+    shutil.copytree(CORE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for source in package.glob("*.py"):
+        source.write_text(source.read_text().replace("service.core", name))
+    text = (package / file).read_text()
+    assert text.count(old) == 1, f"the passage to change is no longer in {file}"
+    (package / file).write_text(text.replace(old, new))
+    sys.path.insert(0, str(tmp_path))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+def failure_rate(core, p: np.ndarray, runs: int = 2_000, **parameters) -> float:
+    """Share of runs whose certificate claims more than its label's population radius."""
+    sigmas = np.array([0.25, 0.5, 1.0])[: len(p)]
+    truth = [max(0.0, population_radius(p, label, sigmas)) for label in range(p.shape[1])]
+    rng = np.random.default_rng(11)
+    wrong = 0
+    for _ in range(runs):
+        machine = core.Certifier(sigmas.tolist(), p.shape[1], alpha=ALPHA, final="threshold", **parameters)
+        result = run(machine, p, rng)
+        wrong += result.label is not None and result.radius > truth[result.label]
+    return wrong / runs
+
+
+def pilot_reuse(core) -> bool:
+    """Exact, by enumeration: .0967 with fresh draws, .1709 when the pilot's draws join the bound."""
+    return exact_failure(core.Certifier) <= ALPHA
+
+
+def unpaid_looks(core) -> bool:
+    return failure_rate(core, np.array([[0.5, 0.5]]), samples=3_000) <= ALPHA
+
+
+def ignored_weights(core) -> bool:
+    # y is at 1/2 on every level, so each level's lower bound can fail on its own; rivals are harmless.
+    return failure_rate(core, np.array([[0.5, 0.25, 0.25]] * 3), samples=3_000, single_look=True) <= ALPHA
+
+
+def rechosen_label(core) -> bool:
+    return exact_failure(core.Certifier) <= ALPHA
+
+
+CHECKS: dict[str, tuple[Callable[..., bool], str, str, str]] = {
+    "pilot draws reused in the bound": (
+        pilot_reuse,
+        "certifier.py",
+        """        label_count, rival_count = level.split(self.label)
+        lower, upper = level_bounds(label_count, rival_count, level.samples, level.errors[level.taken - 1])
+""",
+        """        pairs = zip(level.split(self.label), level.split(self.label, pilot=True))
+        label_count, rival_count = (a + b for a, b in pairs)
+        n = level.samples + level.pilot_samples
+        lower, upper = level_bounds(label_count, rival_count, n, level.errors[level.taken - 1])
+""",
+    ),
+    "looks not paid for": (
+        unpaid_looks,
+        "level.py",
+        "(alpha * split[0] * look.share, alpha * split[1] * look.share)",
+        "(alpha * split[0], alpha * split[1])",
+    ),
+    "weights ignored": (
+        ignored_weights,
+        "certificate.py",
+        "shares = [(w, math.fsum(weights[:k])) for k, w in enumerate(weights)]",
+        "shares = [(1.0, 1.0) for _ in weights]",
+    ),
+    "label re-chosen after estimation": (
+        rechosen_label,
+        "certifier.py",
+        "        label_count, rival_count = level.split(self.label)\n        lower, upper",
+        "        self.label = level.leader()\n"
+        "        label_count, rival_count = level.split(self.label)\n        lower, upper",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", CHECKS)
+def test_the_real_core_passes_and_the_faulty_copy_is_caught(tmp_path, fault):
+    check, *change = CHECKS[fault]
+    assert check(service.core)
+    assert not check(planted(tmp_path, "faulty_" + fault.split()[0], *change))
+
+
+def test_reusing_the_pilot_fails_at_the_rate_computed_by_hand(tmp_path):
+    check, *change = CHECKS["pilot draws reused in the bound"]
+    core = planted(tmp_path, "faulty_by_hand", *change)
+    assert exact_failure(core.Certifier) == pytest.approx(0.1709, abs=5e-5)
