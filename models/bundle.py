@@ -1,0 +1,224 @@
+"""A bundle: one folder with a denoiser, its noise schedule, a classifier and the manifest that binds them.
+
+    bundle.json          this file's subject
+    README.md            model card (prose, outside the digest)
+    denoiser/            config.json, diffusion_pytorch_model.safetensors     (diffusers)
+    scheduler/           scheduler_config.json                                (diffusers)
+    classifier/          config.json, model.safetensors                       (timm's hub layout)
+
+Nothing here imports torch, so that the command line can list and check bundles in any environment. Two rules:
+
+1. Weights are safetensors only, and only files that the manifest lists with their SHA-256 may stand in the three
+   model folders: a pickle that somebody drops beside them is refused, not ignored.
+2. The digest covers whatever changes a vote or the meaning of a certificate: files, classes, shape, sigmas,
+   thresholds, final, chunk, dtype and preprocessing. Name, version, provenance and figures are outside it, so that
+   a card can be remeasured without making a new bundle of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+__all__ = (
+    "BUNDLES",
+    "MANIFEST",
+    "BundleError",
+    "Manifest",
+    "file_digests",
+    "find_bundle",
+    "list_bundles",
+    "load_manifest",
+    "save_manifest",
+    "verify",
+)
+
+BUNDLES = Path(__file__).parent / "bundles"  # shipped bundles are package data
+MANIFEST = "bundle.json"
+FORMAT = 1  # raised when an old reader would misread a new manifest
+FOLDERS = ("denoiser", "scheduler", "classifier")
+REQUIRED = (
+    "denoiser/config.json",
+    "denoiser/diffusion_pytorch_model.safetensors",
+    "scheduler/scheduler_config.json",
+    "classifier/config.json",
+    "classifier/model.safetensors",
+)
+SUFFIXES = (".json", ".safetensors")
+FINALS = ("plurality", "threshold")
+DTYPES = ("float32", "bfloat16")
+
+
+class BundleError(Exception):
+    """A bundle is incomplete, altered or not of this format; the message names the file and the field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """bundle.json. Checked when it is made: a Manifest that exists is well formed (its files may still be altered)."""
+
+    name: str
+    version: str
+    classes: tuple[str, ...]
+    input_shape: tuple[int, int, int]  # (C, H, W) of the certified tensor, float32 in [0, 1]
+    sigmas: tuple[float, ...]  # ascending, in units of [0, 1] pixels
+    thresholds: tuple[float, ...]  # p0 of each sigma, in [0.5, 1)
+    final: str  # how the finest sigma decides: "plurality" or "threshold"
+    files: Mapping[str, str]  # "denoiser/config.json" -> 64 hex digits of its SHA-256
+    chunk: int = (
+        32  # noise granularity: small enough for short looks, large enough that a keyed generator costs nothing
+    )
+    dtype: str = "float32"
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)  # how stored pixels become the certified tensor
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # data, split, command; outside the digest
+    figures: Mapping[str, Any] = field(default_factory=dict)  # measured; outside the digest
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name) and isinstance(self.name, str), "name", "a non-empty string", self.name)
+        _require(isinstance(self.version, str), "version", "a string", self.version)
+        _require(
+            len(self.classes) >= 2 and all(isinstance(c, str) and c for c in self.classes),
+            "classes", "at least two non-empty names", self.classes,
+        )  # fmt: skip
+        _require(len(set(self.classes)) == len(self.classes), "classes", "different names", self.classes)
+        _require(
+            len(self.input_shape) == 3 and all(type(n) is int and n > 0 for n in self.input_shape),
+            "input_shape", "three positive integers (C, H, W)", self.input_shape,
+        )  # fmt: skip
+        _require(bool(self.sigmas) and all(_real(s) and s > 0 for s in self.sigmas), "sigmas", "> 0", self.sigmas)
+        ascending = all(a < b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False))
+        _require(ascending, "sigmas", "strictly ascending values", self.sigmas)
+        _require(
+            len(self.thresholds) == len(self.sigmas) and all(_real(p) and 0.5 <= p < 1 for p in self.thresholds),
+            "thresholds", f"{len(self.sigmas)} values in [0.5, 1)", self.thresholds,
+        )  # fmt: skip
+        _require(self.final in FINALS, "final", f"one of {FINALS}", self.final)
+        _require(self.dtype in DTYPES, "dtype", f"one of {DTYPES}", self.dtype)
+        _require(type(self.chunk) is int and self.chunk > 0, "chunk", "a positive integer", self.chunk)
+        for name in REQUIRED:
+            _require(name in self.files, "files", f"an entry for {name}", sorted(self.files))
+        for name, digest in self.files.items():
+            path = PurePosixPath(name)
+            inside = not path.is_absolute() and ".." not in path.parts and path.parts[0] in FOLDERS
+            _require(inside and path.suffix in SUFFIXES, "files", f"{SUFFIXES} files inside {FOLDERS}", name)
+            hexadecimal = isinstance(digest, str) and len(digest) == 64 and set(digest) <= set("0123456789abcdef")
+            _require(hexadecimal, f"files[{name}]", "64 lower-case hex digits", digest)
+
+    @property
+    def digest(self) -> str:
+        """ "sha256:<64 hex digits>" of the fields that change votes or certificates, as canonical JSON."""
+        meaning = {
+            "format": FORMAT,
+            "files": dict(self.files),
+            "classes": self.classes,
+            "input_shape": self.input_shape,
+            "sigmas": self.sigmas,
+            "thresholds": self.thresholds,
+            "final": self.final,
+            "chunk": self.chunk,
+            "dtype": self.dtype,
+            "preprocessing": dict(self.preprocessing),
+        }
+        canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read and check folder/bundle.json. Does not read the weights; `verify` does. Raises BundleError."""
+    path = folder / MANIFEST
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{path}: no such file; a bundle is a folder with a {MANIFEST}") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: expected JSON, got: {error}") from error
+    if not isinstance(raw, dict):
+        raise BundleError(f"{path}: expected a JSON object, got {type(raw).__name__}")
+    declared_format, declared_digest = raw.pop("format", None), raw.pop("digest", None)
+    if declared_format != FORMAT:
+        raise BundleError(f"{path}: format: expected {FORMAT}, got {declared_format!r}")
+    try:
+        manifest = Manifest(**_typed(raw))
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{path}: missing, unknown or badly typed field: {error}") from error
+    if declared_digest != manifest.digest:
+        raise BundleError(f"{path}: digest: expected {manifest.digest} from the other fields, got {declared_digest!r}")
+    return manifest
+
+
+def save_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write folder/bundle.json, readable by people: one field a line, the digest among them."""
+    body = {"format": FORMAT, "digest": manifest.digest, **asdict(manifest)}
+    (folder / MANIFEST).write_text(json.dumps(body, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in the bundle's model folders, by its path inside the bundle."""
+    found = (path for name in FOLDERS for path in sorted((folder / name).rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in found}
+
+
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Compare every file with the manifest. Raises BundleError naming the first that is missing, altered or extra."""
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{path}: no such file, but {MANIFEST} lists it under files")
+        actual = _sha256(path)
+        if actual != expected:
+            raise BundleError(f"{path}: sha256: expected {expected} (files[{name}] in {MANIFEST}), got {actual}")
+    for extra in sorted(file_digests(folder).keys() - manifest.files.keys()):
+        raise BundleError(f"{folder / extra}: {MANIFEST} does not list this file; refusing to load beside it")
+
+
+def list_bundles() -> tuple[str, ...]:
+    """Names of the shipped bundles."""
+    return tuple(sorted(path.parent.name for path in BUNDLES.glob(f"*/{MANIFEST}")))
+
+
+def find_bundle(name_or_path: str | Path) -> Path:
+    """Folder of a shipped bundle by name, or of any bundle by path. A name wins over a folder of that name.
+
+    Example: find_bundle("digits"), find_bundle("./my-bundle"). Raises BundleError naming what exists.
+    """
+    if str(name_or_path) in list_bundles():
+        return BUNDLES / str(name_or_path)
+    folder = Path(name_or_path)
+    if (folder / MANIFEST).is_file():
+        return folder
+    raise BundleError(
+        f"{name_or_path}: expected a shipped bundle ({', '.join(list_bundles()) or 'none are shipped'}) "
+        f"or a folder with a {MANIFEST}"
+    )
+
+
+def _require(condition: bool, where: str, expected: str, got: object) -> None:
+    if not condition:
+        raise BundleError(f"{where}: expected {expected}, got {got!r}")
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _typed(raw: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists as tuples and its whole numbers as floats where the manifest wants reals."""
+    fields = dict(raw)
+    for key in ("classes", "input_shape"):
+        fields[key] = tuple(fields[key]) if isinstance(fields.get(key), list) else ()
+    for key in ("sigmas", "thresholds"):
+        values = fields.get(key)
+        fields[key] = tuple(float(v) if type(v) is int else v for v in values) if isinstance(values, list) else ()
+    return fields
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

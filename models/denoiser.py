@@ -1,0 +1,92 @@
+"""One-step denoising at an exact noise scale: `denoise(x, sigma) -> x0`.
+
+A user of this module thinks in [0, 1] pixels and sigma; timesteps and scalings stay inside (models.schedule).
+With a = alpha_bar(sigma) the network's answer becomes x0 by its prediction type (Salimans & Ho 2022, section 4):
+
+    epsilon        x0 = (x_t - sqrt(1 - a) eps) / sqrt(a)
+    v_prediction   x0 = sqrt(a) x_t - sqrt(1 - a) v
+    sample         x0 = the answer itself
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.schedule import Schedule, to_signed, to_unit
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
+__all__ = ("Denoiser",)
+
+
+class Denoiser(nn.Module):
+    """A diffusers UNet2DModel as a denoiser. In training mode too: the fine-tuning goes through the same code."""
+
+    def __init__(self, unet: UNet2DModel, schedule: Schedule) -> None:
+        super().__init__()
+        self.unet = unet
+        self.schedule = schedule
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Denoiser:
+        """Load `folder`/denoiser and `folder`/scheduler: safetensors only, nothing is fetched."""
+        from diffusers import UNet2DModel
+
+        with _without_accelerate_notice():
+            unet = UNet2DModel.from_pretrained(
+                str(folder / "denoiser"), use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+            )
+        return cls(unet, Schedule.from_folder(folder / "scheduler"))
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """The denoised images, (N, C, H, W) in [0, 1].
+
+        x: (N, C, H, W), pixels in [0, 1] plus noise of scale sigma. sigma: one scale, or (N,) one for each image.
+        """
+        scales = sigma.detach().cpu().double().numpy() if isinstance(sigma, Tensor) else np.float64(sigma)
+        alpha_bar = self.schedule.alpha_bar(scales)
+        signal = _column(np.sqrt(alpha_bar), x)  # () or (N, 1, 1, 1)
+        noise = _column(np.sqrt(1.0 - alpha_bar), x)
+        timestep = torch.as_tensor(self.schedule.timestep(scales), dtype=torch.float32, device=x.device)
+
+        x_t = signal * to_signed(x)
+        answer = self.unet(x_t, timestep, return_dict=False)[0]
+        answer = answer[:, : x.shape[1]]  # a learned variance, if any, is in the channels after the image's
+        match self.schedule.prediction_type:
+            case "epsilon":
+                signed = (x_t - noise * answer) / signal
+            case "v_prediction":
+                signed = signal * x_t - noise * answer
+            case _:
+                signed = answer
+        pixels: Tensor = to_unit(signed.clamp(-1.0, 1.0))
+        return pixels
+
+    forward = denoise
+
+
+def _column(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], like: Tensor) -> Tensor:
+    """() -> () and (N,) -> (N, 1, 1, 1), in the dtype and on the device of `like`."""
+    tensor = torch.as_tensor(values, dtype=like.dtype, device=like.device)
+    return tensor if tensor.ndim == 0 else tensor.view(-1, 1, 1, 1)
+
+
+@contextmanager
+def _without_accelerate_notice() -> Iterator[None]:
+    """diffusers logs a warning when `accelerate` is missing, although a network this small gains nothing from it."""
+    logger = logging.getLogger("diffusers.models.modeling_utils")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

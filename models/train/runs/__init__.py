@@ -1,0 +1,1 @@
+"""One file for each named run: `python -m models.train <name>`."""

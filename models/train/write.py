@@ -1,0 +1,42 @@
+"""Write trained networks as a bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from models.bundle import Manifest, file_digests, save_manifest
+from models.train.classifier import save_classifier
+from models.train.config import TrainConfig
+from models.train.data import SPLIT_NAME
+from models.train.denoiser import build_scheduler
+from models.train.loop import Networks
+
+__all__ = ("write_bundle",)
+
+
+def write_bundle(config: TrainConfig, networks: Networks, folder: Path) -> Manifest:
+    """The three model folders and a manifest with the first candidate scales and thresholds of 1/2, to be tuned."""
+    networks.denoiser.unet.save_pretrained(str(folder / "denoiser"), safe_serialization=True)
+    build_scheduler(config).save_pretrained(str(folder / "scheduler"))
+    save_classifier(networks.classifier, folder / "classifier")
+    size = networks.classifier.input_size
+    manifest = Manifest(
+        name=config.name,
+        version=config.version,
+        classes=tuple(str(digit) for digit in range(10)),
+        input_shape=(size[0], size[1], size[2]),
+        sigmas=config.candidate_sigmas[0],
+        thresholds=(0.5,) * len(config.candidate_sigmas[0]),
+        final=config.final,
+        files=file_digests(folder),
+        preprocessing={"color": "gray", "pixels": "uint8 / 255"},
+        provenance={
+            "data": "scikit-learn load_digits (1,797 images, 8x8), pixels round(x * 255 / 16)",
+            "split": SPLIT_NAME,
+            "command": f"python -m models.train {config.name}",
+            "config": dataclasses.asdict(config),
+        },
+    )
+    save_manifest(manifest, folder)
+    return manifest

@@ -1,0 +1,174 @@
+"""The network in this process: worker threads of its own behind the protocol of `base`.
+
+`models` (and torch with it) is imported inside functions, so that a gateway without torch can import this module.
+
+Fairness without a scheduler: a request is cut into slices of a few micro-batches and never has more than one slice for
+each worker in the pool's first-in-first-out queue. Requests so take turns slice by slice: a short one waits for the
+slices ahead of it, not for a long request to end, and a cancelled one leaves at most its running slices behind.
+Memory does not grow with `count`: slices are cut as they are needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.backends.base import BackendInfo, Runtime, check_range
+from service.errors import BackendUnavailable, BundleError
+
+if TYPE_CHECKING:
+    from models.pipeline import Pipeline
+
+__all__ = ("EmbeddedBackend",)
+
+T = TypeVar("T")
+
+SLICE_MICRO_BATCHES = 2  # about 25 ms of the digits bundle: short to wait for, long beside 0.1 ms of hand-over
+
+
+class EmbeddedBackend:
+    """`bundle`: a shipped bundle's name or a folder. `workers`: threads; None = one for each usable core."""
+
+    def __init__(self, bundle: str | Path = "digits", *, workers: int | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers: expected at least 1, got {workers}")
+        self._bundle = bundle
+        self._workers = workers
+        self._pool: ThreadPoolExecutor | None = None
+        self._pipeline: Pipeline | None = None
+        self._info: BackendInfo | None = None
+
+    async def open(self) -> None:
+        """Load and verify the bundle and run it once. Raises BundleError, or BackendUnavailable without torch."""
+        if self._pool is not None:
+            return
+        with _translated():
+            from models.runtime import limit_threads, usable_cores
+
+            self._workers = self._workers or usable_cores()
+            pool = ThreadPoolExecutor(self._workers, thread_name_prefix="certify-sampler", initializer=limit_threads)
+        try:
+            self._pipeline = await asyncio.get_running_loop().run_in_executor(pool, self._load)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        self._pool = pool
+        self._info = _info_of(self._pipeline)
+
+    async def close(self) -> None:
+        """Drop what waits, let the running slices end, release the networks; a second call does nothing."""
+        pool, self._pool, self._pipeline, self._info = self._pool, None, None, None
+        if pool is not None:
+            await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
+
+    def info(self) -> BackendInfo:
+        if self._info is None:
+            raise BackendUnavailable("the embedded backend is not open")
+        return self._info
+
+    async def count_votes(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
+    ) -> NDArray[np.int64]:
+        info, pipeline = self.info(), self._pipeline
+        check_range(info, image, sigma, seed, first, count)
+        assert pipeline is not None and self._workers is not None
+        image = np.ascontiguousarray(image).copy()  # the caller may go on with its array while threads read this one
+        slices = _slices(first, count, SLICE_MICRO_BATCHES * pipeline.micro_batch)
+        total = np.zeros(len(info.class_names), dtype=np.int64)
+
+        def votes(low: int, high: int) -> NDArray[np.int64]:
+            return pipeline.votes(image, sigma=sigma, seed=seed, first=low, count=high - low)
+
+        async def lane() -> None:
+            # Lanes share one iterator: whichever is free takes the next slice. Integers sum to the same in any order.
+            for low, high in slices:
+                np.add(total, await self._run(partial(votes, low, high)), out=total)
+
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                for _ in range(self._workers):
+                    lanes.create_task(lane())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+        return total
+
+    async def classify(self, image: NDArray[np.float32]) -> int:
+        info, pipeline = self.info(), self._pipeline
+        # The checks of an image are count_votes' own; the other arguments are the smallest legal ones.
+        check_range(info, image, info.sigmas[0], 0, 0, info.chunk)
+        assert pipeline is not None
+        image = np.ascontiguousarray(image).copy()
+        return await self._run(partial(pipeline.classify, image))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Run `work` in the pool. Cancelling drops it if it has not begun; a slice that runs is not interrupted."""
+        if self._pool is None:
+            raise BackendUnavailable("the embedded backend was closed")
+
+        def translated() -> T:
+            with _translated():
+                return work()
+
+        try:
+            future = self._pool.submit(translated)
+        except RuntimeError as error:  # shut down between the check and here
+            raise BackendUnavailable("the embedded backend was closed") from error
+        return await asyncio.wrap_future(future)
+
+    def _load(self) -> Pipeline:
+        with _translated():
+            from models.runtime import load_pipeline
+
+            return load_pipeline(self._bundle)
+
+
+def _slices(first: int, count: int, size: int) -> Iterator[tuple[int, int]]:
+    """[first, first + count) cut at multiples of `size`, as (low, high), lazily."""
+    end = first + count
+    while first < end:
+        high = min(end, first - first % size + size)
+        yield first, high
+        first = high
+
+
+def _info_of(pipeline: Pipeline) -> BackendInfo:
+    from models.runtime import ENGINE, GENERATOR
+
+    manifest = pipeline.manifest
+    return BackendInfo(
+        kind="embedded",
+        bundle_name=manifest.name,
+        bundle_digest=manifest.digest,
+        class_names=manifest.classes,
+        input_shape=manifest.input_shape,
+        sigmas=manifest.sigmas,
+        thresholds=manifest.thresholds,
+        final="plurality" if manifest.final == "plurality" else "threshold",
+        chunk=manifest.chunk,
+        runtime=Runtime(generator=GENERATOR, device=pipeline.device.type, engine=ENGINE, dtype=manifest.dtype),
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The one place where foreign exceptions become the service's."""
+    from models import bundle
+
+    try:
+        yield
+    except bundle.BundleError as error:
+        raise BundleError(str(error)) from error
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"the embedded backend needs torch, diffusers and timm (pip install 'certify[embedded]'): {error}"
+        ) from error
+    except Exception as error:
+        raise BackendUnavailable(f"the embedded backend failed: {type(error).__name__}: {error}") from error
