@@ -37,11 +37,14 @@ _DESCRIPTION = (
 
 
 def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
-    """The application for these settings. `backend` replaces the one that they name; it is opened and closed here."""
+    """The application for these settings. `backend` replaces the one that they name; it is opened and closed here.
+
+    Raises SettingsError when the backend that they name cannot be had.
+    """
+    served = open_backend(settings) if backend is None else backend
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        served = open_backend(settings) if backend is None else backend
         await served.open()
         with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as decoders:
             gateway = _gateway(settings, served, decoders)

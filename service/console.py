@@ -58,7 +58,7 @@ class Reply:
         stages = facts.pop("stages")
         if self.seed is not None:
             facts["seed"] = self.seed
-        lines += [f"  {name}: {_text(value)}" for name, value in facts.items() if value is not None]
+        lines += [f"  {name}: {_text(value)}" for name, value in facts.items()]
         lines += [f"  stage {_text(stage)}" for stage in stages]
         return "\n".join(lines)
 
@@ -153,4 +153,4 @@ def _text(value: object) -> str:
         return "  ".join(f"{name} {_text(each)}" for name, each in value.items())
     if isinstance(value, list):
         return ", ".join(_text(each) for each in value)
-    return str(value)
+    return "none" if value is None else str(value)

@@ -28,7 +28,7 @@ _STAGE_OUTCOMES = get_args(Stage.model_fields["outcome"].annotation)
 
 def sigma_label(sigma: float) -> str:
     """A scale as a label value: 0.25 -> "0.25"."""
-    return format(sigma, "g")
+    return format(sigma, ".15g")
 
 
 class Metrics:
