@@ -1,0 +1,42 @@
+"""What must hold of every answer, whatever was asked. Every HTTP test that gets an answer checks it here."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def check(answer: dict[str, Any]) -> dict[str, Any]:
+    """Assert the contract's rules on one answer of POST /certify and return it."""
+    radius, stages = answer["radius"], answer["stages"]
+    assert radius == math.floor(round(radius * 1e6)) / 1e6, "a radius has six decimals"
+    dimension = math.prod(answer["input"]["shape"])
+    assert answer["radius_linf"] * math.sqrt(dimension) <= radius
+    spent = sum(stage["samples"] + stage["pilot_samples"] for stage in stages)
+    assert answer["samples_used"] == spent
+    scales = [stage["sigma"] for stage in stages]
+    assert scales == sorted(scales, reverse=True)
+    for stage in stages:
+        assert stage["count"] + stage["rival_count"] <= stage["samples"]
+        assert 0.0 <= stage["p_lower"] <= 1.0
+        assert 0.0 <= stage["p_rival_upper"] <= 1.0
+    if answer["outcome"] == "abstained":
+        assert answer["label"] is None
+        assert answer["sigma"] is None
+        assert (radius, answer["radius_linf"]) == (0.0, 0.0)
+        assert answer["abstain_reason"] is not None
+        assert "path" not in [stage["outcome"] for stage in stages]
+        return answer
+    assert answer["abstain_reason"] is None
+    assert radius > 0.0
+    (here,) = [stage for stage in stages if stage["outcome"] == "path"]
+    assert here["sigma"] == answer["sigma"]
+    path = [stage for stage in stages if stage["sigma"] >= answer["sigma"]]
+    for stage in path:
+        assert stage["outcome"] in ("path", "passed")
+        assert radius <= stage["radius_bound"]
+    assert radius == min(stage["radius_bound"] for stage in path)
+    proved = radius if answer["norm"] == "l2" else answer["radius_linf"]
+    requested = answer["requested_radius"]
+    assert answer["outcome"] == ("certified" if requested is None or proved >= requested else "below_radius")
+    return answer

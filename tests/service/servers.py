@@ -1,0 +1,99 @@
+"""The application in this process, and real `certify serve` processes, both on the fake backend."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from service.app import create_app
+from service.backends.fake import FakeBackend
+from service.gateway import Gateway
+from service.settings import ENV_PREFIX, load_settings
+
+SEED_KEY = "a key for tests, long enough: 0123456789"
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class InProcess:
+    client: httpx.AsyncClient
+    gateway: Gateway
+    backend: FakeBackend
+
+    async def metric(self, line_start: str) -> float:
+        return metric(await self.metrics_text(), line_start)
+
+    async def metrics_text(self) -> str:
+        return (await self.client.get("/metrics")).text
+
+
+@contextlib.asynccontextmanager
+async def in_process(backend: FakeBackend | None = None, **flags: object) -> AsyncIterator[InProcess]:
+    """The application over ASGI, its lifespan running."""
+    backend = backend or FakeBackend()
+    app = create_app(load_settings(backend="fake", **{"seed_key": SEED_KEY, **flags}), backend)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with app.router.lifespan_context(app):
+        async with httpx.AsyncClient(transport=transport, base_url="http://certify", timeout=60) as client:
+            yield InProcess(client, app.state.gateway, backend)
+
+
+@dataclass(frozen=True)
+class Process:
+    popen: subprocess.Popen[str]
+    url: str
+    port: int
+    log: Path
+
+    def metric(self, line_start: str) -> float:
+        return metric(httpx.get(f"{self.url}/metrics").text, line_start)
+
+    def wait_for(self, line_start: str, value: float) -> None:
+        """Until a metric has this value. The test's own time limit is the only clock."""
+        while self.metric(line_start) != value:
+            time.sleep(0.02)
+
+    def log_entries(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@contextlib.contextmanager
+def real_process(log: Path, **flags: object) -> Iterator[Process]:
+    """`certify serve` on a free port, ready; it is ended with SIGTERM unless it has ended already."""
+    flags = {"backend": "fake", "http_port": 0, "seed_key": SEED_KEY, **flags}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+    with log.open("w") as stderr:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve", *options], stderr=stderr, text=True, cwd=ROOT, env=environment
+        )
+    try:
+        port = _port(popen, log)
+        yield Process(popen, f"http://127.0.0.1:{port}", port, log)
+    finally:
+        popen.terminate()
+        popen.wait()
+
+
+def metric(text: str, line_start: str) -> float:
+    """The value of the one sample whose line starts so, for example `certify_errors_total{code="queue_full"}`."""
+    (line,) = [line for line in text.splitlines() if line.startswith(line_start + " ")]
+    return float(line.rsplit(" ", 1)[1])
+
+
+def _port(popen: subprocess.Popen[str], log: Path) -> int:
+    while popen.poll() is None:
+        for line in log.read_text().splitlines():
+            if "running on http://" in line:
+                return int(json.loads(line)["message"].split(":")[2].split()[0])
+        time.sleep(0.02)
+    raise AssertionError(f"the service ended with {popen.returncode}: {log.read_text()}")

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.admission import Admission
+from service.backends.fake import FAKE_INFO
+from service.errors import Draining, QueueFull
+from service.metrics import Metrics
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def admission(running: int, queued: int, clock: Clock | None = None) -> tuple[Admission, CollectorRegistry]:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, info=FAKE_INFO, version="0", codes=())
+    return Admission(running=running, queued=queued, metrics=metrics, clock=clock or Clock()), registry
+
+
+async def test_places_are_bounded_and_given_back_even_after_an_error() -> None:
+    house, registry = admission(1, 1)
+    with pytest.raises(KeyError), house.place(), house.place():
+        assert registry.get_sample_value("certify_queue_depth") == 2
+        with pytest.raises(QueueFull), house.place():
+            raise AssertionError("a third place was given")
+        raise KeyError
+    assert house.idle
+    assert registry.get_sample_value("certify_queue_depth") == 0
+    with house.place():
+        assert not house.idle
+
+
+async def test_turns_are_bounded_and_come_in_order() -> None:
+    house, registry = admission(2, 10)
+    order: list[int] = []
+    leave = asyncio.Event()
+
+    async def request(number: int) -> None:
+        with house.place():
+            async with house.turn():
+                order.append(number)
+                await leave.wait()
+
+    tasks = [asyncio.create_task(request(number)) for number in range(5)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert order == [0, 1]
+    assert registry.get_sample_value("certify_in_flight") == 2
+    assert registry.get_sample_value("certify_queue_depth") == 3
+    leave.set()
+    await asyncio.gather(*tasks)
+    assert order == [0, 1, 2, 3, 4]
+    assert registry.get_sample_value("certify_in_flight") == 0
+    assert registry.get_sample_value("certify_queue_wait_seconds_count") == 5
+
+
+async def test_a_waiter_that_is_cancelled_leaves_no_gap() -> None:
+    house, registry = admission(1, 10)
+    leave = asyncio.Event()
+    done: list[str] = []
+
+    async def request(name: str) -> None:
+        with house.place():
+            async with house.turn():
+                await leave.wait()
+                done.append(name)
+
+    first, second, third = [asyncio.create_task(request(name)) for name in ("first", "second", "third")]
+    await asyncio.sleep(0)
+    second.cancel()
+    leave.set()
+    await asyncio.gather(first, second, third, return_exceptions=True)
+    assert done == ["first", "third"]
+    assert house.idle
+    assert registry.get_sample_value("certify_queue_depth") == 0
+
+
+async def test_retry_after_grows_with_the_time_that_requests_take_and_is_bounded() -> None:
+    clock = Clock()
+    house, _ = admission(1, 0, clock)
+
+    def retry_after() -> int:
+        with house.place(), pytest.raises(QueueFull) as caught, house.place():
+            pass
+        return caught.value.retry_after_seconds
+
+    assert retry_after() == 1
+    for _ in range(30):
+        with house.place():
+            async with house.turn():
+                clock.now += 20
+    assert 15 <= retry_after() <= 20
+    for _ in range(30):
+        with house.place():
+            async with house.turn():
+                clock.now += 100_000
+    assert retry_after() == 300
+
+
+async def test_draining_refuses_the_new_and_keeps_the_accepted() -> None:
+    house, _ = admission(1, 1)
+    with house.place():
+        house.drain()
+        assert house.draining
+        assert not house.idle
+        with pytest.raises(Draining), house.place():
+            raise AssertionError("a place was given")
+        async with house.turn():
+            assert not house.aborted.is_set()
+    assert house.idle
+
+
+async def test_abort_tells_whoever_waits() -> None:
+    house, _ = admission(1, 1)
+    waiting = asyncio.create_task(house.aborted.wait())
+    house.abort()
+    assert await waiting
+    assert house.draining

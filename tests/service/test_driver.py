@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.backends.base import Backend
+from service.backends.fake import FAKE_INFO, FakeBackend
+from service.core import Certifier
+from service.driver import CallLimits, Run, drive, guard
+from service.errors import BackendUnavailable, DeadlineExceeded
+
+pytestmark = pytest.mark.anyio
+
+IMAGE = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
+LIMITS = CallLimits(samples=2048, seconds=60.0)
+
+
+def certifier(samples: int = 5000, radius: float | None = None) -> Certifier:
+    return Certifier(FAKE_INFO.sigmas, 10, samples=samples, chunk=32, radius=radius)
+
+
+async def run(
+    backend: Backend,
+    *,
+    limits: CallLimits = LIMITS,
+    seconds: float | None = None,
+    machine: Certifier | None = None,
+    seed_of: Callable[[str, float], int] = lambda purpose, sigma: hash((purpose, sigma)) % 2**64,
+) -> Run:
+    deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+    return await drive(
+        backend,
+        machine or certifier(),
+        IMAGE,
+        sigmas=FAKE_INFO.sigmas,
+        seed_of=seed_of,
+        limits=limits,
+        deadline=deadline,
+    )
+
+
+class Recording(FakeBackend):
+    """Notes what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[float, int, int, int]] = []
+
+    async def count_votes(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
+    ) -> NDArray[np.int64]:
+        self.asked.append((sigma, seed, first, count))
+        return await super().count_votes(image, sigma=sigma, seed=seed, first=first, count=count)
+
+
+async def test_it_runs_to_the_end_within_the_budget() -> None:
+    backend = Recording()
+    done = await run(backend)
+    assert done.result.complete
+    assert not done.timed_out
+    assert done.uncertified_class == int(np.argmax(backend.probabilities(IMAGE, 0.0)))
+    assert done.result.samples_used == sum(count for *_, count in backend.asked) <= 5000
+
+
+async def test_no_call_asks_for_more_than_the_limit_and_no_sample_is_asked_for_twice() -> None:
+    backend = Recording()
+    await run(backend, limits=CallLimits(samples=100, seconds=60))
+    assert max(count for *_, count in backend.asked) == 96  # 100 in whole chunks
+    drawn = [
+        (sigma, seed, index) for sigma, seed, first, count in backend.asked for index in range(first, first + count)
+    ]
+    assert len(drawn) == len(set(drawn))
+
+
+async def test_the_answer_does_not_depend_on_how_looks_are_cut_into_calls() -> None:
+    whole = await run(FakeBackend())
+    cut = await run(FakeBackend(), limits=CallLimits(samples=1, seconds=60))
+    assert whole.result == cut.result
+
+
+async def test_pilot_and_estimation_are_different_streams_at_every_sigma() -> None:
+    backend = Recording()
+    names: dict[int, tuple[str, float]] = {}
+
+    def seed_of(purpose: str, sigma: float) -> int:
+        names[len(names)] = (purpose, sigma)
+        return len(names) - 1
+
+    await run(backend, seed_of=seed_of)
+    assert all(names[seed][1] == sigma for sigma, seed, _, _ in backend.asked)
+    assert {names[seed][0] for _, seed, _, _ in backend.asked} == {"pilot", "estimation"}
+
+
+async def test_a_deadline_before_any_look_leaves_nothing_to_say() -> None:
+    with pytest.raises(DeadlineExceeded):
+        await run(FakeBackend(delay_seconds=3600), seconds=0.01)
+    with pytest.raises(DeadlineExceeded):
+        await run(FakeBackend(), seconds=-1.0)
+
+
+class SlowAfter(FakeBackend):
+    """Never answers again after so many calls."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self._left = calls
+
+    async def _work(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self.delay_seconds = 3600
+        await super()._work()
+
+
+async def test_a_deadline_in_the_middle_gives_what_has_been_proved() -> None:
+    full = certifier()
+    complete = await run(FakeBackend(), machine=full)
+    assert complete.result.label is not None
+    outcomes = set()
+    for calls in range(1, 30):
+        try:
+            done = await run(SlowAfter(calls), seconds=0.05)
+        except DeadlineExceeded:
+            outcomes.add("nothing")
+            continue
+        assert done.timed_out
+        assert not done.result.complete
+        assert done.result.has_data
+        assert done.result.samples_used <= complete.result.samples_used
+        outcomes.add("abstained" if done.result.label is None else "certified")
+        if done.result.label is not None:
+            break
+    assert {"nothing", "certified"} <= outcomes
+
+
+async def test_cancelling_it_cancels_the_call_under_way() -> None:
+    backend = FakeBackend(delay_seconds=3600)
+    task = asyncio.create_task(run(backend))
+    while not backend.running:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert backend.running == 0
+
+
+async def test_a_stalled_call_is_an_unavailable_backend_even_when_a_deadline_is_set() -> None:
+    for seconds in (None, 3600.0):
+        with pytest.raises(BackendUnavailable, match="did not answer within 0.01 seconds"):
+            await run(FakeBackend(delay_seconds=3600), limits=CallLimits(samples=32, seconds=0.01), seconds=seconds)
+
+
+async def test_a_failure_of_any_kind_is_an_unavailable_backend() -> None:
+    async def failing(error: Exception) -> None:
+        raise error
+
+    for error in (
+        RuntimeError("CUDA"),
+        ConnectionResetError(),
+        TimeoutError(),
+        ValueError("x"),
+        BackendUnavailable("x"),
+    ):
+        with pytest.raises(BackendUnavailable):
+            await guard(failing(error), 60)
+
+
+@pytest.mark.parametrize(
+    "votes",
+    [np.zeros(10, np.int64), np.full(10, 32), np.zeros(9, np.int64), np.array([-32, 64] + [0] * 8)],
+    ids=["too few", "too many", "too few classes", "negative"],
+)
+async def test_impossible_votes_are_an_unavailable_backend(votes: NDArray[np.int64]) -> None:
+    class Confused(FakeBackend):
+        async def count_votes(self, *args: object, **kwargs: object) -> NDArray[np.int64]:
+            return votes
+
+    with pytest.raises(BackendUnavailable, match="impossible votes"):
+        await run(Confused(), limits=CallLimits(samples=32, seconds=60))
