@@ -11,7 +11,14 @@ from operator import index
 
 from scipy.special import betaincinv, ndtr, ndtri
 
-__all__ = ("clopper_pearson_lower", "clopper_pearson_upper", "floor_radius", "normal_cdf", "normal_quantile")
+__all__ = (
+    "clopper_pearson_lower",
+    "clopper_pearson_upper",
+    "floor_radius",
+    "normal_cdf",
+    "normal_quantile",
+    "radius_needed",
+)
 
 # Outward rounding. SciPy's (Boost's) inverse incomplete beta is good to about 1e-14; 1e-11 leaves three digits to
 # spare and costs less than 1e-10 of radius at any count up to a million.
@@ -19,6 +26,7 @@ _MARGIN = 1e-11
 # Slack taken off a radius before it is cut to six digits: covers float64 error in Phi^-1 and in the sums of section 2.
 _RADIUS_SLACK = 1e-9
 _RADIUS_DIGITS = 1e6
+_GRID_SLACK = 1e-6  # a request with six digits is on the grid, whatever its product with 1e6 rounds to
 
 
 def clopper_pearson_lower(successes: int, trials: int, alpha: float) -> float:
@@ -55,6 +63,11 @@ def clopper_pearson_upper(successes: int, trials: int, alpha: float) -> float:
 def floor_radius(radius: float) -> float:
     """The radius cut to six digits, never up; 0 for anything not positive (statistics: RESULT)."""
     return max(0.0, math.floor((radius - _RADIUS_SLACK) * _RADIUS_DIGITS) / _RADIUS_DIGITS)
+
+
+def radius_needed(requested: float) -> float:
+    """The least unrounded radius whose six digits are at least `requested`."""
+    return math.ceil(requested * _RADIUS_DIGITS - _GRID_SLACK) / _RADIUS_DIGITS + 2 * _RADIUS_SLACK
 
 
 def normal_cdf(x: float) -> float:

@@ -27,7 +27,7 @@ from operator import index
 from typing import Any, Literal
 
 from service.core import strategy
-from service.core.bounds import clopper_pearson_lower
+from service.core.bounds import clopper_pearson_lower, radius_needed
 from service.core.certificate import Cascade, Final, level_bounds
 from service.core.level import Level
 from service.core.plan import FUTILITY_LEVEL
@@ -84,6 +84,8 @@ class Certifier:
             raise ValueError(f"radius: expected a finite value > 0, got {radius}")
         if pilot is not None and index(pilot) < 1:
             raise ValueError(f"pilot: expected at least 1 draw a level, got {pilot}")
+        # What the terms must reach so that the radius, once cut to six digits, is the requested one.
+        self.target = 0.0 if self.radius is None else radius_needed(self.radius)
         levels = self.cascade.levels
         self.samples = index(samples) // self.chunk * self.chunk
         if pilot is None:

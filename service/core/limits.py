@@ -11,6 +11,7 @@ from service.core.certifier import Certifier
 __all__ = ("max_radius", "min_samples")
 
 _CLASSES = 2  # the rivals of a unanimous vote have no votes, however many there are
+_MOST_DRAWS = 2**40  # beyond any budget; float64 bounds still tell counts apart
 _CACHED = 1024  # parameter sets kept; requests come with few different ones
 
 
@@ -41,7 +42,10 @@ def min_samples(
     chunk: int = 1,
     final: Final = "plurality",
 ) -> int:
-    """The smallest budget, pilots included, at which anything can be certified (with unanimous votes)."""
+    """The smallest budget, pilots included, at which anything can be certified (with unanimous votes).
+
+    Raises OverflowError where no budget suffices: a threshold within 1e-11 of 1.
+    """
     return _min_samples(Cascade.of(sigmas, threshold, final), float(alpha), chunk)
 
 
@@ -50,6 +54,8 @@ def _min_samples(cascade: Cascade, alpha: float, chunk: int) -> int:
     low, high = 0, 1  # in chunks: low cannot, high can
     while not _unanimous(cascade, alpha, high * chunk, chunk, None) > 0.0:
         low, high = high, 2 * high
+        if high > _MOST_DRAWS:
+            raise OverflowError(f"threshold: {max(cascade.thresholds)} is out of reach of {_MOST_DRAWS} samples")
     while high - low > 1:
         middle = (low + high) // 2
         can = _unanimous(cascade, alpha, middle * chunk, chunk, None) > 0.0

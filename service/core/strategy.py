@@ -66,13 +66,12 @@ def _candidates(c: Certifier) -> list[int]:
 
 
 def _score(c: Certifier, label: int, path: int) -> float:
-    return path_z(c.cascade, path, [level.estimate(label) for level in c.levels], c.radius or 0.0)
+    return path_z(c.cascade, path, [level.estimate(label) for level in c.levels], c.target)
 
 
 def _shields_score(c: Certifier, label: int, finest: int) -> float:
-    radius = c.radius or 0.0
     return min(
-        term_z(c.cascade, k, own=False, estimate=c.levels[k].estimate(label), radius=radius)
+        term_z(c.cascade, k, own=False, estimate=c.levels[k].estimate(label), radius=c.target)
         for k in range(finest, len(c.levels))
     )
 
@@ -107,9 +106,9 @@ def _looks(
         return max_looks(draws.get(k, c.remaining // 4), cap, c.chunk, single=c.single_look)
     sigma, base = c.cascade.sigmas[k], normal_quantile(c.cascade.thresholds[k])
     if k > path:  # a shield: its rivals must stay under Phi(base - r / sigma)
-        target, error = 1.0 - normal_cdf(base - c.radius / sigma), split[1]
+        target, error = 1.0 - normal_cdf(base - c.target / sigma), split[1]
     else:
-        target = normal_cdf((0.0 if c.cascade.by_plurality(k) else base) + c.radius / sigma)
+        target = normal_cdf((0.0 if c.cascade.by_plurality(k) else base) + c.target / sigma)
         error = split[0]
     return radius_looks(target, c.alpha * error, cap, c.chunk, single=c.single_look)
 
@@ -227,7 +226,7 @@ def _next_radius(c: Certifier) -> int | None:
     if certificate.radius >= c.radius:
         return None
     estimates = [level.estimate(c.label) for level in c.levels]
-    live = _live_paths(c, c.radius)
+    live = _live_paths(c, c.target)
     if c.path not in live:
         scores = {path: _unmet(c, path, estimates) for path in live}
         scores = {path: terms for path, terms in scores.items() if terms and min(terms)[0] > PATH_LIVE}
@@ -241,11 +240,10 @@ def _next_radius(c: Certifier) -> int | None:
 
 def _unmet(c: Certifier, path: int, estimates: list[Estimate]) -> list[tuple[float, int]]:
     """(z-score, level) of each term on the path that misses the requested radius so far; the worst is asked first."""
-    assert c.radius is not None
     return [
-        (term_z(c.cascade, k, own=k == path, estimate=estimates[k], radius=c.radius), k)
+        (term_z(c.cascade, k, own=k == path, estimate=estimates[k], radius=c.target), k)
         for k in range(path, len(c.levels))
-        if _current(c, k, path) < c.radius
+        if _current(c, k, path) < c.target
     ]
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from service.core import Certifier, max_radius, min_samples
+from service.core import Certifier, floor_radius, max_radius, min_samples
+from service.core.bounds import radius_needed
 
 SIGMAS = [0.12, 0.25, 0.5]
 
@@ -41,3 +42,15 @@ def test_more_samples_reach_further():
     radii = [max_radius(SIGMAS, alpha=0.001, samples=n, chunk=32) for n in (1_000, 10_000, 100_000)]
     assert radii == sorted(radii)
     assert radii[-1] < 0.5 * 3.8115  # 0.001 ** (1 / 100_000), no pilot and all of alpha: the bound on any method
+
+
+def test_a_threshold_that_no_budget_passes_is_refused():
+    with pytest.raises(OverflowError, match="threshold"):
+        min_samples([0.5], 0.001, 1 - 1e-13, 32, "threshold")
+
+
+@pytest.mark.parametrize("radius", [0.1, 0.3, 0.123456789, 1e-6, 3.0000001, 0.7])
+def test_the_radius_needed_is_the_least_that_is_cut_to_the_request(radius):
+    needed = radius_needed(radius)
+    assert floor_radius(needed) >= radius
+    assert floor_radius(needed - 4e-9) < radius
