@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
-import time
 from pathlib import Path
 
 import torch
@@ -18,21 +16,15 @@ from models.bundle import BUNDLES
 from models.runtime import limit_threads
 from models.train.config import TrainConfig
 from models.train.data import SPLIT_NAME, digits_split, load_digits
+from models.train.evaluate import evaluate
+from models.train.log import log
 from models.train.loop import train
+from models.train.tune import tune
 from models.train.write import write_bundle
 
 
-def log(line: str) -> None:
-    """Progress lines go to standard error, with the time, so that a run in the background can be watched."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {line}\n")
-    sys.stderr.flush()
-
-
-def run(config: TrainConfig, folder: Path) -> None:
-    """Everything that the command does, for a config and a bundle folder."""
-    from models.train.evaluate import evaluate
-    from models.train.tune import tune
-
+def run(config: TrainConfig, folder: Path, work: Path) -> None:
+    """Everything that the command does. folder: the bundle; work: where drawn votes are kept, to go on from."""
     limit_threads()  # small convolutions run slower on two OpenMP threads than on one
     digits, split = load_digits(), digits_split()
     log(f"{config.name}: {SPLIT_NAME}, {len(split.train)} images to train on, {config.steps} steps")
@@ -40,9 +32,9 @@ def run(config: TrainConfig, folder: Path) -> None:
     networks = train(config, images, labels, classes=10, log=log)
     write_bundle(config, networks, folder)
     log(f"wrote {folder}; choosing scales and thresholds on {len(split.tune)} images")
-    tune(config, folder, log=log)
+    tune(config, folder, work / f"{config.name}-tune.npz", log)
     log("measuring on the held-out part")
-    evaluate(config, folder, samples=config.evaluate_samples, log=log)
+    evaluate(config, folder, config.evaluate_samples, work / f"{config.name}-{config.evaluate_samples}.npz", log)
     log(f"done: {folder}")
 
 
@@ -51,9 +43,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m models.train", description=__doc__)
     parser.add_argument("run", choices=["digits"])
     parser.add_argument("--out", type=Path, help="bundle folder (default: the shipped bundle's)")
+    parser.add_argument("--work", type=Path, default=Path("runs"), help="folder for drawn votes")
     arguments = parser.parse_args()
     config: TrainConfig = importlib.import_module(f"models.train.runs.{arguments.run}").CONFIG
-    run(config, arguments.out or BUNDLES / config.name)
+    run(config, arguments.out or BUNDLES / config.name, arguments.work)
 
 
 if __name__ == "__main__":

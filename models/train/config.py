@@ -46,11 +46,12 @@ class TrainConfig:
     clean_share: float  # clean images for each denoised one in the classifier's loss
     clean_weight: float
     # choosing and measuring
-    candidate_sigmas: tuple[tuple[float, ...], ...]  # cascades to choose among on the tuning part
+    sigmas: tuple[float, ...]  # of the cascade
     candidate_thresholds: tuple[float, ...]  # for every scale but the finest, when that one decides by plurality
     report_sigmas: tuple[float, ...]  # single scales in the card
     tune_samples: int  # draws a scale on the tuning part
     evaluate_samples: int  # draws a scale on the held-out part, at the end of the command
+    samples: int  # draws of one request, for which thresholds are chosen
     alpha: float
     max_images: int | None  # of each part; None = all (the smoke test takes a few)
     log_every: int

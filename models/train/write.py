@@ -16,7 +16,7 @@ __all__ = ("write_bundle",)
 
 
 def write_bundle(config: TrainConfig, networks: Networks, folder: Path) -> Manifest:
-    """The three model folders and a manifest with the first candidate scales and thresholds of 1/2, to be tuned."""
+    """The three model folders and a manifest with thresholds of 1/2, still to be chosen."""
     networks.denoiser.unet.save_pretrained(str(folder / "denoiser"), safe_serialization=True)
     build_scheduler(config).save_pretrained(str(folder / "scheduler"))
     save_classifier(networks.classifier, folder / "classifier")
@@ -26,8 +26,8 @@ def write_bundle(config: TrainConfig, networks: Networks, folder: Path) -> Manif
         version=config.version,
         classes=tuple(str(digit) for digit in range(10)),
         input_shape=(size[0], size[1], size[2]),
-        sigmas=config.candidate_sigmas[0],
-        thresholds=(0.5,) * len(config.candidate_sigmas[0]),
+        sigmas=config.sigmas,
+        thresholds=(0.5,) * len(config.sigmas),
         final=config.final,
         files=file_digests(folder),
         preprocessing={"color": "gray", "pixels": "uint8 / 255"},

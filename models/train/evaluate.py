@@ -1,0 +1,95 @@
+"""Measure a bundle on the held-out part and write its card.
+
+    python -m models.train.evaluate digits --samples 10000 [--bundle FOLDER] [--votes runs/digits-10000.npz]
+
+Stopped and started again, it goes on from the votes already drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.bundle import BUNDLES, Manifest, load_manifest, save_manifest
+from models.train.card import write_card
+from models.train.config import TrainConfig
+from models.train.log import log
+from models.train.protocols import Final, cascade, reference, shares, single_scale, summary
+from models.train.size import size
+from models.train.votes import Votes, collect
+
+__all__ = ("evaluate", "figures")
+
+
+def evaluate(
+    config: TrainConfig, folder: Path, samples: int, checkpoint: Path, log: Callable[[str], None]
+) -> dict[str, Any]:
+    """Draw `samples` votes at each scale for each held-out image; write figures and card. Returns the figures."""
+    votes = collect(
+        folder, "held_out", config.report_sigmas, samples, checkpoint, log, config.max_images, undenoised=config.sigmas
+    )
+    log("computing the tables")
+    manifest = load_manifest(folder)
+    measured = {**size(folder), **figures(config, manifest, votes, samples)}
+    manifest = dataclasses.replace(manifest, figures=measured)  # outside the digest: the bundle stays the same
+    save_manifest(manifest, folder)
+    write_card(config, manifest, folder)
+    return measured
+
+
+def figures(config: TrainConfig, manifest: Manifest, votes: Votes, samples: int) -> dict[str, Any]:
+    """Everything that the card states, as numbers; `samples` is the budget of each scale, and of the cascade in all."""
+    classes, alpha, truth = len(manifest.classes), config.alpha, votes.truth
+    final: Final = "plurality" if manifest.final == "plurality" else "threshold"
+    levels = [votes.sigmas.index(sigma) for sigma in manifest.sigmas]
+    every = range(len(votes.sigmas))
+    bare = votes._replace(estimation=votes.undenoised)
+    halves = [0.5] * len(levels)
+
+    rows: dict[str, dict[str, Any]] = {}
+    for rule in ("threshold", "plurality"):
+        for k in every:
+            outcomes = single_scale(
+                votes, k, classes, samples, alpha, "plurality" if rule == "plurality" else "threshold"
+            )
+            rows[f"single {votes.sigmas[k]:g} {rule}"] = summary(outcomes, truth)
+    for k in levels:
+        outcomes = single_scale(bare, k, classes, samples, alpha, "plurality")
+        rows[f"no denoiser {votes.sigmas[k]:g}"] = summary(outcomes, truth)
+    rows["reference"] = summary(reference(votes, levels, classes, samples, alpha), truth)
+    untuned = cascade(votes, levels, classes, samples, alpha, halves, "threshold", manifest.chunk)
+    rows["untuned"] = summary(untuned, truth)
+    tuned = cascade(votes, levels, classes, samples, alpha, manifest.thresholds, final, manifest.chunk)
+    rows["cascade"] = summary(tuned, truth)
+    return {
+        "part": "held_out",
+        "images": len(truth),
+        "samples": samples,
+        "alpha": alpha,
+        "clean_accuracy": float(np.mean(votes.plain == truth)),
+        "shares": {f"{votes.sigmas[k]:g}": shares(votes, k, classes, samples) for k in every},
+        "rows": rows,
+    }
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(prog="python -m models.train.evaluate", description=__doc__)
+    parser.add_argument("run", choices=["digits"])
+    parser.add_argument("--samples", type=int, default=10_000, help="draws a scale (default: %(default)s)")
+    parser.add_argument("--bundle", type=Path, help="bundle folder (default: the shipped bundle's)")
+    parser.add_argument("--votes", type=Path, help="checkpoint (default: runs/<run>-<samples>.npz)")
+    arguments = parser.parse_args()
+    config: TrainConfig = importlib.import_module(f"models.train.runs.{arguments.run}").CONFIG
+    checkpoint = arguments.votes or Path("runs") / f"{config.name}-{arguments.samples}.npz"
+    evaluate(config, arguments.bundle or BUNDLES / config.name, arguments.samples, checkpoint, log)
+
+
+if __name__ == "__main__":
+    main()

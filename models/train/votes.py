@@ -1,0 +1,163 @@
+"""Draw a bundle's votes over a part of the data set, in worker processes, with a checkpoint to go on from.
+
+Each draw's class is kept, not only the counts: every protocol of the card then replays its own prefix of the same
+streams, and a table can be computed again without running the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.bundle import load_manifest
+from models.pipeline import Pipeline
+from models.runtime import RuntimeOptions, limit_threads, load_pipeline, usable_cores
+from models.train.data import digits_split, load_digits
+
+__all__ = ("PILOT", "Votes", "collect", "evaluation_seed")
+
+PILOT = 128  # pilot draws kept for each scale: the largest pilot (100, in chunks of 32), never reused for estimation
+SAVE_SECONDS = 30.0
+_FREE = np.uint8(255)  # not drawn yet
+
+
+class Votes(NamedTuple):
+    """Classes of single draws, uint8; n images, S scales."""
+
+    truth: NDArray[np.int64]  # (n,)
+    sigmas: tuple[float, ...]
+    plain: NDArray[np.uint8]  # (n,) the classifier on the clean image
+    pilot: NDArray[np.uint8]  # (n, S, PILOT)
+    estimation: NDArray[np.uint8]  # (n, S, N)
+    undenoised: NDArray[np.uint8]  # (n, S, N): the classifier on the noisy image itself; 255 where not asked for
+
+    def counts(self, image: int, level: int, classes: int, first: int, count: int, pilot: bool = False) -> list[int]:
+        """Votes per class of draws first..first+count-1."""
+        drawn = (self.pilot if pilot else self.estimation)[image, level, first : first + count]
+        if len(drawn) != count:
+            raise ValueError(f"expected draws {first}..{first + count - 1}, have {self.estimation.shape[2]}")
+        return [int(v) for v in np.bincount(drawn, minlength=classes)]
+
+
+def evaluation_seed(part: str, image: int, sigma: float, purpose: str) -> int:
+    """uint64; a stream of its own for each part, image of the data set, scale and purpose."""
+    name = f"{part}:{image}:{sigma!r}:{purpose}".encode()
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "little")
+
+
+def collect(
+    folder: Path,
+    part: str,
+    sigmas: tuple[float, ...],
+    samples: int,
+    checkpoint: Path,
+    log: Callable[[str], None],
+    max_images: int | None = None,
+    undenoised: tuple[float, ...] = (),
+) -> Votes:
+    """Draw `samples` (rounded up to chunks) at each scale for each image of `part` ("tune" or "held_out").
+
+    undenoised: the scales at which the bare classifier is asked about the noisy images too.
+    Goes on from `checkpoint` if it was written by the same networks for the same question, else starts again.
+    """
+    manifest = load_manifest(folder)
+    chunk = manifest.chunk
+    samples = -(-samples // chunk) * chunk
+    indices = getattr(digits_split(), part)[:max_images]
+    question = [dict(manifest.files), part, sigmas, samples, len(indices), RuntimeOptions().micro_batch, undenoised]
+    key = json.dumps(question, sort_keys=True)
+    done = _open_checkpoint(checkpoint, key, len(indices), len(sigmas), samples)
+    todo = [int(i) for i in np.flatnonzero(done["plain"] == _FREE)]
+    log(f"{part}: {len(indices)} images, {samples} draws at {sigmas}; {len(indices) - len(todo)} already drawn")
+
+    began = saved = time.monotonic()
+    workers = max(1, min(usable_cores(), len(todo)))
+    context = multiprocessing.get_context("spawn")  # a forked torch may hang
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(folder,)) as pool:
+        jobs = {pool.submit(_draw, part, int(indices[i]), sigmas, samples, undenoised): i for i in todo}
+        for number, job in enumerate(as_completed(jobs), start=1):
+            for name, drawn in job.result().items():
+                done[name][jobs[job]] = drawn
+            if time.monotonic() - saved > SAVE_SECONDS or number == len(jobs):
+                saved = time.monotonic()
+                _save_checkpoint(checkpoint, key, done)
+                rate = number * len(sigmas) * samples / (saved - began)
+                log(f"{part}: {number}/{len(jobs)} images, {rate:.0f} samples/s")
+    truth = load_digits().labels[indices]
+    return Votes(truth, sigmas, done["plain"], done["pilot"], done["estimation"], done["undenoised"])
+
+
+_pipeline: Pipeline | None = None  # of a worker process
+
+
+def _start(folder: Path) -> None:
+    global _pipeline
+    limit_threads()
+    _pipeline = load_pipeline(folder)
+
+
+def _draw(
+    part: str, image: int, sigmas: tuple[float, ...], samples: int, undenoised: tuple[float, ...]
+) -> dict[str, NDArray[np.uint8]]:
+    """All draws of one image, in a worker process."""
+    assert _pipeline is not None
+    x = load_digits().images[image]
+    drawn: dict[str, list[NDArray[np.uint8]]] = {"pilot": [], "estimation": [], "undenoised": []}
+    for sigma in sigmas:
+        seed = evaluation_seed(part, image, sigma, "estimation")
+        pilot_seed = evaluation_seed(part, image, sigma, "pilot")
+        pilot = _pipeline.labels(x, sigma=sigma, seed=pilot_seed, first=0, count=PILOT)
+        estimation = _pipeline.labels(x, sigma=sigma, seed=seed, first=0, count=samples)
+        bare = _undenoised(_pipeline, x, sigma, seed, samples) if sigma in undenoised else np.full(samples, _FREE)
+        for name, labels in (("pilot", pilot), ("estimation", estimation), ("undenoised", bare)):
+            drawn[name].append(labels.astype(np.uint8))
+    plain = np.uint8(_pipeline.classify(x))
+    return {"plain": np.asarray(plain), **{name: np.stack(parts) for name, parts in drawn.items()}}
+
+
+def _undenoised(
+    pipeline: Pipeline, image: NDArray[np.float32], sigma: float, seed: int, samples: int
+) -> NDArray[np.int64]:
+    """Classes of the noisy images without the denoiser, over the same noise."""
+    from models.pipeline import chunk_noise
+
+    chunk = pipeline.manifest.chunk
+    parts: list[NDArray[np.int64]] = []
+    with torch.inference_mode():
+        for chunks in _groups(samples // chunk, size=16):  # 512 samples a forward
+            noise = np.concatenate([chunk_noise(seed, j, (chunk, *image.shape)) for j in chunks])
+            x = torch.from_numpy(image + np.float32(sigma) * noise).to(pipeline.dtype)
+            parts.append(pipeline.classifier(x).argmax(dim=1).numpy())
+    return np.concatenate(parts)
+
+
+def _groups(count: int, size: int) -> Iterator[range]:
+    return (range(at, min(at + size, count)) for at in range(0, count, size))
+
+
+def _open_checkpoint(path: Path, key: str, images: int, levels: int, samples: int) -> dict[str, NDArray[np.uint8]]:
+    if path.is_file():
+        with np.load(path) as stored:
+            if str(stored["key"]) == key:
+                return {name: stored[name] for name in ("plain", "pilot", "estimation", "undenoised")}
+    shapes = {"plain": (), "pilot": (levels, PILOT), "estimation": (levels, samples), "undenoised": (levels, samples)}
+    return {name: np.full((images, *shape), _FREE) for name, shape in shapes.items()}
+
+
+def _save_checkpoint(path: Path, key: str, done: dict[str, NDArray[np.uint8]]) -> None:
+    """Whole or not at all: an interrupted write must not spoil what was drawn before it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".fresh.npz")
+    np.savez(fresh, key=np.array(key), **done)  # type: ignore[arg-type]  # stubs take keywords for allow_pickle
+    os.replace(fresh, path)
