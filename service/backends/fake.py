@@ -64,7 +64,10 @@ class FakeBackend:
         (sigma_bits,) = struct.unpack("<Q", struct.pack("<d", sigma))
         for index in range(first // chunk, (first + count) // chunk):
             # Key and counter are Philox's own inputs, so every (seed, sigma, chunk) has a stream of its own.
-            stream = np.random.Philox(key=[seed, index], counter=[0, 0, 0, sigma_bits])
+            # As uint64 arrays: numpy would make float64 of a list with a seed above 2^63, and drop its last bits.
+            key = np.array([seed, index], dtype=np.uint64)
+            counter = np.array([0, 0, 0, sigma_bits], dtype=np.uint64)
+            stream = np.random.Philox(key=key, counter=counter)
             votes += np.random.Generator(stream).multinomial(chunk, probabilities)
         return votes
 
