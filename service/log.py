@@ -47,8 +47,9 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # httpx logs every request of a client at info; ours say the same with an id.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Parsers of what clients send must not be able to write it into the log, at any level.
+    for parser in ("PIL", "python_multipart"):
+        logging.getLogger(parser).setLevel(logging.ERROR)
 
 
 class RequestLog:
