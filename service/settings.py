@@ -38,6 +38,8 @@ class Settings(BaseSettings):
         "embedded", description="what runs the network: embedded, triton, or fake (random votes, for tests only)"
     )
     bundle: str = Field("digits", min_length=1, description="name of a shipped bundle, or a path to one")
+    # unset: every core that this process may use; fewer leave room for others on the same machine.
+    workers: Count | None = Field(None, description="embedded backend only: sampling threads; unset: one for each core")
     seed_key: SecretStr | None = Field(
         None,
         description=f"secret from which all noise is derived, at least {SEED_KEY_MIN_BYTES} bytes, the same on every "

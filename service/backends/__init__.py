@@ -21,13 +21,8 @@ def open_backend(settings: Settings) -> Backend:
 
             return FakeBackend(delay_seconds=settings.fake_delay_seconds)
         case "embedded":
-            try:
-                from service.backends.embedded import EmbeddedBackend
-            except ImportError as exc:
-                raise SettingsError(
-                    "CERTIFY_BACKEND: embedded needs more packages than the gateway (pip install 'certify[embedded]'): "
-                    f"{exc}"
-                ) from exc
-            return EmbeddedBackend(settings.bundle)
+            from service.backends.embedded import EmbeddedBackend
+
+            return EmbeddedBackend(settings.bundle, workers=settings.workers)
         case "triton":
             raise SettingsError("CERTIFY_BACKEND: this version has no triton backend; expected embedded or fake")
