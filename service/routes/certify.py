@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,14 +15,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from service.answers import make_answer
-from service.bodies import Body, parse_body, read_limited
+from service.bodies import parse_body, read_limited
 from service.driver import Run, drive
 from service.errors import BackendUnavailable, DeadlineExceeded, Draining, RequestError
 from service.gateway import Gateway, gateway_of
 from service.images import Picture, decode_image
 from service.openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
 from service.plans import Plan, make_plan
-from service.schemas import CertifyAnswer
+from service.schemas import CertifyAnswer, CertifyFields
 
 __all__ = ("router",)
 
@@ -46,22 +47,33 @@ async def certify(request: Request) -> Response:
     """
     gateway = gateway_of(request)
     with gateway.admission.place():
-        body = await _read_body(request, gateway)
-        # Off the loop: what these parameters can certify at best is some milliseconds of arithmetic.
-        plan = await asyncio.get_running_loop().run_in_executor(
-            gateway.decoders,
-            partial(make_plan, body.fields, gateway.info, max_samples_allowed=gateway.settings.max_samples),
-        )
-        work = _answer(body, plan, gateway, arrival=request.state.arrival, request_id=request.state.request_id)
-        answer = await _unless_gone(request, gateway, work)
+        job = await _prepare(request, gateway)
+        run = await _unless_gone(request, gateway, _sample(job, gateway))
+    answer = make_answer(
+        request_id=request.state.request_id,
+        run=run,
+        plan=job.plan,
+        picture=job.picture,
+        info=gateway.info,
+        total_seconds=time.monotonic() - request.state.arrival,
+    )
     gateway.metrics.answered(answer)
     request.state.outcome = answer.outcome
     return JSONResponse(answer.model_dump(mode="json"))
 
 
-async def _read_body(request: Request, gateway: Gateway) -> Body:
-    settings = gateway.settings
-    headers = request.headers
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A request that can be sampled. It keeps the small tensor, not the body, while it waits for its turn."""
+
+    plan: Plan
+    picture: Picture
+    deadline: float | None  # in the event loop's time
+
+
+async def _prepare(request: Request, gateway: Gateway) -> _Job:
+    settings, headers = gateway.settings, request.headers
+    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(settings.body_seconds):
             content = await read_limited(
@@ -69,67 +81,50 @@ async def _read_body(request: Request, gateway: Gateway) -> Body:
             )
     except TimeoutError:
         raise RequestError("malformed_body", f"body: expected all of it within {settings.body_seconds:g} s") from None
-    parse = partial(
-        parse_body,
-        content,
-        content_type=headers.get("content-type"),
-        content_encoding=headers.get("content-encoding"),
-    )
-    return await asyncio.get_running_loop().run_in_executor(gateway.decoders, parse)
+    content_type, encoding = headers.get("content-type"), headers.get("content-encoding")
 
+    def work() -> tuple[CertifyFields, Plan, Picture]:
+        body = parse_body(content, content_type=content_type, content_encoding=encoding)
+        fields, info = body.fields, gateway.info
+        # Before the image: parameters are cheaper to refuse.
+        plan = make_plan(fields, info, max_samples_allowed=settings.max_samples)
+        picture = decode_image(body.image, info.input_shape, resize=fields.resize, max_pixels=settings.max_pixels)
+        return fields, plan, picture
 
-async def _answer(body: Body, plan: Plan, gateway: Gateway, *, arrival: float, request_id: str) -> CertifyAnswer:
+    fields, plan, picture = await loop.run_in_executor(gateway.decoders, work)
     deadline = None
-    if body.fields.deadline_ms is not None:
+    if fields.deadline_ms is not None:
         # Arrival is on time.monotonic's clock; the loop may count from elsewhere.
-        left = arrival + body.fields.deadline_ms / 1000 - time.monotonic()
-        deadline = asyncio.get_running_loop().time() + left
-    picture, run = await _sample(body, plan, gateway, deadline)
-    return make_answer(
-        request_id=request_id,
-        run=run,
-        plan=plan,
-        picture=picture,
-        info=gateway.info,
-        total_seconds=time.monotonic() - arrival,
-    )
+        deadline = loop.time() + request.state.arrival + fields.deadline_ms / 1000 - time.monotonic()
+    return _Job(plan=plan, picture=picture, deadline=deadline)
 
 
-async def _sample(body: Body, plan: Plan, gateway: Gateway, deadline: float | None) -> tuple[Picture, Run]:
-    info = gateway.info
-    decode = partial(
-        decode_image,
-        body.image,
-        info.input_shape,
-        resize=body.fields.resize,
-        max_pixels=gateway.settings.max_pixels,
-    )
+async def _sample(job: _Job, gateway: Gateway) -> Run:
+    plan, picture = job.plan, job.picture
+    scope = plan.seed_scope(picture.sha256, gateway.info.bundle_digest)
     try:
-        # Also around drive(), which ends itself at the same deadline with what it has: this one ends the waiting.
-        async with asyncio.timeout_at(deadline) as waiting:
-            picture = await asyncio.get_running_loop().run_in_executor(gateway.decoders, decode)
-            scope = plan.seed_scope(picture.sha256, info.bundle_digest)
-            async with gateway.admission.turn():
-                waiting.reschedule(None)
-                run = await drive(
-                    gateway.backend,
-                    plan.certifier(),
-                    picture.tensor,
-                    sigmas=plan.sigmas,
-                    seed_of=partial(scope.seed, gateway.seed_key),
-                    limits=gateway.call_limits,
-                    deadline=deadline,
-                )
+        # This deadline ends the waiting; drive() ends itself at the same one, with what it has by then.
+        async with asyncio.timeout_at(job.deadline) as waiting, gateway.admission.turn():
+            waiting.reschedule(None)
+            run = await drive(
+                gateway.backend,
+                plan.certifier(),
+                picture.tensor,
+                sigmas=plan.sigmas,
+                seed_of=partial(scope.seed, gateway.seed_key),
+                limits=gateway.call_limits,
+                deadline=job.deadline,
+            )
     except TimeoutError:
         raise DeadlineExceeded("deadline_ms: the deadline came while the request waited for its turn") from None
     except BackendUnavailable:
         gateway.readiness.failed()
         raise
     gateway.readiness.answered()
-    return picture, run
+    return run
 
 
-async def _unless_gone(request: Request, gateway: Gateway, work: Coroutine[Any, Any, CertifyAnswer]) -> CertifyAnswer:
+async def _unless_gone(request: Request, gateway: Gateway, work: Coroutine[Any, Any, Run]) -> Run:
     """Do `work`, but stop it when the client leaves (ClientDisconnect) or grace is over (Draining)."""
     task = asyncio.create_task(work)
     gone = asyncio.create_task(_disconnected(request))
