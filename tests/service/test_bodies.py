@@ -217,6 +217,11 @@ def test_an_image_that_is_no_file_part_is_a_missing_field() -> None:
         parse_form(form({}, {"image": (None, b"data")}))
 
 
+def test_form_text_that_is_not_utf_8_is_out_of_range() -> None:
+    with pytest.raises(RequestError, match="norm: expected UTF-8 text"):
+        parse_form(form({}, [("image", ("a.png", IMAGE)), ("norm", (None, b"l\xff"))]))
+
+
 def test_two_images_are_out_of_range() -> None:
     with pytest.raises(RequestError) as caught:
         parse_form(form({}, [("image", ("a.png", IMAGE)), ("image", ("b.png", IMAGE))]))

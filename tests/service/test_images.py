@@ -95,6 +95,11 @@ def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     assert decode(data, RGB).sha256 == decode(pictures.encoded(upright), RGB).sha256
 
 
+def test_exif_that_cannot_be_read_is_refused_because_the_orientation_is_unknown() -> None:
+    data = pictures.encoded(pictures.gray(), "PNG", exif=b"Exif\x00\x00no TIFF header here")
+    assert code_of(data) == "image_undecodable"
+
+
 def test_another_size_is_refused_with_the_expected_one() -> None:
     with pytest.raises(RequestError) as caught:
         decode(pictures.png(size=(9, 8)))

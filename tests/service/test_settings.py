@@ -66,7 +66,7 @@ def test_the_key_is_measured_in_bytes_not_characters() -> None:
 
 def test_settings_cannot_be_changed_once_made() -> None:
     with pytest.raises(ValidationError):
-        load_settings().max_running = 5  # type: ignore[misc]
+        load_settings().max_running = 5
 
 
 def test_no_setting_is_named_like_a_variable_that_kubernetes_makes_for_a_service_called_certify() -> None:

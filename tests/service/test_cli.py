@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from service import __version__
+from service.cli import app
+from service.settings import ENV_PREFIX, Settings
+from tests.service import pictures
+from tests.service.answer_rules import check
+from tests.service.servers import real_process
+
+WIDE = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+
+
+def certify(*arguments: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=WIDE)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def digit(tmp_path: Path) -> Path:
+    path = tmp_path / "digit.png"
+    path.write_bytes(pictures.png())
+    return path
+
+
+def image(*arguments: str | Path) -> list[dict[str, Any]]:
+    _, out, _ = certify("image", "--backend=fake", "--json", *arguments)
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_serve_has_a_flag_for_every_setting_with_its_key_and_default() -> None:
+    code, out, _ = certify("serve", "--help")
+    assert code == 0
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in out
+        assert f"{ENV_PREFIX}{name.upper()}" in out
+        assert field.description
+    assert "--port" in out
+    assert "--host" in out
+
+
+def test_a_bad_flag_stops_the_start_and_names_the_key() -> None:
+    code, _, err = certify("serve", "--max-running", "none")
+    assert code == 2
+    assert "CERTIFY_MAX_RUNNING" in err
+
+
+def test_a_backend_that_cannot_be_had_stops_the_start() -> None:
+    code, _, err = certify("serve", "--backend", "triton")
+    assert code == 2
+    assert "CERTIFY_BACKEND" in err
+
+
+def test_an_image_is_certified_without_a_server_and_repeats_by_its_seed(digit: Path) -> None:
+    (first,) = image(digit, "--samples=2000")
+    (again,) = image(digit, "--samples=2000", f"--seed={first['seed']}")
+    (other,) = image(digit, "--samples=2000", f"--seed={first['seed'] + 1}")
+    check(first)
+
+    def facts(answer: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in answer.items() if name not in ("id", "timing")}
+
+    assert facts(first) == facts(again)
+    assert first["stages"] != other["stages"]
+
+
+def test_text_and_json_hold_the_same_facts(digit: Path) -> None:
+    (as_json,) = image(digit, "--samples=2000", "--seed=1", "--radius=0.1")
+    code, text, _ = certify("image", digit, "--backend=fake", "--samples=2000", "--seed=1", "--radius=0.1")
+    assert code == 0
+    for name in as_json.keys() - {"path", "stages"}:
+        assert f"  {name}: " in text
+    assert f"radius: {as_json['radius']}" in text
+    assert as_json["input"]["sha256"] in text
+    assert text.count("  stage ") == len(as_json["stages"])
+    for stage in as_json["stages"]:
+        assert f"stage sigma {stage['sigma']}  outcome {stage['outcome']}  samples {stage['samples']}" in text
+
+
+def test_every_field_of_a_request_is_an_option(digit: Path) -> None:
+    (answer,) = image(
+        digit,
+        "--radius=0.01",
+        "--norm=linf",
+        "--samples=3000",
+        "--alpha=0.01",
+        "--threshold=0.6,0.7",
+        "--final=threshold",
+        "--sigmas=1,0.25",
+        "--deadline-ms=600000",
+        "--resize",
+    )
+    check(answer)
+    assert (answer["requested_radius"], answer["norm"], answer["alpha"]) == (0.01, "linf", 0.01)
+    assert (answer["threshold"], answer["final"]) == ([0.7, 0.6], "threshold")
+
+
+def test_a_refused_image_is_reported_and_the_others_are_answered(digit: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.png"
+    text.write_bytes(b"no image")
+    code, out, _ = certify("image", "--backend=fake", "--json", text, tmp_path / "absent.png", digit)
+    replies = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert replies[0]["error"]["code"] == "unsupported_format"
+    assert replies[1]["error"]["code"] == "missing_field"
+    check(replies[2])
+
+
+def test_a_value_out_of_range_is_an_error_with_its_field(digit: Path) -> None:
+    code, _, err = certify("image", "--backend=fake", digit, "--samples=many")
+    assert code == 1
+    assert "samples" in err
+
+
+def test_an_unreachable_radius_gives_the_hint(digit: Path) -> None:
+    (reply,) = image(digit, "--radius=100")
+    assert reply["error"]["code"] == "radius_unreachable"
+    assert reply["error"]["max_radius"] > 1
+
+
+def test_a_deadline_too_early_is_an_error_of_that_image(digit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CERTIFY_FAKE_DELAY_SECONDS", "3600")
+    (reply,) = image(digit, "--deadline-ms=20")
+    assert reply["error"]["code"] == "deadline_exceeded"
+
+
+def test_a_service_that_is_not_there_is_an_error(digit: Path) -> None:
+    code, _, err = certify("image", digit, "--url", "http://127.0.0.1:9")
+    assert code == 1
+    assert "http://127.0.0.1:9" in err
+
+
+def test_the_services_own_options_do_not_go_with_url(digit: Path) -> None:
+    code, _, err = certify("image", digit, "--url=http://127.0.0.1:9", "--seed=1")
+    assert code == 2
+    assert "--seed" in err
+
+
+@pytest.mark.slow
+def test_a_service_is_asked_with_url_and_gives_the_same_facts(digit: Path, tmp_path: Path) -> None:
+    with real_process(tmp_path / "log") as service:
+        code, out, _ = certify("image", digit, "--url", service.url + "/", "--samples=2000", "--sigmas=0.5,1", "--json")
+        assert code == 0
+        answer = json.loads(out)
+        assert answer.pop("path") == str(digit)
+        check(answer)
+        assert answer["samples_used"] <= 2000
+        code, out, _ = certify("image", digit, "--url", service.url, "--samples=1", "--json")
+        assert code == 1
+        assert json.loads(out)["error"]["min_samples"] > 1
+
+
+def test_bundles_lists_what_is_shipped() -> None:
+    from models.bundle import list_bundles
+
+    code, out, _ = certify("bundles")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(list_bundles())
+
+
+def test_the_version_is_printed() -> None:
+    assert certify("--version") == (0, f"{__version__}\n", "")

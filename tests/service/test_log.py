@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from service import log
+from tests.service import pictures
+from tests.service.servers import in_process
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """Where this test's log goes; the root logger is put back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    buffer = io.StringIO()
+    log.configure("debug", buffer)
+    yield buffer
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def entries(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_every_entry_is_one_json_object_and_newlines_stay_inside(stream: io.StringIO) -> None:
+    logging.getLogger("somewhere").warning("two\nlines %s", "\u2028", extra={"facts": {"count": 3}})
+    (entry,) = entries(stream)
+    assert (entry["level"], entry["logger"], entry["message"]) == ("warning", "somewhere", "two\nlines \u2028")
+    assert entry["count"] == 3
+    assert str(entry["time"]).endswith("+00:00")
+    assert "request_id" not in entry
+
+
+def test_an_exception_is_in_its_entry(stream: io.StringIO) -> None:
+    try:
+        raise RuntimeError("boom")
+    except RuntimeError:
+        logging.getLogger("x").exception("failed")
+    assert "RuntimeError: boom" in str(entries(stream)[0]["exception"])
+
+
+@pytest.mark.anyio
+async def test_a_backend_failure_is_logged_with_the_id_that_the_client_sees(stream: io.StringIO) -> None:
+    async with in_process() as service:
+        service.backend.failing = True
+        response = await service.client.post("/certify", files={"image": ("a.png", pictures.png())})
+    (failure,) = [entry for entry in entries(stream) if entry["message"] == "the backend failed"]
+    assert failure["request_id"] == response.headers["X-Request-ID"]
+    assert "told to fail" in str(failure["exception"])
+
+
+@pytest.mark.anyio
+async def test_a_client_cannot_choose_its_id(stream: io.StringIO) -> None:
+    async with in_process() as service:
+        response = await service.client.get("/info", headers={"X-Request-ID": "mine"})
+    assert response.headers.get_list("X-Request-ID") != ["mine"]
+    assert "mine" not in stream.getvalue()
+
+
+@pytest.mark.anyio
+async def test_a_quiet_probe_is_only_logged_when_debugging(stream: io.StringIO) -> None:
+    async with in_process() as service:
+        logging.getLogger().setLevel("INFO")
+        await service.client.get("/livez")
+        await service.client.get("/info")
+    assert [entry["path"] for entry in entries(stream) if entry["message"] == "request"] == ["/info"]
+
+
+@pytest.mark.anyio
+async def test_a_fault_is_logged_with_its_traceback_and_id(stream: io.StringIO) -> None:
+    async with in_process() as service:
+        object.__setattr__(service.gateway, "seed_key", None)
+        response = await service.client.post("/certify", files={"image": ("a.png", pictures.png())})
+    (fault,) = [entry for entry in entries(stream) if entry["message"] == "unexpected error"]
+    assert f"urn:uuid:{fault['request_id']}" == response.json()["instance"]
+    assert "Traceback" in str(fault["exception"])

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.backends.fake import FAKE_INFO
+from service.metrics import sigma_label
+from service.problems import CODES
+from tests.service import pictures
+from tests.service.servers import in_process
+
+pytestmark = pytest.mark.anyio
+
+SIGMAS = [sigma_label(sigma) for sigma in FAKE_INFO.sigmas]
+
+
+async def series() -> dict[str, float]:
+    async with in_process() as service:
+        families = text_string_to_metric_families(await service.metrics_text())
+        return {
+            sample.name + "".join(f"|{value}" for _, value in sorted(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+
+async def test_every_series_exists_from_the_start_at_zero() -> None:
+    at_start = await series()
+    expected = [
+        *(f"certify_requests_total|{outcome}|{s}" for outcome in ("certified", "below_radius") for s in SIGMAS),
+        "certify_requests_total|abstained|none",
+        *(
+            f"certify_abstentions_total|{reason}"
+            for reason in ("deadline", "rival_at_larger_sigma", "no_stage_confident", "undecided")
+        ),
+        *(f"certify_stages_total|{outcome}|{s}" for outcome in ("path", "passed", "open") for s in SIGMAS),
+        *(f"certify_errors_total|{code}" for code in CODES),
+        "certify_certified_radius_count",
+        "certify_samples_used_count",
+        "certify_sampling_seconds_count",
+        "certify_request_seconds_count",
+        "certify_queue_wait_seconds_count",
+        "certify_queue_depth",
+        "certify_in_flight",
+        "certify_disconnects_total",
+    ]
+    for name in expected:
+        assert at_start[name] == 0, name
+
+
+async def test_every_metric_has_the_prefix_and_a_help_text() -> None:
+    async with in_process() as service:
+        for family in text_string_to_metric_families(await service.metrics_text()):
+            assert family.name.startswith("certify_")
+            assert family.documentation
+
+
+async def test_answers_are_counted_and_the_abstention_rate_is_a_ratio_of_counters() -> None:
+    outcomes: list[str] = []
+    async with in_process() as service:
+        before = (await service.metrics_text()).count("\n")
+        for seed in range(30):
+            response = await service.client.post(
+                "/certify",
+                files={"image": ("a.png", pictures.png(seed))},
+                data={"samples": "1000", "final": "threshold", "threshold": "0.6"},
+            )
+            outcomes.append(response.json()["outcome"])
+        text = await service.metrics_text()
+        counted = {"certified": 0.0, "below_radius": 0.0, "abstained": 0.0}
+        reasons = stages = 0.0
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == "certify_requests_total":
+                    counted[sample.labels["outcome"]] += sample.value
+                reasons += sample.value if sample.name == "certify_abstentions_total" else 0
+                stages += sample.value if sample.name == "certify_stages_total" else 0
+        assert counted == {outcome: outcomes.count(outcome) for outcome in counted}
+        assert 0 < counted["abstained"] < 30
+        assert reasons == counted["abstained"]
+        assert stages >= 30
+        assert await service.metric("certify_certified_radius_count") == counted["certified"]
+        assert await service.metric("certify_samples_used_count") == 30
+        assert text.count("\n") == before
+
+
+async def test_build_and_bundle_are_named() -> None:
+    async with in_process() as service:
+        info = (await service.client.get("/info")).json()
+        text = await service.metrics_text()
+        assert f'certify_build_info{{version="{info["version"]}"}} 1.0' in text
+        assert f'name="{info["bundle"]["name"]}"' in text
+        assert info["bundle"]["digest"] in text
+
+
+@pytest.mark.parametrize(("sigma", "label"), [(0.25, "0.25"), (1.0, "1"), (0.1234567, "0.1234567")])
+def test_a_sigma_is_labelled_as_it_is_written(sigma: float, label: str) -> None:
+    assert sigma_label(sigma) == label

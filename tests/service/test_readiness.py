@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.backends.fake import FakeBackend
+from service.errors import BackendUnavailable
+from service.readiness import Readiness
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_one_answer_counts_until_it_is_too_old() -> None:
+    backend, clock = FakeBackend(), Clock()
+    readiness = Readiness(backend, fresh_seconds=30, clock=clock)
+    for now, calls in ((0.0, 1), (30.0, 1), (30.1, 2), (60.0, 2)):
+        clock.now = now
+        await readiness.check()
+        assert backend.calls == calls
+
+
+async def test_an_answered_request_spares_the_probe() -> None:
+    backend = FakeBackend()
+    readiness = Readiness(backend, fresh_seconds=30, clock=Clock())
+    readiness.answered()
+    await readiness.check()
+    assert backend.calls == 0
+
+
+async def test_a_failed_request_is_believed_until_the_backend_answers_again() -> None:
+    backend = FakeBackend()
+    readiness = Readiness(backend, fresh_seconds=30, clock=Clock())
+    await readiness.check()
+    readiness.failed()
+    backend.failing = True
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable):
+            await readiness.check()
+    backend.failing = False
+    await readiness.check()
+    assert backend.calls == 4
+
+
+async def test_many_questions_at_once_are_one_probe() -> None:
+    backend = FakeBackend(delay_seconds=0.01)
+    readiness = Readiness(backend, fresh_seconds=30)
+    await asyncio.gather(*(readiness.check() for _ in range(10)))
+    assert backend.calls == 1
+
+
+async def test_a_caller_that_gives_up_does_not_stop_the_probe_for_the_next() -> None:
+    backend = FakeBackend(delay_seconds=0.05)
+    readiness = Readiness(backend, fresh_seconds=30)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.001):
+            await readiness.check()
+    await readiness.check()
+    assert backend.calls == 1
+
+
+async def test_closing_stops_a_probe_under_way() -> None:
+    backend = FakeBackend(delay_seconds=3600)
+    readiness = Readiness(backend, fresh_seconds=30)
+    waiting = asyncio.create_task(readiness.check())
+    while not backend.running:
+        await asyncio.sleep(0)
+    await readiness.close()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert waiting.cancelled()
+    assert backend.running == 0
