@@ -32,9 +32,9 @@ def run(config: TrainConfig, folder: Path, work: Path) -> None:
     networks = train(config, images, labels, classes=10, log=log)
     write_bundle(config, networks, folder)
     log(f"wrote {folder}; choosing scales and thresholds on {len(split.tune)} images")
-    tune(config, folder, work / f"{config.name}-tune.npz", log)
+    tune(config, folder, work, log)
     log("measuring on the held-out part")
-    evaluate(config, folder, config.evaluate_samples, work / f"{config.name}-{config.evaluate_samples}.npz", log)
+    evaluate(config, folder, config.evaluate_samples, work, log)
     log(f"done: {folder}")
 
 

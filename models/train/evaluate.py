@@ -1,6 +1,6 @@
 """Measure a bundle on the held-out part and write its card.
 
-    python -m models.train.evaluate digits --samples 10000 [--bundle FOLDER] [--votes runs/digits-10000.npz]
+    python -m models.train.evaluate digits --samples 10000 [--bundle FOLDER] [--work FOLDER]
 
 Stopped and started again, it goes on from the votes already drawn.
 """
@@ -27,12 +27,10 @@ from models.train.votes import Votes, collect
 __all__ = ("evaluate", "figures")
 
 
-def evaluate(
-    config: TrainConfig, folder: Path, samples: int, checkpoint: Path, log: Callable[[str], None]
-) -> dict[str, Any]:
+def evaluate(config: TrainConfig, folder: Path, samples: int, work: Path, log: Callable[[str], None]) -> dict[str, Any]:
     """Draw `samples` votes at each scale for each held-out image; write figures and card. Returns the figures."""
     votes = collect(
-        folder, "held_out", config.report_sigmas, samples, checkpoint, log, config.max_images, undenoised=config.sigmas
+        folder, "held_out", config.report_sigmas, samples, work, log, config.max_images, undenoised=config.sigmas
     )
     log("computing the tables")
     manifest = load_manifest(folder)
@@ -84,11 +82,10 @@ def main() -> None:
     parser.add_argument("run", choices=["digits"])
     parser.add_argument("--samples", type=int, default=10_000, help="draws a scale (default: %(default)s)")
     parser.add_argument("--bundle", type=Path, help="bundle folder (default: the shipped bundle's)")
-    parser.add_argument("--votes", type=Path, help="checkpoint (default: runs/<run>-<samples>.npz)")
+    parser.add_argument("--work", type=Path, default=Path("runs"), help="folder for drawn votes (default: runs)")
     arguments = parser.parse_args()
     config: TrainConfig = importlib.import_module(f"models.train.runs.{arguments.run}").CONFIG
-    checkpoint = arguments.votes or Path("runs") / f"{config.name}-{arguments.samples}.npz"
-    evaluate(config, arguments.bundle or BUNDLES / config.name, arguments.samples, checkpoint, log)
+    evaluate(config, arguments.bundle or BUNDLES / config.name, arguments.samples, arguments.work, log)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,10 @@ ACCURACY_SLACK = (
 )
 
 
-def tune(config: TrainConfig, folder: Path, checkpoint: Path, log: Callable[[str], None]) -> tuple[float, ...]:
+def tune(config: TrainConfig, folder: Path, checkpoints: Path, log: Callable[[str], None]) -> tuple[float, ...]:
     """Draw votes on the tuning part, choose, and write the thresholds into the bundle's manifest."""
     manifest = load_manifest(folder)
-    votes = collect(folder, "tune", config.sigmas, config.tune_samples, checkpoint, log, config.max_images)
+    votes = collect(folder, "tune", config.sigmas, config.tune_samples, checkpoints, log, config.max_images)
     # The drawn frequencies, repeated to the budget's length: the choice is for that many draws, and drawing them all
     # would take longer than the training.
     repeats = -(-config.samples // votes.estimation.shape[2])

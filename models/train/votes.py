@@ -12,7 +12,8 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,8 @@ __all__ = ("PILOT", "Votes", "collect", "evaluation_seed")
 PILOT = 128  # pilot draws kept for each scale: the largest pilot (100, in chunks of 32), never reused for estimation
 SAVE_SECONDS = 30.0
 _FREE = np.uint8(255)  # not drawn yet
+
+Drawn = dict[str, NDArray[np.uint8]]  # by the names of Votes' fields, for one scale: (n, ...) or one image's part
 
 
 class Votes(NamedTuple):
@@ -61,7 +64,7 @@ def collect(
     part: str,
     sigmas: tuple[float, ...],
     samples: int,
-    checkpoint: Path,
+    checkpoints: Path,
     log: Callable[[str], None],
     max_images: int | None = None,
     undenoised: tuple[float, ...] = (),
@@ -69,33 +72,43 @@ def collect(
     """Draw `samples` (rounded up to chunks) at each scale for each image of `part` ("tune" or "held_out").
 
     undenoised: the scales at which the bare classifier is asked about the noisy images too.
-    Goes on from `checkpoint` if it was written by the same networks for the same question, else starts again.
+    checkpoints: a folder. Each scale has its file there; one that the same networks wrote for the same question is
+    gone on from, any other is begun again.
     """
     manifest = load_manifest(folder)
-    chunk = manifest.chunk
-    samples = -(-samples // chunk) * chunk
+    samples = -(-samples // manifest.chunk) * manifest.chunk
     indices = getattr(digits_split(), part)[:max_images]
-    question = [dict(manifest.files), part, sigmas, samples, len(indices), RuntimeOptions().micro_batch, undenoised]
-    key = json.dumps(question, sort_keys=True)
-    done = _open_checkpoint(checkpoint, key, len(indices), len(sigmas), samples)
-    todo = [int(i) for i in np.flatnonzero(done["plain"] == _FREE)]
-    log(f"{part}: {len(indices)} images, {samples} draws at {sigmas}; {len(indices) - len(todo)} already drawn")
-
-    began = saved = time.monotonic()
-    workers = max(1, min(usable_cores(), len(todo)))
+    done: list[Drawn] = []
     context = multiprocessing.get_context("spawn")  # a forked torch may hang
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(folder,)) as pool:
-        jobs = {pool.submit(_draw, part, int(indices[i]), sigmas, samples, undenoised): i for i in todo}
-        for number, job in enumerate(as_completed(jobs), start=1):
-            for name, drawn in job.result().items():
-                done[name][jobs[job]] = drawn
-            if time.monotonic() - saved > SAVE_SECONDS or number == len(jobs):
-                saved = time.monotonic()
-                _save_checkpoint(checkpoint, key, done)
-                rate = number * len(sigmas) * samples / (saved - began)
-                log(f"{part}: {number}/{len(jobs)} images, {rate:.0f} samples/s")
-    truth = load_digits().labels[indices]
-    return Votes(truth, sigmas, done["plain"], done["pilot"], done["estimation"], done["undenoised"])
+    with ProcessPoolExecutor(usable_cores(), context, initializer=_start, initargs=(folder,)) as pool:
+        for sigma in sigmas:
+            bare = sigma in undenoised
+            question = [dict(manifest.files), part, sigma, samples, len(indices), RuntimeOptions().micro_batch, bare]
+            key = json.dumps(question, sort_keys=True)
+            path = checkpoints / f"{manifest.name}-{part}-{sigma:g}-{samples}.npz"
+            drawn = _open_checkpoint(path, key, len(indices), samples)
+            todo = [int(i) for i in np.flatnonzero(drawn["plain"] == _FREE)]
+            log(f"{part}, sigma {sigma:g}: {samples} draws for each of {len(todo)} images ({len(indices)} in all)")
+            jobs = {pool.submit(_draw, part, int(indices[i]), sigma, samples, bare): i for i in todo}
+            _gather(jobs, drawn, partial(_save_checkpoint, path, key, drawn), log)
+            done.append(drawn)
+    stacked = {
+        name: np.stack([drawn[name] for drawn in done], axis=1) for name in ("pilot", "estimation", "undenoised")
+    }
+    return Votes(load_digits().labels[indices], sigmas, done[0]["plain"], **stacked)
+
+
+def _gather(jobs: dict[Future[Drawn], int], drawn: Drawn, save: Callable[[], None], log: Callable[[str], None]) -> None:
+    """Put each job's draws in their place, saving and reporting every SAVE_SECONDS and at the end."""
+    began = saved = time.monotonic()
+    for number, job in enumerate(as_completed(jobs), start=1):
+        for name, labels in job.result().items():
+            drawn[name][jobs[job]] = labels
+        if time.monotonic() - saved > SAVE_SECONDS or number == len(jobs):
+            saved = time.monotonic()
+            save()
+            rate = number * drawn["estimation"].shape[1] / (saved - began)
+            log(f"  {number}/{len(jobs)} images, {rate:.0f} samples/s")
 
 
 _pipeline: Pipeline | None = None  # of a worker process
@@ -107,23 +120,20 @@ def _start(folder: Path) -> None:
     _pipeline = load_pipeline(folder)
 
 
-def _draw(
-    part: str, image: int, sigmas: tuple[float, ...], samples: int, undenoised: tuple[float, ...]
-) -> dict[str, NDArray[np.uint8]]:
-    """All draws of one image, in a worker process."""
+def _draw(part: str, image: int, sigma: float, samples: int, undenoised: bool) -> Drawn:
+    """All draws of one image at one scale, in a worker process."""
     assert _pipeline is not None
     x = load_digits().images[image]
-    drawn: dict[str, list[NDArray[np.uint8]]] = {"pilot": [], "estimation": [], "undenoised": []}
-    for sigma in sigmas:
-        seed = evaluation_seed(part, image, sigma, "estimation")
-        pilot_seed = evaluation_seed(part, image, sigma, "pilot")
-        pilot = _pipeline.labels(x, sigma=sigma, seed=pilot_seed, first=0, count=PILOT)
-        estimation = _pipeline.labels(x, sigma=sigma, seed=seed, first=0, count=samples)
-        bare = _undenoised(_pipeline, x, sigma, seed, samples) if sigma in undenoised else np.full(samples, _FREE)
-        for name, labels in (("pilot", pilot), ("estimation", estimation), ("undenoised", bare)):
-            drawn[name].append(labels.astype(np.uint8))
-    plain = np.uint8(_pipeline.classify(x))
-    return {"plain": np.asarray(plain), **{name: np.stack(parts) for name, parts in drawn.items()}}
+    seed = evaluation_seed(part, image, sigma, "estimation")
+    pilot_seed = evaluation_seed(part, image, sigma, "pilot")
+    labels = {
+        "plain": np.asarray(_pipeline.classify(x)),
+        "pilot": _pipeline.labels(x, sigma=sigma, seed=pilot_seed, first=0, count=PILOT),
+        "estimation": _pipeline.labels(x, sigma=sigma, seed=seed, first=0, count=samples),
+    }
+    if undenoised:
+        labels["undenoised"] = _undenoised(_pipeline, x, sigma, seed, samples)
+    return {name: drawn.astype(np.uint8) for name, drawn in labels.items()}
 
 
 def _undenoised(
@@ -146,18 +156,18 @@ def _groups(count: int, size: int) -> Iterator[range]:
     return (range(at, min(at + size, count)) for at in range(0, count, size))
 
 
-def _open_checkpoint(path: Path, key: str, images: int, levels: int, samples: int) -> dict[str, NDArray[np.uint8]]:
+def _open_checkpoint(path: Path, key: str, images: int, samples: int) -> Drawn:
+    shapes = {"plain": (), "pilot": (PILOT,), "estimation": (samples,), "undenoised": (samples,)}
     if path.is_file():
         with np.load(path) as stored:
             if str(stored["key"]) == key:
-                return {name: stored[name] for name in ("plain", "pilot", "estimation", "undenoised")}
-    shapes = {"plain": (), "pilot": (levels, PILOT), "estimation": (levels, samples), "undenoised": (levels, samples)}
+                return {name: stored[name] for name in shapes}
     return {name: np.full((images, *shape), _FREE) for name, shape in shapes.items()}
 
 
-def _save_checkpoint(path: Path, key: str, done: dict[str, NDArray[np.uint8]]) -> None:
+def _save_checkpoint(path: Path, key: str, drawn: Drawn) -> None:
     """Whole or not at all: an interrupted write must not spoil what was drawn before it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".fresh.npz")
-    np.savez(fresh, key=np.array(key), **done)  # type: ignore[arg-type]  # stubs take keywords for allow_pickle
+    np.savez(fresh, key=np.array(key), **drawn)  # type: ignore[arg-type]  # stubs take keywords for allow_pickle
     os.replace(fresh, path)

@@ -1,0 +1,46 @@
+"""A bundle small enough for unit tests."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from models.bundle import Manifest, file_digests, save_manifest
+
+
+@pytest.fixture
+def paper_bundle(tmp_path: Path) -> Path:
+    """A well-formed bundle folder whose weights are not weights: for the manifest and its digests."""
+    folder = tmp_path / "paper"
+    for name in (
+        "denoiser/config.json",
+        "denoiser/diffusion_pytorch_model.safetensors",
+        "scheduler/scheduler_config.json",
+        "classifier/config.json",
+        "classifier/model.safetensors",
+    ):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"contents of {name}")
+    save_manifest(
+        Manifest(
+            name="paper",
+            version="1",
+            classes=("a", "b"),
+            input_shape=(1, 8, 8),
+            sigmas=(0.25, 0.5),
+            thresholds=(0.5, 0.9),
+            final="plurality",
+            files=file_digests(folder),
+            preprocessing={"pixels": "uint8 / 255"},
+        ),
+        folder,
+    )
+    return folder
+
+
+def changed(manifest: Manifest, **fields: object) -> Manifest:
+    """The manifest with other fields; checked again."""
+    return dataclasses.replace(manifest, **fields)  # type: ignore[arg-type]

@@ -1,0 +1,168 @@
+"""models.bundle: what it accepts, what it refuses, and what its digest covers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.bundle import (
+    BundleError,
+    Manifest,
+    file_digests,
+    find_bundle,
+    list_bundles,
+    load_manifest,
+    save_manifest,
+    verify,
+)
+from tests.models.conftest import changed
+
+
+def rewrite(folder: Path, **fields: Any) -> None:
+    """Edit bundle.json by hand, as somebody without our tools would."""
+    path = folder / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_a_saved_manifest_reads_back_equal_and_its_files_verify(paper_bundle: Path) -> None:
+    manifest = load_manifest(paper_bundle)
+    verify(paper_bundle, manifest)
+    save_manifest(manifest, paper_bundle)
+    assert load_manifest(paper_bundle) == manifest
+
+
+def test_one_flipped_bit_in_any_file_is_found_and_named(paper_bundle: Path) -> None:
+    manifest = load_manifest(paper_bundle)
+    for name in manifest.files:
+        path = paper_bundle / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(BundleError, match=f"{name}: sha256: expected {manifest.files[name]}"):
+            verify(paper_bundle, manifest)
+        path.write_bytes(whole)
+    verify(paper_bundle, manifest)
+
+
+def test_a_missing_file_is_named(paper_bundle: Path) -> None:
+    (paper_bundle / "classifier/model.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"classifier/model\.safetensors: no such file"):
+        verify(paper_bundle, load_manifest(paper_bundle))
+
+
+def test_a_pickle_beside_the_weights_is_refused(paper_bundle: Path) -> None:
+    (paper_bundle / "classifier/pytorch_model.bin").write_bytes(b"\x80\x04N.")
+    with pytest.raises(BundleError, match=r"pytorch_model\.bin: bundle\.json does not list this file"):
+        verify(paper_bundle, load_manifest(paper_bundle))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sigmas", [0.5, 0.25]),
+        ("sigmas", []),
+        ("sigmas", [0.25, "x"]),
+        ("sigmas", [-0.25, 0.5]),
+        ("thresholds", [0.5]),
+        ("thresholds", [0.4, 0.5]),
+        ("thresholds", [0.5, 1.0]),
+        ("final", "majority"),
+        ("dtype", "float16"),
+        ("chunk", 0),
+        ("chunk", 32.0),
+        ("classes", ["a"]),
+        ("classes", ["a", "a"]),
+        ("classes", "ab"),
+        ("input_shape", [8, 8]),
+        ("input_shape", [1, 8, 0]),
+        ("files", {}),
+        ("name", ""),
+        ("format", 2),
+        ("digest", "sha256:" + "0" * 64),
+    ],
+)
+def test_a_bad_field_is_refused_with_the_file_and_the_field_named(paper_bundle: Path, field: str, value: Any) -> None:
+    rewrite(paper_bundle, **{field: value})
+    with pytest.raises(BundleError, match=rf"bundle\.json: {field}") as refused:
+        load_manifest(paper_bundle)
+    assert "expected" in str(refused.value)
+
+
+def test_unknown_and_missing_fields_are_refused(paper_bundle: Path) -> None:
+    rewrite(paper_bundle, colour="blue")
+    with pytest.raises(BundleError, match="colour"):
+        load_manifest(paper_bundle)
+    body = json.loads((paper_bundle / "bundle.json").read_text())
+    del body["colour"], body["version"]
+    (paper_bundle / "bundle.json").write_text(json.dumps(body))
+    with pytest.raises(BundleError, match="version"):
+        load_manifest(paper_bundle)
+
+
+@pytest.mark.parametrize("name", ["../outside.json", "/etc/passwd", "denoiser/weights.bin", "elsewhere/a.json"])
+def test_files_outside_the_model_folders_or_of_another_kind_cannot_be_listed(paper_bundle: Path, name: str) -> None:
+    manifest = load_manifest(paper_bundle)
+    with pytest.raises(BundleError, match="files"):
+        changed(manifest, files={**manifest.files, name: "0" * 64})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
+def test_a_manifest_that_is_no_json_object_is_refused(paper_bundle: Path, text: str) -> None:
+    (paper_bundle / "bundle.json").write_text(text)
+    with pytest.raises(BundleError, match=r"bundle\.json: expected"):
+        load_manifest(paper_bundle)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"classes": ("a", "c")},
+        {"input_shape": (1, 8, 9)},
+        {"sigmas": (0.25, 0.75)},
+        {"thresholds": (0.5, 0.8)},
+        {"final": "threshold"},
+        {"chunk": 64},
+        {"dtype": "bfloat16"},
+        {"preprocessing": {"pixels": "uint8 / 256"}},
+    ],
+)
+def test_the_digest_changes_with_whatever_changes_votes_or_certificates(
+    paper_bundle: Path, fields: dict[str, Any]
+) -> None:
+    manifest = load_manifest(paper_bundle)
+    assert changed(manifest, **fields).digest != manifest.digest
+
+
+def test_the_digest_changes_with_a_file_and_stays_with_figures_and_prose(paper_bundle: Path) -> None:
+    manifest = load_manifest(paper_bundle)
+    prose: Manifest = changed(manifest, name="x", version="9", provenance={"by": "me"}, figures={"acr": 1.0})
+    assert prose.digest == manifest.digest
+    (paper_bundle / "denoiser/config.json").write_text("{}")
+    assert changed(manifest, files=file_digests(paper_bundle)).digest != manifest.digest
+
+
+def test_bundles_are_found_by_name_and_by_path(paper_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "digits" in list_bundles()
+    assert find_bundle(paper_bundle) == paper_bundle
+    monkeypatch.chdir(paper_bundle.parent)
+    shutil.copytree(paper_bundle, "digits")
+    assert load_manifest(find_bundle("digits")).name == "digits"  # the shipped one, not the folder of that name
+    assert find_bundle("./digits") == Path("digits")
+    with pytest.raises(BundleError, match=r"nowhere: expected a shipped bundle \(.*digits.*\) or a folder"):
+        find_bundle("nowhere")
+
+
+def test_the_shipped_bundles_are_whole() -> None:
+    for name in list_bundles():
+        folder = find_bundle(name)
+        verify(folder, load_manifest(folder))
+
+
+def test_importing_the_module_does_not_import_torch() -> None:
+    code = "import sys, models.bundle; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
