@@ -161,8 +161,8 @@ def _min_samples(
 ) -> int:
     try:
         return min_samples(sigmas, alpha, thresholds, chunk, final=final)
-    except OverflowError:
-        # A threshold so near 1 that float64's bounds never pass it, whatever the samples.
+    except (ArithmeticError, ValueError):
+        # A threshold so near 1 that float64's bounds never pass it, whatever the samples; all else was checked before.
         raise RequestError(
             "out_of_range", f"threshold: expected values that some number of samples can pass, got {list(thresholds)}"
         ) from None
