@@ -14,6 +14,7 @@ from service import __version__, problems
 from service.admission import Admission
 from service.backends import open_backend
 from service.backends.base import Backend
+from service.errors import BundleError, SettingsError
 from service.gateway import Gateway
 from service.log import RequestLog
 from service.metrics import Metrics
@@ -21,7 +22,7 @@ from service.openapi import use_openapi
 from service.readiness import Readiness
 from service.routes import certify, health, info
 from service.seeds import random_key
-from service.settings import Settings
+from service.settings import ENV_PREFIX, Settings
 
 __all__ = ("create_app",)
 
@@ -45,7 +46,10 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await served.open()
+        try:
+            await served.open()
+        except BundleError as exc:
+            raise SettingsError(f"{ENV_PREFIX}BUNDLE: {exc}") from exc
         with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as decoders:
             gateway = _gateway(settings, served, decoders)
             app.state.gateway = gateway
