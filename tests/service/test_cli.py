@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from service.cli import app
 from service.settings import ENV_PREFIX, Settings
 from tests.service import pictures
 from tests.service.answer_rules import check
-from tests.service.servers import real_process
+from tests.service.servers import ROOT, real_process
 
 WIDE = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
 
@@ -52,10 +55,30 @@ def test_a_bad_flag_stops_the_start_and_names_the_key() -> None:
     assert "CERTIFY_MAX_RUNNING" in err
 
 
-def test_a_backend_that_cannot_be_had_stops_the_start() -> None:
-    code, _, err = certify("serve", "--backend", "triton")
-    assert code == 2
-    assert "CERTIFY_BACKEND" in err
+def failed_start(*arguments: str) -> str:
+    """What `certify serve` says when it refuses to start. In a process of its own: serving configures logging."""
+    command = [sys.executable, "-m", "service", "serve", "--http-port=0", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode != 0
+    return done.stderr
+
+
+@pytest.mark.slow
+def test_a_backend_that_cannot_be_had_stops_the_start_and_names_the_key() -> None:
+    assert "CERTIFY_BACKEND: " in failed_start("--backend=triton")
+
+
+@pytest.mark.slow
+def test_a_bundle_that_does_not_exist_stops_the_start_and_names_the_key() -> None:
+    pytest.importorskip("torch", reason="without torch no bundle is opened", exc_type=ImportError)
+    assert "CERTIFY_BUNDLE: nowhere: " in failed_start("--bundle=nowhere")
+
+
+@pytest.mark.slow
+def test_an_address_that_is_taken_stops_the_start() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert "address already in use" in failed_start("--backend=fake", f"--http-port={port}")
 
 
 def test_an_image_is_certified_without_a_server_and_repeats_by_its_seed(digit: Path) -> None:

@@ -7,6 +7,7 @@ import base64
 import json
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from service.schemas import CertifyFields
 from tests.service import pictures
 from tests.service.answer_rules import check
 from tests.service.servers import in_process
+
+pytestmark = pytest.mark.slow
 
 IMAGE = pictures.png()
 FIELDS = ["image", "unknown", *CertifyFields.model_fields]
