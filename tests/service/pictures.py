@@ -48,10 +48,10 @@ def png_16_bit_rgb() -> bytes:
     )
 
 
-def webp_bomb() -> bytes:
-    """An extended WebP whose header promises 16,383 x 16,383 pixels and which ends there."""
-    side = (16_383 - 1).to_bytes(3, "little")
-    chunk = b"VP8X" + struct.pack("<I", 10) + bytes(4) + side + side
+def webp_bomb(side: int = 16_383) -> bytes:
+    """An extended WebP whose header promises side x side pixels and which ends there."""
+    less_one = (side - 1).to_bytes(3, "little")
+    chunk = b"VP8X" + struct.pack("<I", 10) + bytes(4) + less_one + less_one
     return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
 
 

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import http.client
 import json
+import random
 import re
 import signal
 import socket
@@ -21,7 +22,8 @@ from tests.service import pictures
 from tests.service.answer_rules import check
 from tests.service.servers import Process, real_process
 
-pytestmark = pytest.mark.slow
+# Waiting has no clock of its own here: a test that waits in vain is ended after two minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 MEGABYTE = 10**6
 
@@ -103,6 +105,14 @@ def test_a_body_of_100_mb_in_chunks_is_refused_and_not_kept(service: Process) ->
     assert_well(service)
 
 
+def test_a_connection_can_be_used_again_after_a_body_that_was_too_large(service: Process) -> None:
+    with httpx.Client(base_url=service.url, timeout=None) as client:
+        for _ in range(2):
+            headers = {"Content-Type": "application/json"}
+            assert client.post("/certify", content=b"x" * 12 * MEGABYTE, headers=headers).status_code == 413
+            assert client.post("/certify", files={"image": ("a.png", pictures.png())}).status_code == 200
+
+
 def test_memory_does_not_grow_with_samples(service: Process) -> None:
     check(post(service, samples="1000").json())
     small = memory(service)
@@ -146,6 +156,23 @@ def test_a_client_that_leaves_stops_its_sampling_and_its_waiting(tmp_path: Path)
         # A third client finds the only turn free again.
         with half_sent(slow, whole_request(3)):
             slow.wait_for("certify_in_flight", 1)
+
+
+def test_clients_that_leave_at_any_moment_leave_nothing_behind(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    moments = [(rng.random(), rng.random() * 0.1) for _ in range(80)]
+
+    def leave(moment: tuple[float, float]) -> None:
+        share, seconds = moment
+        request = whole_request()
+        with half_sent(slow, request[: int(len(request) * min(1.0, share * 2))]):
+            time.sleep(seconds)
+
+    with real_process(tmp_path / "log", fake_delay_seconds=0.02, max_running=2, max_queued=8) as slow:
+        with concurrent.futures.ThreadPoolExecutor(12) as threads:
+            list(threads.map(leave, moments))
+        assert_well(slow)
+        assert not [entry for entry in slow.log_entries() if entry["level"] == "error"]
 
 
 def test_a_body_that_never_ends_gives_its_place_back(tmp_path: Path) -> None:
