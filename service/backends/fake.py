@@ -57,8 +57,8 @@ class FakeBackend:
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
         check_range(self._info, image, sigma, seed, first, count)
+        probabilities = self.probabilities(image, sigma)  # before the wait: the caller may reuse its array meanwhile
         await self._work()
-        probabilities = self.probabilities(image, sigma)
         votes = np.zeros(len(probabilities), dtype=np.int64)
         chunk = self._info.chunk
         (sigma_bits,) = struct.unpack("<Q", struct.pack("<d", sigma))
@@ -72,8 +72,9 @@ class FakeBackend:
         return votes
 
     async def classify(self, image: NDArray[np.float32]) -> int:
+        label = int(np.argmax(self.probabilities(image, 0.0)))
         await self._work()
-        return int(np.argmax(self.probabilities(image, 0.0)))
+        return label
 
     def probabilities(self, image: NDArray[np.float32], sigma: float) -> NDArray[np.float64]:
         """(K,) class probabilities under noise: one class favoured by the image's hash, less so as sigma grows."""
