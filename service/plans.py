@@ -34,6 +34,7 @@ class Plan:
     alpha: float
     samples: int
     chunk: int
+    grain: int  # looks end at multiples of it
     classes: int
     dimension: int  # C * H * W
     norm: Literal["l2", "linf"]
@@ -50,6 +51,7 @@ class Plan:
             samples=self.samples,
             radius=self.target,
             chunk=self.chunk,
+            grain=self.grain,
         )
 
     def seed_scope(self, tensor_sha256: bytes, bundle_digest: str) -> SeedScope:
@@ -77,7 +79,7 @@ def make_plan(fields: CertifyFields, info: BackendInfo, *, max_samples_allowed: 
     sigmas, thresholds = _scales(fields, info)
     final = fields.final or info.final
     samples = fields.samples // info.chunk * info.chunk
-    need = _min_samples(sigmas, fields.alpha, thresholds, info.chunk, final)
+    need = _min_samples(sigmas, fields.alpha, thresholds, info, final)
     if samples < need:
         raise RequestError(
             "budget_too_small",
@@ -93,6 +95,7 @@ def make_plan(fields: CertifyFields, info: BackendInfo, *, max_samples_allowed: 
         alpha=fields.alpha,
         samples=samples,
         chunk=info.chunk,
+        grain=info.grain,
         classes=len(info.class_names),
         dimension=channels * height * width,
         norm=fields.norm,
@@ -123,6 +126,7 @@ def largest_radius(plan: Plan) -> float:
             final=plan.final,
             samples=plan.samples,
             chunk=plan.chunk,
+            grain=plan.grain,
         )
     )
     return radius if plan.norm == "l2" else linf_of(radius, plan.dimension)
@@ -156,11 +160,11 @@ def _min_samples(
     sigmas: tuple[float, ...],
     alpha: float,
     thresholds: tuple[float, ...],
-    chunk: int,
+    info: BackendInfo,
     final: Literal["plurality", "threshold"],
 ) -> int:
     try:
-        return min_samples(sigmas, alpha, thresholds, chunk, final=final)
+        return min_samples(sigmas, alpha, thresholds, info.chunk, final, grain=info.grain)
     except (ArithmeticError, ValueError):
         # A threshold so near 1 that float64's bounds never pass it, whatever the samples; all else was checked before.
         raise RequestError(

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.runtime import RuntimeOptions
 from models.train.votes import Votes
 from service.core import Certifier, cascade_certificate, clopper_pearson_lower, clopper_pearson_upper
 from service.core.bounds import floor_radius, normal_quantile
@@ -91,6 +92,7 @@ def cascade(
             final=final,
             samples=samples,
             chunk=chunk,
+            grain=RuntimeOptions().micro_batch,  # as the service asks
         )
         while (query := certifier.next()) is not None:
             level, pilot = levels[query.level], query.purpose == "pilot"

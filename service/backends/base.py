@@ -39,6 +39,7 @@ class BackendInfo:
     thresholds: tuple[float, ...]  # one per sigma, each in [0.5, 1)
     final: Literal["plurality", "threshold"]
     chunk: int  # noise granularity, samples
+    grain: int  # samples computed together, a multiple of chunk: a call of other multiples pays for padding
     runtime: Runtime
 
     def __post_init__(self) -> None:
@@ -48,6 +49,8 @@ class BackendInfo:
             raise ValueError(f"expected one threshold per sigma ({len(self.sigmas)}), got {len(self.thresholds)}")
         if self.chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")
+        if self.grain < 1 or self.grain % self.chunk:
+            raise ValueError(f"grain must be a multiple of chunk ({self.chunk}), got {self.grain}")
 
 
 class Backend(Protocol):

@@ -27,6 +27,7 @@ FAKE_INFO = BackendInfo(
     thresholds=(0.5, 0.5, 0.5),
     final="plurality",
     chunk=32,
+    grain=32,
     runtime=Runtime(generator="numpy-multinomial-v1", device="none", engine="fake", dtype="float64"),
 )
 

@@ -49,9 +49,10 @@ class Certifier:
     sigmas: noise scales, strictly ascending (level 0 is the finest). classes: how many. alpha: the probability that
     the certificate is wrong, in (0, 1). threshold: one value or one per sigma, each in [0.5, 1). final: how the finest
     scale decides. samples: most draws to spend, pilots included. radius: L2, in units of the sigmas; None asks for as
-    much as can be had. chunk: every query is a multiple of it. pilot: pilot draws a level instead of the default.
-    single_look: one look a level at the whole of its error; with one sigma and final="threshold" this is CERTIFY of
-    Cohen et al. (2019). Raises ValueError, naming the argument.
+    much as can be had. chunk: every query is a multiple of it. grain: a multiple of chunk at which looks end where the
+    budget allows; given the samples that the network takes together, little of its work is padding. pilot: pilot draws
+    a level instead of the default. single_look: one look a level at the whole of its error; with one sigma and
+    final="threshold" this is CERTIFY of Cohen et al. (2019). Raises ValueError, naming the argument.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Certifier:
         samples: int = 10_000,
         radius: float | None = None,
         chunk: int = 1,
+        grain: int | None = None,
         pilot: int | None = None,
         single_look: bool = False,
     ) -> None:
@@ -80,6 +82,9 @@ class Certifier:
             raise ValueError(f"alpha: expected a failure probability in (0, 1), got {alpha}")
         if self.chunk < 1:
             raise ValueError(f"chunk: expected at least 1, got {chunk}")
+        self.grain = self.chunk if grain is None else index(grain)
+        if self.grain < 1 or self.grain % self.chunk:
+            raise ValueError(f"grain: expected a multiple of {self.chunk}, got {grain}")
         if self.radius is not None and not 0.0 < self.radius < math.inf:
             raise ValueError(f"radius: expected a finite value > 0, got {radius}")
         if pilot is not None and index(pilot) < 1:
@@ -91,7 +96,11 @@ class Certifier:
         if pilot is None:
             default = PILOT_MAX if self.radius is None else PILOT_RADIUS
             pilot = min(default, max(1, self.samples // (PILOT_BUDGET_SHARE * levels)))
-        self.pilot = -(-index(pilot) // self.chunk) * self.chunk
+            # A pilot of whole batches costs nothing more, where that is still a small part of the budget.
+            step = self.grain if levels * PILOT_BUDGET_SHARE * self.grain <= self.samples else self.chunk
+        else:
+            step = self.chunk
+        self.pilot = -(-index(pilot) // step) * step
         if self.samples < levels * self.pilot + self.chunk:
             raise ValueError(
                 f"samples: expected at least {levels * self.pilot + self.chunk} "
@@ -231,6 +240,7 @@ class Certifier:
             "samples": self.samples,
             "radius": self.radius,
             "chunk": self.chunk,
+            "grain": self.grain,
             "pilot": self.pilot,
             "single_look": self.single_look,
             "phase": self.phase,
@@ -245,7 +255,7 @@ class Certifier:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Certifier:
         """The certifier whose `state()` this is."""
-        arguments = ("alpha", "threshold", "final", "samples", "radius", "chunk", "pilot", "single_look")
+        arguments = ("alpha", "threshold", "final", "samples", "radius", "chunk", "grain", "pilot", "single_look")
         certifier = cls(state["sigmas"], state["classes"], **{name: state[name] for name in arguments})
         for name in ("phase", "label", "path", "hopeless"):
             setattr(certifier, name, state[name])

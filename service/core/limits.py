@@ -15,7 +15,7 @@ _MOST_DRAWS = 2**40  # beyond any budget; float64 bounds still tell counts apart
 _CACHED = 1024  # parameter sets kept; requests come with few different ones
 
 
-def _unanimous(cascade: Cascade, alpha: float, samples: int, chunk: int, radius: float | None) -> float:
+def _unanimous(cascade: Cascade, alpha: float, samples: int, chunk: int, grain: int, radius: float | None) -> float:
     """The radius certified when every draw at every scale votes for one class; 0.0 when the budget is too small."""
     try:
         certifier = Certifier(
@@ -27,6 +27,7 @@ def _unanimous(cascade: Cascade, alpha: float, samples: int, chunk: int, radius:
             samples=samples,
             radius=radius,
             chunk=chunk,
+            grain=grain,
         )
     except ValueError:
         return 0.0
@@ -41,24 +42,28 @@ def min_samples(
     threshold: float | Sequence[float] = 0.5,
     chunk: int = 1,
     final: Final = "plurality",
+    *,
+    grain: int | None = None,
 ) -> int:
     """The smallest budget, pilots included, at which anything can be certified (with unanimous votes).
 
+    chunk, grain: as of the Certifier that will be given the budget.
+
     Raises OverflowError where no budget suffices: a threshold within 1e-11 of 1.
     """
-    return _min_samples(Cascade.of(sigmas, threshold, final), float(alpha), chunk)
+    return _min_samples(Cascade.of(sigmas, threshold, final), float(alpha), chunk, grain or chunk)
 
 
 @lru_cache(maxsize=_CACHED)
-def _min_samples(cascade: Cascade, alpha: float, chunk: int) -> int:
+def _min_samples(cascade: Cascade, alpha: float, chunk: int, grain: int) -> int:
     low, high = 0, 1  # in chunks: low cannot, high can
-    while not _unanimous(cascade, alpha, high * chunk, chunk, None) > 0.0:
+    while not _unanimous(cascade, alpha, high * chunk, chunk, grain, None) > 0.0:
         low, high = high, 2 * high
         if high > _MOST_DRAWS:
             raise OverflowError(f"threshold: {max(cascade.thresholds)} is out of reach of {_MOST_DRAWS} samples")
     while high - low > 1:
         middle = (low + high) // 2
-        can = _unanimous(cascade, alpha, middle * chunk, chunk, None) > 0.0
+        can = _unanimous(cascade, alpha, middle * chunk, chunk, grain, None) > 0.0
         low, high = (low, middle) if can else (middle, high)
     return high * chunk
 
@@ -71,21 +76,24 @@ def max_radius(
     final: Final = "plurality",
     samples: int,
     chunk: int = 1,
+    grain: int | None = None,
 ) -> float:
     """The largest L2 radius that may be requested of these scales, samples and alpha; 0.0 if none can be met.
 
     Six digits, rounded down; a request for it is met when every draw votes for one class.
     """
-    return _max_radius(Cascade.of(sigmas, threshold, final), float(alpha), samples // chunk * chunk, chunk)
+    return _max_radius(
+        Cascade.of(sigmas, threshold, final), float(alpha), samples // chunk * chunk, chunk, grain or chunk
+    )
 
 
 @lru_cache(maxsize=_CACHED)
-def _max_radius(cascade: Cascade, alpha: float, samples: int, chunk: int) -> float:
+def _max_radius(cascade: Cascade, alpha: float, samples: int, chunk: int, grain: int) -> float:
     scale = 1_000_000  # radii are cut to six digits
     low, high = 0, int(40 * cascade.sigmas[-1] * scale)  # Phi^-1 never reaches 40 in float64
     while high - low > 1:
         middle = (low + high) // 2
         radius = middle / scale
-        can = _unanimous(cascade, alpha, samples, chunk, radius) >= radius
+        can = _unanimous(cascade, alpha, samples, chunk, grain, radius) >= radius
         low, high = (middle, high) if can else (low, middle)
     return low / scale

@@ -17,6 +17,7 @@ __all__ = ("Estimate", "Look", "max_looks", "path_z", "radius_looks", "rate", "t
 
 # Measured defaults (statistics, section 7): sensitivity to each is a few percent of draws.
 LOOK_RATIO = 1.5  # each look has half as many draws again: a late decision costs at most that much too much
+EARLY_RATIO = 2.0  # max mode: early looks only serve deadlines and futility; fewer of them keep batches whole
 FIRST_LOOK = 64  # max mode: below this no useful radius comes out, and each early look costs alpha
 EARLY_UNTIL = 0.75  # max mode: no early look this close to the heavy one
 EARLY_SHARE = EXTENSION_SHARE = 0.1  # max mode: what early looks and extensions may spend; the heavy look has the rest
@@ -185,35 +186,35 @@ def waterfill(
     return Allocation(low, (max(0, budget - sum(shields)), *shields))
 
 
-def _merged(looks: Sequence[Look], chunk: int, cap: int) -> tuple[Look, ...]:
-    """Rounded up to chunks and cut at `cap`; looks that become equal are one look with their shares added."""
+def _merged(looks: Sequence[Look], grain: int, cap: int) -> tuple[Look, ...]:
+    """Rounded up to the grain and cut at `cap`; looks that become equal are one look with their shares added."""
     merged: dict[int, float] = {}
     for samples, share in looks:
-        size = min(-(-samples // chunk) * chunk, cap)
+        size = min(-(-samples // grain) * grain, cap)
         if size > 0:
             merged[size] = merged.get(size, 0.0) + share
     return tuple(Look(n, merged[n]) for n in sorted(merged))
 
 
-def max_looks(planned: int, cap: int, chunk: int, *, single: bool = False) -> tuple[Look, ...]:
+def max_looks(planned: int, cap: int, grain: int, *, single: bool = False) -> tuple[Look, ...]:
     """Early looks for deadlines and futility, one heavy look where the plan ends, extensions for what is left over."""
     planned = max(1, min(planned, cap))
     if single:
-        return _merged([Look(planned, 1.0)], chunk, cap)
+        return _merged([Look(planned, 1.0)], grain, cap)
     early = []
     size: float = FIRST_LOOK
     while size < EARLY_UNTIL * planned:
         early.append(math.ceil(size))
-        size *= LOOK_RATIO
+        size *= EARLY_RATIO
     extensions = [math.ceil(planned * LOOK_RATIO**i) for i in range(1, EXTENSIONS + 1)]
     heavy = 1.0 - EXTENSION_SHARE - (EARLY_SHARE if early else 0.0)
     looks = [Look(n, EARLY_SHARE / len(early)) for n in early]
     looks.append(Look(planned, heavy))
     looks += [Look(n, EXTENSION_SHARE / EXTENSIONS) for n in extensions]
-    return _merged(looks, chunk, cap)
+    return _merged(looks, grain, cap)
 
 
-def radius_looks(target: float, error: float, cap: int, chunk: int, *, single: bool = False) -> tuple[Look, ...]:
+def radius_looks(target: float, error: float, cap: int, grain: int, *, single: bool = False) -> tuple[Look, ...]:
     """Looks for one requested radius: from the first n at which a unanimous count would do, by 1.5, up to `cap`.
 
     target: the probability that the label must exceed (for a shield: 1 minus the one its rivals must stay under).
@@ -233,4 +234,4 @@ def radius_looks(target: float, error: float, cap: int, chunk: int, *, single: b
     if not sizes:
         return (Look(cap, 1.0),)
     looks = [Look(n, (1 - LAST_SHARE) / len(sizes)) for n in sizes]
-    return _merged([*looks, Look(cap, LAST_SHARE)], chunk, cap)
+    return _merged([*looks, Look(cap, LAST_SHARE)], grain, cap)

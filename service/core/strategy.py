@@ -103,14 +103,14 @@ def _looks(
 ) -> tuple[Look, ...]:
     """Level k's schedule under a cap of `cap` draws."""
     if c.radius is None:
-        return max_looks(draws.get(k, c.remaining // 4), cap, c.chunk, single=c.single_look)
+        return max_looks(draws.get(k, c.remaining // 4), cap, c.grain, single=c.single_look)
     sigma, base = c.cascade.sigmas[k], normal_quantile(c.cascade.thresholds[k])
     if k > path:  # a shield: its rivals must stay under Phi(base - r / sigma)
         target, error = 1.0 - normal_cdf(base - c.target / sigma), split[1]
     else:
         target = normal_cdf((0.0 if c.cascade.by_plurality(k) else base) + c.target / sigma)
         error = split[0]
-    return radius_looks(target, c.alpha * error, cap, c.chunk, single=c.single_look)
+    return radius_looks(target, c.alpha * error, cap, c.grain, single=c.single_look)
 
 
 def _heavy_errors(c: Certifier, path: int) -> list[Errors]:

@@ -106,13 +106,14 @@ probabilities = st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3)
     levels=st.integers(1, 3),
     samples=st.integers(400, 20_000),
     chunk=st.sampled_from([1, 7, 32]),
+    grain=st.sampled_from([1, 2, 8]),
     radius=st.none() | st.floats(0.01, 3.0),
     final=st.sampled_from(["threshold", "plurality"]),
     thresholds=st.lists(st.floats(0.5, 0.99), min_size=3, max_size=3),
     alpha=st.floats(1e-9, 0.1),
     seed=st.integers(0, 2**32),
 )
-def test_rules_hold_for_any_votes(matrix, levels, samples, chunk, radius, final, thresholds, alpha, seed):
+def test_rules_hold_for_any_votes(matrix, levels, samples, chunk, grain, radius, final, thresholds, alpha, seed):
     """Rules 2, 3 and 5: the plan is frozen, looks are exact prefixes and paid for, the budget is never exceeded."""
     p = np.array(matrix)[:levels]
     p /= p.sum(axis=1, keepdims=True)
@@ -126,6 +127,7 @@ def test_rules_hold_for_any_votes(matrix, levels, samples, chunk, radius, final,
         samples=samples,
         radius=radius,
         chunk=chunk,
+        grain=grain * chunk,
     )
     drawn = {(k, purpose): 0 for k in range(levels) for purpose in ("pilot", "estimation")}
     frozen = None
@@ -150,6 +152,7 @@ def test_rules_hold_for_any_votes(matrix, levels, samples, chunk, radius, final,
         machine.levels, machine.cascade.error_split(machine.weights), strict=True
     ):
         assert all(a.samples < b.samples for a, b in itertools.pairwise(level.looks))
+        assert all(look.samples % (grain * chunk) == 0 for look in level.looks[:-1])  # the last may be the cap
         assert sum(low for low, _ in level.errors) <= alpha * share_lower * (1 + 1e-12)
         assert sum(up for _, up in level.errors) <= alpha * share_upper * (1 + 1e-12)
 

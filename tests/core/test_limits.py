@@ -15,15 +15,15 @@ def unanimous(samples: int, radius: float | None = None, **parameters) -> float:
     return machine.result().radius
 
 
-@pytest.mark.parametrize("chunk", [1, 32])
+@pytest.mark.parametrize(("chunk", "grain"), [(1, 1), (32, 32), (32, 64), (32, 512)])
 @pytest.mark.parametrize("alpha", [0.1, 0.001, 1e-9])
 @pytest.mark.parametrize("final", ["threshold", "plurality"])
-def test_the_smallest_budget_certifies_unanimous_votes_and_one_chunk_less_does_not(chunk, alpha, final):
-    smallest = min_samples(SIGMAS, alpha, 0.5, chunk, final)
+def test_the_smallest_budget_certifies_unanimous_votes_and_one_chunk_less_does_not(chunk, grain, alpha, final):
+    smallest = min_samples(SIGMAS, alpha, 0.5, chunk, final, grain=grain)
     assert smallest % chunk == 0
-    assert unanimous(smallest, alpha=alpha, final=final, chunk=chunk) > 0.0
+    assert unanimous(smallest, alpha=alpha, final=final, chunk=chunk, grain=grain) > 0.0
     try:
-        less = unanimous(smallest - chunk, alpha=alpha, final=final, chunk=chunk)
+        less = unanimous(smallest - chunk, alpha=alpha, final=final, chunk=chunk, grain=grain)
     except ValueError:
         less = 0.0  # not even the pilots fit
     assert less == 0.0
@@ -31,8 +31,9 @@ def test_the_smallest_budget_certifies_unanimous_votes_and_one_chunk_less_does_n
 
 @pytest.mark.parametrize("samples", [1_000, 10_000, 100_000])
 @pytest.mark.parametrize("threshold", [0.5, [0.5, 0.6, 0.9]])
-def test_the_largest_radius_can_be_had_and_a_little_more_cannot(samples, threshold):
-    parameters = {"alpha": 0.001, "threshold": threshold, "chunk": 32, "final": "plurality"}
+@pytest.mark.parametrize("grain", [32, 64, 512])
+def test_the_largest_radius_can_be_had_and_a_little_more_cannot(samples, threshold, grain):
+    parameters = {"alpha": 0.001, "threshold": threshold, "chunk": 32, "final": "plurality", "grain": grain}
     largest = max_radius(SIGMAS, samples=samples, **parameters)
     assert unanimous(samples, largest, **parameters) >= largest
     assert unanimous(samples, largest + 2e-6, **parameters) < largest + 2e-6
