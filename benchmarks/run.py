@@ -1,10 +1,10 @@
 """`make bench`: what the service adds to the bare network, side by side in one run, as ratios.
 
 1. Samples a second of the embedded backend against the reference loop at its best batch and threads, same network.
-2. What a 10,000-sample request over HTTP costs beside its bare draws: the same numbers of samples at the same scales,
-   asked of the backend directly. The state machine's share is timed alone, on votes that cost nothing.
+2. What a 10,000-sample request over HTTP costs beside its bare draws: as many samples at the same scales, asked of the
+   backend directly in one piece. The state machine's share is timed alone, on votes that cost nothing.
 
-Everything is alternated in rounds, A B A B, and medians of the rounds' ratios are quoted: a machine that slows down in
+Everything is alternated in rounds, A B B A, and medians of the rounds' ratios are quoted: a machine that slows down in
 between then slows both sides.
 """
 
@@ -42,7 +42,7 @@ SIGMA = 0.25  # the middle scale; cost does not depend on it
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="alternations of each comparison (default 9)")
+    parser.add_argument("--rounds", type=int, default=12, help="alternations of each comparison (default 12)")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
@@ -69,8 +69,9 @@ async def bench(rounds: int) -> dict[str, Any]:
         finally:
             await backend.close()
     machine_ms = time_state_machine()
-    share = machine_ms / 1000 / overhead["bare_seconds"]
-    print(f"  of which the state machine alone: {machine_ms:.1f} ms a request, {share:.2%}")
+    share = machine_ms / 1000 / statistics.median(overhead["bare_seconds"])
+    print(f"    the state machine, timed alone          {share:>+8.2%}   ({machine_ms:.1f} ms)")
+    print("    the rest: workers that wait at the end of a look, and the machine's noise")
     return {"machine": described, "throughput": throughput, "http": {**overhead, "state_machine_ms": machine_ms}}
 
 
@@ -92,13 +93,24 @@ async def compare_throughput(backend: EmbeddedBackend, image: NDArray[np.float32
 
     torch.set_num_threads(threads)
     ours, theirs = [], []
-    for number in range(rounds):
+
+    async def embedded(number: int) -> None:
         began = time.perf_counter()
         await backend.count_votes(image, sigma=SIGMA, seed=number, first=0, count=count)
         ours.append(count / (time.perf_counter() - began))
+
+    def loop() -> None:
         began = time.perf_counter()
         reference.votes(image, sigma=SIGMA, count=count, batch=batch)
         theirs.append(count / (time.perf_counter() - began))
+
+    for number in range(rounds):
+        if number % 2:
+            loop()
+            await embedded(number)
+        else:
+            await embedded(number)
+            loop()
         progress(f"  round {number + 1}/{rounds}: embedded {ours[-1]:,.0f}, reference {theirs[-1]:,.0f}")
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     print(f"  embedded backend                          {statistics.median(ours):>8,.0f}")
@@ -109,31 +121,47 @@ async def compare_throughput(backend: EmbeddedBackend, image: NDArray[np.float32
 
 async def compare_http(backend: EmbeddedBackend, url: str, files: list[Path], rounds: int) -> dict[str, Any]:
     """Seconds of requests over HTTP and of the same draws asked of the backend directly."""
-    whole, bare, used = [], [], []
+    whole, outside, bare, used = [], [], [], []
+    stages: list[dict[str, Any]] = []
     async with httpx.AsyncClient(base_url=url, timeout=600) as client:
-        for number in range(rounds + 1):
-            path = files[number % len(files)]
+
+        async def over_http(path: Path, number: int) -> float:
             began = time.perf_counter()
             # Another alpha each time: other noise, so that nothing is measured twice by chance.
             fields = {"samples": SAMPLES, "alpha": 1e-3 * (1 - 1e-3 * number)}
             reply = await client.post("/certify", files={"image": path.read_bytes()}, data=fields)
             seconds = time.perf_counter() - began
-            reply.raise_for_status()
-            answer = reply.json()
+            answer = reply.raise_for_status().json()
+            stages[:] = answer["stages"]
+            used.append(answer["samples_used"])
+            outside.append(seconds - answer["timing"]["sampling_seconds"])
+            return seconds
+
+        async def alone(path: Path) -> float:
             began = time.perf_counter()
-            await draw_bare(backend, tensor(path), answer["stages"])
-            bare_seconds = time.perf_counter() - began
-            progress(f"  round {number}/{rounds}: HTTP {seconds:.3f} s, its draws alone {bare_seconds:.3f} s")
-            if number:  # the first warms both up
-                whole.append(seconds)
-                bare.append(bare_seconds)
-                used.append(answer["samples_used"])
+            await draw_bare(backend, tensor(path), stages)
+            return time.perf_counter() - began
+
+        await over_http(files[0], -1)  # warms up, and tells the first round how many draws it takes
+        used.clear(), outside.clear()
+        for number in range(rounds):
+            path = files[number % len(files)]
+            # Whoever goes second finds a warmer machine, so they take turns.
+            if number % 2:
+                bare.append(await alone(path))
+                whole.append(await over_http(path, number))
+            else:
+                whole.append(await over_http(path, number))
+                bare.append(await alone(path))
+            progress(f"  round {number + 1}/{rounds}: HTTP {whole[-1]:.3f} s, its draws alone {bare[-1]:.3f} s")
     added = [a / b - 1 for a, b in zip(whole, bare, strict=True)]
+    shares = [a / b for a, b in zip(outside, bare, strict=True)]
     print(f"\nPOST /certify with samples = {SAMPLES:,} ({statistics.mean(used):,.0f} used), {rounds} rounds alternated")
     print(f"  over HTTP                                 {statistics.median(whole):>8.3f} s")
     print(f"  the same draws from the backend, bare     {statistics.median(bare):>8.3f} s")
-    print(f"  HTTP and state machine add                {spread(added, percent=True)}")
-    return {"http_seconds": whole, "bare_seconds": statistics.median(bare), "bare": bare, "added": added, "used": used}
+    print(f"  the service adds                          {spread(added, percent=True)}")
+    print(f"    outside sampling (HTTP, image, plan)    {spread(shares, percent=True)}")
+    return {"http_seconds": whole, "outside_seconds": outside, "bare_seconds": bare, "added": added, "used": used}
 
 
 async def draw_bare(backend: EmbeddedBackend, image: NDArray[np.float32], stages: list[dict[str, Any]]) -> None:
