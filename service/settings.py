@@ -40,6 +40,13 @@ class Settings(BaseSettings):
     bundle: str = Field("digits", min_length=1, description="name of a shipped bundle, or a path to one")
     # unset: every core that this process may use; fewer leave room for others on the same machine.
     workers: Count | None = Field(None, description="embedded backend only: sampling threads; unset: one for each core")
+    # Triton's own default port, on this machine.
+    triton_url: str = Field(
+        "127.0.0.1:8001",
+        min_length=1,
+        description="triton backend only: HOST:PORT of its gRPC, several with commas between, or dns:///NAME:PORT for "
+        "every address that NAME has",
+    )
     seed_key: SecretStr | None = Field(
         None,
         description=f"secret from which all noise is derived, at least {SEED_KEY_MIN_BYTES} bytes, the same on every "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.backends.base import Backend
-from service.errors import SettingsError
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -25,4 +24,7 @@ def open_backend(settings: Settings) -> Backend:
 
             return EmbeddedBackend(settings.bundle, workers=settings.workers)
         case "triton":
-            raise SettingsError("CERTIFY_BACKEND: this version has no triton backend; expected embedded or fake")
+            from service.backends.triton import TritonBackend
+
+            urls = [url.strip() for url in settings.triton_url.split(",")]
+            return TritonBackend(urls, call_seconds=settings.call_seconds)

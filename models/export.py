@@ -1,0 +1,163 @@
+"""A bundle as a Triton model repository: `python -m models.export BUNDLE --out REPO [--device cpu] [--instances N]`.
+
+    REPO/mdds/config.pbtxt   from the manifest; its parameter `certify` tells a gateway everything it must know
+    REPO/mdds/warmup/        the inputs of Triton's warm-up request: one chunk at the finest scale
+    REPO/mdds/1/model.py     and beside it the bundle and the files of `models/` that it needs
+
+`tritonserver --model-repository REPO` serves it as it is; its Python needs torch, diffusers and timm, not this project.
+Equal inputs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from models.bundle import MANIFEST, BundleError, Manifest, find_bundle, load_manifest, verify
+from models.runtime import ENGINE, GENERATOR, RuntimeOptions, usable_cores
+
+__all__ = ("export", "facts_of")
+
+MODEL = "mdds"
+MODULES = ("__init__", "bundle", "classifier", "denoiser", "pipeline", "runtime", "schedule")
+DEVICES = ("cpu", "cuda")
+MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so
+QUEUE = 256  # requests: four full batches; whoever comes after them is better told at once
+# A minute in the queue is longer than any client of ours waits (service.settings.call_seconds); requests carry less.
+QUEUE_MICROSECONDS = 60_000_000
+
+
+def facts_of(manifest: Manifest, *, device: str, instances: int) -> dict[str, Any]:
+    """What a gateway reads from the model's parameter `certify`. `identity` names whatever can move a vote or a claim."""
+    grain = RuntimeOptions().micro_batch
+    claims = {
+        "bundle": {"digest": manifest.digest},
+        "classes": list(manifest.classes),
+        "input_shape": list(manifest.input_shape),
+        "sigmas": list(manifest.sigmas),  # JSON has the shortest text that reads back as the same float64
+        "thresholds": list(manifest.thresholds),
+        "final": manifest.final,
+        "chunk": manifest.chunk,
+        "grain": grain,
+        "runtime": {"generator": GENERATOR, "device": device, "engine": ENGINE, "dtype": manifest.dtype},
+    }
+    identity = "sha256:" + hashlib.sha256(_json(claims).encode()).hexdigest()
+    return {
+        **claims,
+        "bundle": {"name": manifest.name, "digest": manifest.digest},
+        "identity": identity,
+        "instances": instances,
+    }
+
+
+def export(bundle: Path, out: Path, *, device: str = "cpu", instances: int | None = None) -> None:
+    """Write the repository `out`, whole or not at all; an older export there is replaced, anything else refused.
+
+    instances: processes that run the model; None = one for each usable core on a CPU, one on a GPU. Raises BundleError
+    if the bundle is altered, FileExistsError if `out` is something else than an export.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device: expected one of {DEVICES}, got {device!r}")
+    if instances is not None and instances < 1:
+        raise ValueError(f"instances: expected at least 1, got {instances}")
+    instances = instances or (usable_cores() if device == "cpu" else 1)
+    manifest = load_manifest(bundle)
+    verify(bundle, manifest)
+    if out.exists() and [path.name for path in out.iterdir()] not in ([], [MODEL]):
+        raise FileExistsError(f"{out}: expected an empty folder or an earlier export, got other files")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        _write(Path(folder) / MODEL, bundle, manifest, device, instances)
+        out.mkdir(exist_ok=True)
+        if (out / MODEL).exists():
+            os.rename(out / MODEL, Path(folder) / "replaced")
+        os.rename(Path(folder) / MODEL, out / MODEL)
+
+
+def _write(model: Path, bundle: Path, manifest: Manifest, device: str, instances: int) -> None:
+    source = Path(__file__).parent
+    version = model / "1"
+    (version / "models").mkdir(parents=True)
+    (model / "warmup").mkdir()
+    shutil.copyfile(source / "triton" / MODEL / "1" / "model.py", version / "model.py")
+    for name in MODULES:
+        shutil.copyfile(source / f"{name}.py", version / "models" / f"{name}.py")
+    for name in (MANIFEST, *manifest.files):
+        target = version / "bundle" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle / name, target)
+    (model / "warmup" / "sigma").write_bytes(struct.pack("<d", manifest.sigmas[0]))
+    (model / "warmup" / "count").write_bytes(struct.pack("<i", manifest.chunk))
+    facts = facts_of(manifest, device=device, instances=instances)
+    (model / "config.pbtxt").write_text(_config(facts), encoding="utf-8")
+
+
+def _config(facts: dict[str, Any]) -> str:
+    gpu = facts["runtime"]["device"] == "cuda"
+    shape = ", ".join(str(n) for n in facts["input_shape"])
+    # On a CPU no request waits for company: while the instances are busy, requests pile up by themselves. A GPU is
+    # fast enough to be idle in between; a millisecond then collects the others that are on their way.
+    delay = 1000 if gpu else 0
+    return f"""# Written by `python -m models.export`; change the bundle or the export, not this file.
+name: "{MODEL}"
+backend: "python"
+max_batch_size: {MAX_BATCH}
+input [
+  {{ name: "IMAGE" data_type: TYPE_FP32 dims: [ {shape} ] }},
+  {{ name: "SIGMA" data_type: TYPE_FP64 dims: [ 1 ] }},
+  {{ name: "SEED" data_type: TYPE_UINT64 dims: [ 1 ] }},
+  {{ name: "FIRST" data_type: TYPE_INT64 dims: [ 1 ] }},
+  {{ name: "COUNT" data_type: TYPE_INT32 dims: [ 1 ] }}
+]
+output [ {{ name: "VOTES" data_type: TYPE_INT64 dims: [ {len(facts["classes"])} ] }} ]
+instance_group [ {{ kind: {"KIND_GPU" if gpu else "KIND_CPU"} count: {facts["instances"]} }} ]
+dynamic_batching {{
+  max_queue_delay_microseconds: {delay}
+  default_queue_policy {{
+    timeout_action: REJECT
+    default_timeout_microseconds: {QUEUE_MICROSECONDS}
+    allow_timeout_override: true
+    max_queue_size: {QUEUE}
+  }}
+}}
+model_warmup [ {{
+  name: "one chunk"
+  batch_size: 1
+  inputs {{ key: "IMAGE" value {{ data_type: TYPE_FP32 dims: [ {shape} ] zero_data: true }} }}
+  inputs {{ key: "SIGMA" value {{ data_type: TYPE_FP64 dims: [ 1 ] input_data_file: "sigma" }} }}
+  inputs {{ key: "SEED" value {{ data_type: TYPE_UINT64 dims: [ 1 ] zero_data: true }} }}
+  inputs {{ key: "FIRST" value {{ data_type: TYPE_INT64 dims: [ 1 ] zero_data: true }} }}
+  inputs {{ key: "COUNT" value {{ data_type: TYPE_INT32 dims: [ 1 ] input_data_file: "count" }} }}
+}} ]
+parameters [ {{ key: "certify" value {{ string_value: {json.dumps(_json(facts))} }} }} ]
+"""
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def main() -> None:
+    """Parse the command line and export."""
+    parser = argparse.ArgumentParser(prog="python -m models.export", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("bundle", help="a shipped bundle's name or a folder")
+    parser.add_argument("--out", type=Path, required=True, help="the model repository to write")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="default: %(default)s")
+    parser.add_argument("--instances", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
+    arguments = parser.parse_args()
+    try:
+        export(find_bundle(arguments.bundle), arguments.out, device=arguments.device, instances=arguments.instances)
+    except (BundleError, FileExistsError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None
+    print(f"{arguments.out}: tritonserver --model-repository {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Triton's `mdds` model: votes of a stream's part. Thin: it unpacks requests, calls the pipeline, packs votes.
+
+Each request (batch 1) has IMAGE FP32 (C, H, W), SIGMA FP64, SEED UINT64, FIRST INT64, COUNT INT32 and gets VOTES INT64
+(K,). COUNT = 0 asks for the plain classifier: its class has the one vote. On a CPU a micro-batch belongs to one
+request, and each instance is a process with one thread; two processes share no interpreter lock.
+
+Tensors go in and out by DLPack: NVIDIA's stub was built for numpy 1, and with numpy 2 beside it `as_numpy()` reads
+zeros without an error.
+
+The export puts `models/` and the bundle beside this file; `service` is not there and must not be imported.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import torch  # noqa: E402
+import triton_python_backend_utils as pb_utils  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from models.pipeline import Pipeline  # noqa: E402
+from models.runtime import ENGINE, GENERATOR, RuntimeOptions, limit_threads, load_pipeline  # noqa: E402
+
+
+class Cancelled(Exception):
+    """Whoever asked has gone."""
+
+
+class TritonPythonModel:
+    """The name and the methods are Triton's."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load and verify the bundle. Raises what load_pipeline raises; Triton then does not serve the model."""
+        limit_threads()
+        facts = json.loads(json.loads(args["model_config"])["parameters"]["certify"]["string_value"])
+        runtime = facts["runtime"]
+        options = RuntimeOptions(device=runtime["device"], micro_batch=facts["grain"])
+        self.pipeline: Pipeline = load_pipeline(HERE / "bundle", options)
+        self.identity: str = facts["identity"]
+        ours = (self.pipeline.manifest.digest, ENGINE, GENERATOR, self.pipeline.manifest.dtype)
+        stated = (facts["bundle"]["digest"], runtime["engine"], runtime["generator"], runtime["dtype"])
+        if ours != stated:
+            raise RuntimeError(f"config.pbtxt speaks of {stated}, but beside it is {ours}; export the bundle again")
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request by itself: one that is wrong, or given up, spoils nothing for the others."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        try:
+            votes = self._votes(request)
+        except Cancelled:
+            return _error("the request was cancelled", pb_utils.TritonError.CANCELLED)
+        except ValueError as error:
+            return _error(str(error), pb_utils.TritonError.INVALID_ARG)
+        except Exception as error:  # the stub would die of it, and every other request with it
+            return _error(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
+        tensor = pb_utils.Tensor.from_dlpack("VOTES", torch.utils.dlpack.to_dlpack(votes[None]))
+        return pb_utils.InferenceResponse(output_tensors=[tensor])
+
+    def _votes(self, request: Any) -> Tensor:
+        """int64 (K,)."""
+        pipeline, manifest = self.pipeline, self.pipeline.manifest
+        wanted = json.loads(request.parameters() or "{}").get("identity", self.identity)
+        if wanted != self.identity:
+            raise ValueError(f"identity: this replica runs {self.identity}, the request is for {wanted}")
+        image = _tensor(request, "IMAGE")[0].contiguous()
+        sigma, seed, first, count = (_scalar(request, name) for name in ("SIGMA", "SEED", "FIRST", "COUNT"))
+        if tuple(image.shape) != manifest.input_shape:
+            raise ValueError(f"IMAGE: expected shape {manifest.input_shape}, got {tuple(image.shape)}")
+        if not bool(((image >= 0) & (image <= 1)).all()):  # NaN is neither
+            raise ValueError("IMAGE: expected finite values in [0, 1]")
+        pixels = image.numpy()
+        votes = torch.zeros(len(manifest.classes), dtype=torch.int64)
+        if count == 0:
+            votes[pipeline.classify(pixels)] = 1
+            return votes
+        if sigma not in manifest.sigmas:
+            raise ValueError(f"SIGMA: expected one of {list(manifest.sigmas)}, got {sigma}")
+        if first < 0 or first % manifest.chunk or count < 0 or count % manifest.chunk:
+            raise ValueError(f"FIRST, COUNT: expected multiples of {manifest.chunk}, at least 0, got {first}, {count}")
+        for low in range(first - first % pipeline.micro_batch, first + count, pipeline.micro_batch):
+            if request.is_cancelled():
+                raise Cancelled
+            begin, end = max(first, low), min(first + count, low + pipeline.micro_batch)
+            part = pipeline.votes(pixels, sigma=sigma, seed=seed, first=begin, count=end - begin)
+            votes += torch.from_numpy(part)
+        return votes
+
+
+def _tensor(request: Any, name: str) -> Tensor:
+    tensor: Tensor = torch.utils.dlpack.from_dlpack(pb_utils.get_input_tensor_by_name(request, name).to_dlpack())
+    return tensor
+
+
+def _scalar(request: Any, name: str) -> Any:
+    """The one value of a (1, 1) tensor, exactly: float for FP64, int for the integers, SEED's upper half included."""
+    return _tensor(request, name).reshape(()).item()
+
+
+def _error(message: str, code: Any) -> Any:
+    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(message, code))
