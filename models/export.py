@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import struct
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ QUEUE_MICROSECONDS = 60_000_000
 
 
 def facts_of(manifest: Manifest, *, device: str, instances: int) -> dict[str, Any]:
-    """What a gateway reads from the model's parameter `certify`. `identity` names whatever can move a vote or a claim."""
+    """The model's parameter `certify`, for gateways. `identity` names whatever can move a vote or a claim."""
     grain = RuntimeOptions().micro_batch
     claims = {
         "bundle": {"digest": manifest.digest},
@@ -156,7 +157,7 @@ def main() -> None:
         export(find_bundle(arguments.bundle), arguments.out, device=arguments.device, instances=arguments.instances)
     except (BundleError, FileExistsError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
-    print(f"{arguments.out}: tritonserver --model-repository {arguments.out}")
+    sys.stdout.write(f"tritonserver --model-repository {arguments.out}\n")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What runs inside or around a Triton Inference Server: the `mdds` model and a server for machines without containers."""
+"""The `mdds` model, and a Triton Inference Server to run it without a container."""

@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ("CACHE", "TritonServer", "TritonUnavailable", "fetch", "free_ports")
+__all__ = ("CACHE", "TritonServer", "TritonUnavailable", "check_platform", "fetch", "free_ports")
 
 WHEEL = "nvidia-pytriton==0.7.0"  # the last with tritonserver inside
 WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
@@ -126,7 +126,9 @@ class TritonServer:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -207,7 +209,7 @@ class TritonServer:
 
 def _download(folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    print(f"downloading {WHEEL}, 57 MB, once", file=sys.stderr, flush=True)
+    _say(f"downloading {WHEEL}, 57 MB, once")
     done = subprocess.run([*command, "--dest", str(folder), WHEEL], capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
@@ -273,6 +275,11 @@ def _processes() -> list[tuple[int, int, str]]:
     return found
 
 
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 def main() -> None:
     """Export a bundle into a temporary repository and serve it until Ctrl-C or SIGTERM."""
     from models.bundle import find_bundle
@@ -290,7 +297,7 @@ def main() -> None:
         export(find_bundle(arguments.bundle), repository, instances=arguments.instances)
         server = TritonServer(repository, grpc_port=arguments.grpc_port, metrics_port=arguments.metrics_port)
         with server:
-            print(f"\nready: certify serve --backend triton --triton-url {server.url}\n", file=sys.stderr, flush=True)
+            _say(f"\nready: certify serve --backend triton --triton-url {server.url}\n")
             try:
                 server.process.wait()
             except KeyboardInterrupt:

@@ -251,4 +251,6 @@ def _info_of(facts: dict[str, Any]) -> BackendInfo:
             runtime=Runtime(**facts["runtime"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise BackendUnavailable(f"triton's model {MODEL} was exported by another version of certify: {error}") from error
+        raise BackendUnavailable(
+            f"triton's model {MODEL} was exported by another version of certify: {error}"
+        ) from error

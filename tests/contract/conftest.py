@@ -10,19 +10,33 @@ import pytest
 from service.backends.base import Backend
 from service.backends.fake import FakeBackend
 
+MakeBackend = Callable[[], Backend]
 
-def _fake() -> Backend:
+
+def _fake(request: pytest.FixtureRequest) -> Backend:
     return FakeBackend(delay_seconds=0.001)
 
 
-def _embedded() -> Backend:
+def _embedded(request: pytest.FixtureRequest) -> Backend:
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed (pip install 'certify[embedded]')")
     from service.backends.embedded import EmbeddedBackend
 
     return EmbeddedBackend("digits", workers=2)
 
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"fake": _fake, "embedded": _embedded}
-NEEDS_TORCH = {"embedded"}
+def _triton(request: pytest.FixtureRequest) -> Backend:
+    from service.backends.triton import TritonBackend
+
+    server = request.getfixturevalue("triton_server")  # skips where no server can run
+    return TritonBackend([server.url], call_seconds=60)
+
+
+BACKENDS = {
+    "fake": pytest.param(_fake),
+    "embedded": pytest.param(_embedded),
+    "triton": pytest.param(_triton, marks=pytest.mark.slow),
+}
 
 
 @pytest.fixture
@@ -30,16 +44,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=sorted(BACKENDS))
-def make_backend(request: pytest.FixtureRequest) -> Callable[[], Backend]:
+@pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
+def make_backend(request: pytest.FixtureRequest) -> MakeBackend:
     """Makes the backend, not yet open; the test's id has its name."""
-    if request.param in NEEDS_TORCH and importlib.util.find_spec("torch") is None:
-        pytest.skip("torch is not installed (pip install 'certify[embedded]')")
-    return BACKENDS[request.param]
+    request.param(request)  # skips now, where it cannot be made
+    return lambda: request.param(request)
 
 
 @pytest.fixture
-async def backend(make_backend: Callable[[], Backend]) -> AsyncIterator[Backend]:
+async def backend(make_backend: MakeBackend) -> AsyncIterator[Backend]:
     """An open backend, closed afterwards."""
     opened = make_backend()
     await opened.open()

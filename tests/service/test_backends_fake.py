@@ -95,6 +95,9 @@ def test_the_fake_is_opened_by_name_with_its_delay() -> None:
     assert backend.delay_seconds == 0.5
 
 
-def test_a_backend_that_this_version_lacks_names_the_setting() -> None:
-    with pytest.raises(SettingsError, match="CERTIFY_BACKEND"):
-        open_backend(load_settings(backend="triton"))
+@pytest.mark.parametrize(
+    "url", ["", "localhost", "localhost:", ":8001", "localhost:0", "http://localhost:8001", "a:1,,b:2"]
+)
+def test_an_address_that_is_none_names_the_setting(url: str) -> None:
+    with pytest.raises(SettingsError, match="CERTIFY_TRITON_URL"):
+        open_backend(load_settings(backend="triton", triton_url=url))

@@ -65,7 +65,7 @@ def failed_start(*arguments: str) -> str:
 
 @pytest.mark.slow
 def test_a_backend_that_cannot_be_had_stops_the_start_and_names_the_key() -> None:
-    assert "CERTIFY_BACKEND: " in failed_start("--backend=triton")
+    assert "CERTIFY_TRITON_URL: " in failed_start("--backend=triton", "--triton-url=localhost")
 
 
 @pytest.mark.slow

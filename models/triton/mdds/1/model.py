@@ -61,7 +61,7 @@ class TritonPythonModel:
             return _error(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:  # the stub would die of it, and every other request with it
             return _error(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
-        tensor = pb_utils.Tensor.from_dlpack("VOTES", torch.utils.dlpack.to_dlpack(votes[None]))
+        tensor = pb_utils.Tensor.from_dlpack("VOTES", votes[None])
         return pb_utils.InferenceResponse(output_tensors=[tensor])
 
     def _votes(self, request: Any) -> Tensor:
