@@ -25,7 +25,7 @@ def anyio_backend() -> str:
 def make_server(
     triton_repository: Path, triton_home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., TritonServer]]:
-    """Makes servers, started, on `repository` or the shared one; all are stopped when the module is done."""
+    """Makes servers, started, on `repository` or the shared one; all are killed when the module is done."""
     from models.triton.server import TritonServer
 
     servers = []
@@ -39,7 +39,7 @@ def make_server(
 
     yield make
     for server in servers:
-        server.stop()
+        server.kill()  # what these tests did to them can make a graceful end last its 30 seconds
 
 
 @pytest.fixture(scope="session")
