@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Threads that wait must not spin: with shared cores, spinning made two threads ten times slower than one.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help demo serve test lint format bench train clean
+.PHONY: help demo serve triton test lint format bench train clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -23,12 +23,15 @@ demo: $(STAMP) ## start the service, certify ten held-out digits over HTTP, stop
 serve: $(STAMP) ## serve the digits bundle on http://127.0.0.1:8000
 	$(BIN)/certify serve
 
+triton: $(STAMP) ## a real Triton server for the digits bundle on 127.0.0.1:8001, no container
+	$(BIN)/python -m models.triton.server
+
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## everything: lint, types, unit, statistics, HTTP against a real process
+test: lint ## everything: lint, types, unit, statistics, HTTP against a real process, a real Triton
 	$(BIN)/python -m pytest
 
 format: $(STAMP) ## rewrite the sources as ruff would have them
@@ -42,4 +45,4 @@ train: $(STAMP) ## retrain the digits bundle from nothing (under 30 minutes on 2
 	$(BIN)/python -m models.train digits
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf $(VENV) .triton .mypy_cache .ruff_cache .pytest_cache *.egg-info
