@@ -18,13 +18,13 @@ SAMPLES = 2_000  # a fifth of the default: a laptop answers in about a second, w
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, service() as url:
-        print(f"serving on {url}\n")
+    with tempfile.TemporaryDirectory() as folder, service() as served:
+        print(f"serving on {served.url}\n")
         print(f"{'true':>4}  {'label':>5}  {'sigma':>5}  {'radius':>8}  {'samples':>7}  {'seconds':>7}")
         answer: dict[str, Any] = {}
         for label, path in write_digits(Path(folder)):
             reply = httpx.post(
-                f"{url}/certify", files={"image": path.read_bytes()}, data={"samples": SAMPLES}, timeout=60
+                f"{served.url}/certify", files={"image": path.read_bytes()}, data={"samples": SAMPLES}, timeout=60
             )
             reply.raise_for_status()
             answer = reply.json()

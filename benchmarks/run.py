@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import numpy as np
@@ -38,6 +38,14 @@ from service.core import Certifier
 BUNDLE = "digits"
 SAMPLES = 10_000  # the service's default
 SIGMA = 0.25  # the middle scale; cost does not depend on it
+
+
+class Draws(Protocol):
+    """What a comparison needs of a backend."""
+
+    async def count_votes(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
+    ) -> NDArray[np.int64]: ...
 
 
 def main() -> None:
@@ -64,8 +72,8 @@ async def bench(rounds: int) -> dict[str, Any]:
         await backend.open()
         try:
             throughput = await compare_throughput(backend, tensor(files[0]), rounds)
-            with service() as url:
-                overhead = await compare_http(backend, url, files, rounds)
+            with service() as served:
+                overhead = await compare_http(backend, served.url, files, rounds)
         finally:
             await backend.close()
     machine_ms = time_state_machine()
@@ -119,7 +127,7 @@ async def compare_throughput(backend: EmbeddedBackend, image: NDArray[np.float32
     return {"embedded": ours, "reference": theirs, "ratios": ratios, "threads": threads, "batch": batch, "tried": tried}
 
 
-async def compare_http(backend: EmbeddedBackend, url: str, files: list[Path], rounds: int) -> dict[str, Any]:
+async def compare_http(backend: Draws, url: str, files: list[Path], rounds: int) -> dict[str, Any]:
     """Seconds of requests over HTTP and of the same draws asked of the backend directly."""
     whole, outside, bare, used = [], [], [], []
     stages: list[dict[str, Any]] = []
@@ -164,7 +172,7 @@ async def compare_http(backend: EmbeddedBackend, url: str, files: list[Path], ro
     return {"http_seconds": whole, "outside_seconds": outside, "bare_seconds": bare, "added": added, "used": used}
 
 
-async def draw_bare(backend: EmbeddedBackend, image: NDArray[np.float32], stages: list[dict[str, Any]]) -> None:
+async def draw_bare(backend: Draws, image: NDArray[np.float32], stages: list[dict[str, Any]]) -> None:
     """One call for each stage's pilot and one for its estimation samples: what a loop without any look would do."""
     for stage in stages:
         for seed, count in enumerate((stage["pilot_samples"], stage["samples"])):

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -17,24 +18,32 @@ from PIL import Image
 
 from models.train.data import digits_split, load_digits
 
-__all__ = ("service", "write_digits")
+__all__ = ("Service", "service", "write_digits")
 
 START_SECONDS = 120  # a cold disk reads torch's gigabyte slowly
 
 
+@dataclass(frozen=True)
+class Service:
+    """A process that is ready to answer."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
-def service() -> Iterator[str]:
-    """Its address, once it is ready; it is stopped at the end, and its log is shown if anything went wrong."""
+def service(*options: str) -> Iterator[Service]:
+    """It runs with these options of `certify serve`; it is stopped at the end, and its log shown if anything failed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile("w+") as log:
-        command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
+        command = [sys.executable, "-m", "service", "serve", "--port", str(port), *options]
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "CERTIFY_LOG_LEVEL": "warning"})
         try:
             _wait_ready(url, process)
-            yield url
+            yield Service(url, process.pid)
         except BaseException:
             log.seek(0)
             sys.stderr.write(log.read())

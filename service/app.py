@@ -80,7 +80,7 @@ def _gateway(settings: Settings, backend: Backend, decoders: ThreadPoolExecutor)
         backend=backend,
         info=info,
         metrics=metrics,
-        admission=Admission(running=settings.max_running, queued=settings.max_queued, metrics=metrics),
+        admission=Admission(running=settings.running, queued=settings.max_queued, metrics=metrics),
         readiness=Readiness(backend, fresh_seconds=settings.ready_seconds),
         seed_key=random_key() if settings.seed_key is None else settings.seed_key.get_secret_value().encode(),
         decoders=decoders,

@@ -16,19 +16,29 @@ from service.backends.base import Backend
 from service.driver import guard
 from service.errors import BackendUnavailable
 
-__all__ = ("Readiness",)
+__all__ = ("ANSWER_SECONDS", "Readiness")
 
-# Kubernetes gives a probe one second unless told otherwise, but a busy laptop may take longer for one chunk: the probe
-# goes on and the next question finds its answer.
+# A busy laptop may take seconds for one chunk, and a dead replica is asked again a few times before it counts as dead.
 _PROBE_SECONDS = 10.0
+# Whoever asks must hear in time, whatever the backend does; the probe goes on and the next question finds its answer.
+# Two seconds: a client's patience for a health check. The chart gives its probes a second more.
+ANSWER_SECONDS = 2.0
 
 
 class Readiness:
-    """`fresh_seconds` is how long one answer counts. `clock` is monotonic, in seconds."""
+    """`fresh_seconds` is how long one answer counts, `answer_seconds` how long check() may take, `clock` monotonic."""
 
-    def __init__(self, backend: Backend, *, fresh_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        fresh_seconds: float,
+        answer_seconds: float = ANSWER_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._backend = backend
         self._fresh_seconds = fresh_seconds
+        self._answer_seconds = answer_seconds
         self._clock = clock
         self._answered: float | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -42,15 +52,18 @@ class Readiness:
         self._answered = None
 
     async def check(self) -> None:
-        """Return when the backend is known to answer, raise BackendUnavailable when it does not."""
+        """Return when the backend is known to answer, raise BackendUnavailable when it does not, or not in time."""
         if self._answered is not None and self._clock() - self._answered <= self._fresh_seconds:
             return
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._sample(), name="readiness-probe")
             # Read its exception even when nobody waits any more, or asyncio complains about it.
             self._probe.add_done_callback(lambda probe: probe.cancelled() or probe.exception())
-        # Shielded: a caller that gives up must not stop the probe for the others.
-        await asyncio.shield(self._probe)
+        # wait() leaves the probe alone when the time is over or the caller is cancelled: others may wait for it too.
+        done, _ = await asyncio.wait([self._probe], timeout=self._answer_seconds)
+        if not done:
+            raise BackendUnavailable(f"the backend has not answered a sample within {self._answer_seconds:g} seconds")
+        self._probe.result()
 
     async def close(self) -> None:
         """Stop a probe that is under way."""

@@ -53,8 +53,10 @@ class Settings(BaseSettings):
         "replica (openssl rand -hex 32); unset: a random one, for one replica only. Prefer the environment: flags show "
         "in the process list",
     )
-    # 4: enough that one request's HTTP work overlaps another's sampling; more only shares the same device further.
-    max_running: Count = Field(4, description="requests that sample at once")
+    # unset: see `running`.
+    max_running: Count | None = Field(
+        None, description="requests that sample at once; unset: 4 in this process, 64 on triton"
+    )
     # 64 waiting digits requests of 10,000 samples are some minutes of work on a laptop: more would only time out.
     max_queued: int = Field(64, ge=0, description="accepted requests that wait for their turn; more get a 429")
     # 10 MiB: a 12-megapixel photograph as JPEG, in base64, with room to spare.
@@ -81,6 +83,14 @@ class Settings(BaseSettings):
     fake_delay_seconds: float = Field(
         0.0, ge=0, le=3600, allow_inf_nan=False, description="fake backend only: how long each call takes"
     )
+
+    @property
+    def running(self) -> int:
+        """max_running, or the backend's own default."""
+        # In this process, 4: one request's HTTP work overlaps another's sampling; more only share its cores further.
+        # On triton, 64: a server's batches are filled by requests that wait beside each other, and its replicas share
+        # the work; 64 is what one execute() may be handed (models.export.MAX_BATCH).
+        return self.max_running or (64 if self.backend == "triton" else 4)
 
     @field_validator("seed_key")
     @classmethod

@@ -66,6 +66,17 @@ async def test_a_caller_that_gives_up_does_not_stop_the_probe_for_the_next() -> 
     assert backend.calls == 1
 
 
+async def test_a_backend_that_takes_its_time_is_not_ready_until_its_answer_is_there() -> None:
+    backend = FakeBackend(delay_seconds=0.05)
+    readiness = Readiness(backend, fresh_seconds=30, answer_seconds=0.001)
+    with pytest.raises(BackendUnavailable, match=r"within 0\.001 seconds"):
+        await readiness.check()
+    while backend.running:
+        await asyncio.sleep(0.01)
+    await readiness.check()
+    assert backend.calls == 1
+
+
 async def test_closing_stops_a_probe_under_way() -> None:
     backend = FakeBackend(delay_seconds=3600)
     readiness = Readiness(backend, fresh_seconds=30)
