@@ -7,10 +7,10 @@ STAMP := $(VENV)/.installed
 # Threads that wait must not spin: with shared cores, spinning made two threads ten times slower than one.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help demo serve triton test lint format bench train clean
+.PHONY: help demo serve triton test lint format bench bench-triton soak train clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,12 @@ format: $(STAMP) ## rewrite the sources as ruff would have them
 
 bench: $(STAMP) ## samples a second against the reference loop; what HTTP adds
 	$(BIN)/python -m benchmarks.run
+
+bench-triton: $(STAMP) ## requests in one execute(), fairness and cost of a real Triton server
+	$(BIN)/python -m benchmarks.triton
+
+soak: $(STAMP) ## half an hour of mixed load on a real Triton server: does anything grow?
+	$(BIN)/python -m benchmarks.soak
 
 train: $(STAMP) ## retrain the digits bundle from nothing (under 30 minutes on 2 cores)
 	$(BIN)/python -m models.train digits

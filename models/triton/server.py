@@ -106,6 +106,7 @@ class TritonServer:
         self._log = log
         self._home = home
         self._process: subprocess.Popen[bytes] | None = None
+        self._region = f"certify-{os.getpid()}-{self.grpc_port}-"  # of its files in /dev/shm
 
     @property
     def url(self) -> str:
@@ -143,6 +144,7 @@ class TritonServer:
             # image and a handful of votes need little shared memory; 64 MB a stub is the default.
             "--backend-config", "python,shm-default-byte-size=4194304",
             "--backend-config", "python,shm-growth-byte-size=1048576",
+            "--backend-config", f"python,shm-region-prefix-name={self._region}",
             "--http-address", "127.0.0.1", "--http-port", str(self.http_port),
             "--grpc-address", "127.0.0.1", "--grpc-port", str(self.grpc_port),
             "--metrics-address", "127.0.0.1", "--metrics-port", str(self.metrics_port),
@@ -183,6 +185,10 @@ class TritonServer:
         """Processes that run model.py, one for each instance."""
         return [pid for pid, parent, name in _processes() if parent == self.pid and "triton_python" in name]
 
+    def shared_memory(self) -> list[Path]:
+        """Files through which the server and its stubs hand tensors over."""
+        return list(Path("/dev/shm").glob(f"{self._region}*"))
+
     def stop(self) -> None:
         """End it as Kubernetes would: SIGTERM, and SIGKILL when it does not end. A second call does nothing."""
         if self._process is None:
@@ -196,7 +202,7 @@ class TritonServer:
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL the server and its stubs."""
+        """SIGKILL the server and its stubs, and remove the shared memory that they could then not give back."""
         if self._process is None:
             return
         try:
@@ -205,6 +211,8 @@ class TritonServer:
             pass
         self._process.wait()
         self._process = None
+        for region in self.shared_memory():
+            region.unlink(missing_ok=True)
 
 
 def _download(folder: Path) -> Path:
