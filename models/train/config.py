@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ("TrainConfig",)
+__all__ = ("FinetuneConfig", "TrainConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,3 +56,41 @@ class TrainConfig:
     alpha: float
     max_images: int | None  # of each part; None = all (the smoke test takes a few)
     log_every: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """One fine-tuning run of a bundle's denoiser through its frozen classifier, or the reverse."""
+
+    name: str  # of the bundle that comes out
+    version: str
+    start: str  # the bundle to begin from: a shipped one's name or a folder
+    data: Literal["digits"]
+    trains: Literal["denoiser", "classifier"]  # the other one is frozen
+    loss: Literal["brier", "cross_entropy"]
+    anti_consistency: float  # lambda, the weight of that loss; 0 draws one noise for each image, not two
+    target: Literal["label", "oracle"]  # oracle: the start bundle's classifier on the clean image
+    # data
+    augment_share: float
+    augment_degrees: float
+    augment_scale: float
+    augment_shear: float
+    augment_shift_pixels: float
+    # optimisation
+    seed: int
+    steps: int
+    batch: int  # images, of each process
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    grad_clip: float
+    ema: float
+    mixed_precision: Literal["no", "bf16"]
+    checkpoint_every: int  # steps
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "checkpoint_every", "warmup_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.anti_consistency < 0:
+            raise ValueError(f"anti_consistency: expected at least 0, got {self.anti_consistency}")

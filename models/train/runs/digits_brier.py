@@ -1,0 +1,7 @@
+"""Brier alone; all else as in digits_brier_anti."""
+
+from dataclasses import replace
+
+from models.train.runs.digits_brier_anti import CONFIG as PAPER
+
+CONFIG = replace(PAPER, name="digits_brier", anti_consistency=0.0)

@@ -1,0 +1,34 @@
+"""The paper's fine-tuning of the digits denoiser: Brier loss and anti-consistency, true labels.
+
+The arithmetic: 1,078 images x 90 visits = 800 steps x 128 images, two draws each.
+"""
+
+from models.train.config import FinetuneConfig
+from models.train.runs.digits import CONFIG as PRETRAINING
+
+CONFIG = FinetuneConfig(
+    name="digits_brier_anti",
+    version="1",
+    start="digits",
+    data="digits",
+    trains="denoiser",
+    loss="brier",
+    anti_consistency=1.0,
+    target="label",
+    # as in the training that it goes on from
+    augment_share=PRETRAINING.augment_share,
+    augment_degrees=PRETRAINING.augment_degrees,
+    augment_scale=PRETRAINING.augment_scale,
+    augment_shear=PRETRAINING.augment_shear,
+    augment_shift_pixels=PRETRAINING.augment_shift_pixels,
+    seed=0,
+    steps=800,
+    batch=128,
+    learning_rate=2e-4,  # a tenth of the pretraining's: it starts from a good place
+    warmup_steps=50,
+    weight_decay=1e-2,
+    grad_clip=1.0,
+    ema=0.99,  # an average over the last 100 steps
+    mixed_precision="no",
+    checkpoint_every=200,
+)
