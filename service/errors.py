@@ -8,6 +8,7 @@ CertifyError
 |   `-- Draining            the process is shutting down and takes nothing new
 |-- DeadlineExceeded        the deadline came before any look was complete
 |-- BackendUnavailable      the backend died, stalled or cannot be reached; the request may be sent again
+|-- DataError               a data set is missing or not of its form; names the file and the field
 |-- BundleError             a bundle is incomplete, altered or not of this format
 `-- SettingsError           a setting has a value that the service cannot start with; names the key
 """
@@ -18,6 +19,7 @@ __all__ = (
     "BackendUnavailable",
     "BundleError",
     "CertifyError",
+    "DataError",
     "DeadlineExceeded",
     "Draining",
     "OverloadError",
@@ -63,6 +65,10 @@ class DeadlineExceeded(CertifyError):
 
 class BackendUnavailable(CertifyError):
     """The backend died, stalled or cannot be reached."""
+
+
+class DataError(CertifyError):
+    """A data set is missing or not of its form; the message names the file and the field."""
 
 
 class BundleError(CertifyError):

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from service.datasets import DIGITS_SPLIT, digits_parts, digits_pixels
+
 __all__ = ("SPLIT_NAME", "Digits", "Split", "augment", "digits_split", "load_digits")
 
-SPLIT_NAME = "digits-60-15-25-v1"  # named in the manifest; another split gets another name
-_SPLIT_SEED = 2310_16779
-_LARGEST = 16  # digits' brightest value
+SPLIT_NAME = DIGITS_SPLIT  # named in the manifest
 
 
 class Digits(NamedTuple):
@@ -40,19 +40,14 @@ class Split(NamedTuple):
 
 def load_digits() -> Digits:
     """The data set as the service sees it."""
-    from sklearn import datasets
-
-    raw = datasets.load_digits()
-    pixels = np.round(raw.images * 255 / _LARGEST).astype(np.uint8)
+    pixels, labels = digits_pixels()
     images = pixels[:, None].astype(np.float32) / np.float32(255)
-    return Digits(pixels, images, raw.target.astype(np.int64))
+    return Digits(pixels, images, labels)
 
 
 def digits_split(count: int = 1797) -> Split:
-    """`digits-60-15-25-v1`: a permutation of the indices by PCG64 with a fixed seed, cut at 60% and 75%."""
-    order = np.random.Generator(np.random.PCG64(_SPLIT_SEED)).permutation(count).astype(np.int64)
-    first, second = round(0.60 * count), round(0.75 * count)
-    return Split(order[:first], order[first:second], order[second:])
+    """`digits-60-15-25-v1`, as `certify dataset` knows it."""
+    return Split(**digits_parts(count))
 
 
 def augment(images: Tensor, *, share: float, degrees: float, scale: float, shear: float, shift_pixels: float) -> Tensor:
