@@ -1,0 +1,118 @@
+"""What each protocol certifies, from one file of votes: ours, the paper's, and every scale alone.
+
+All of them look at the same first N estimation samples of each scale, once, with exact Clopper-Pearson bounds. The
+service itself stops earlier and is judged by its own answers; these are for comparing certificates with certificates.
+
+    best               the best path, at the file's label and weights (docs/protocol.md, Theorems 1 and 3)
+    first              the same bounds, but only the path of the level that decides: the paper's certificate
+    reference          the paper's protocol (arXiv 2310.16779, section 3.1) as published, not proved at alpha: classes are
+                       chosen level by level, each stage at alpha / (stage + 1)
+    max-radius         another smoothed classifier: the label whose radius over the scales is largest (docs/protocol.md)
+    single             one scale: Cohen, Rosenfeld and Kolter (2019), or its plurality form
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.core import Cascade, cascade_certificate, clopper_pearson_lower, clopper_pearson_upper
+from service.core.bounds import floor_radius, normal_quantile
+from service.core.certificate import Certificate, Final, level_bounds
+
+__all__ = ("Outcome", "best", "first", "max_radius", "reference", "single")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """label None: abstained; its radius is then 0. level: of the certifying scale, 0 the finest."""
+
+    label: int | None
+    radius: float
+    level: int | None
+    visited: int  # scales that were sampled
+
+
+def best(
+    counts: NDArray[np.int64], label: int, cascade: Cascade, alpha: float, weights: Sequence[float]
+) -> Outcome:  # fmt: skip
+    """counts: (K, C) votes; label and weights: from the pilot."""
+    certificate = _certificate(counts, label, cascade, alpha, weights)
+    return _outcome(label, certificate.radius, certificate.level, cascade.levels)
+
+
+def first(counts: NDArray[np.int64], label: int, cascade: Cascade, alpha: float, weights: Sequence[float]) -> Outcome:
+    """As `best`, but certifies only by the coarsest level that is provably confident of the label."""
+    certificate = _certificate(counts, label, cascade, alpha, weights)
+    for level in reversed(range(cascade.levels)):
+        if cascade.own(level, certificate.lower[level], certificate.upper[level]) is not None:
+            return _outcome(label, certificate.path_radii[level] or 0.0, level, cascade.levels)
+    return _outcome(label, 0.0, None, cascade.levels)
+
+
+def reference(counts: NDArray[np.int64], pilot: NDArray[np.int64], cascade: Cascade, alpha: float) -> Outcome:
+    """Coarsest first: a level decides, or passes, or ends the matter undecided. counts, pilot: (K, C).
+
+    The published code has Goodman's intervals, which are asymptotic; here the bounds are exact.
+    """
+    passed: list[tuple[float, float, NDArray[np.int64], float]] = []  # (sigma, threshold, counts, alpha)
+    for stage, level in enumerate(reversed(range(cascade.levels))):
+        error, sigma, threshold = alpha / (stage + 1), cascade.sigmas[level], cascade.thresholds[level]
+        row, samples = counts[level], int(counts[level].sum())
+        label = int(np.argmax(pilot[level]))
+        lower = clopper_pearson_lower(int(row[label]), samples, error)
+        if lower > threshold:
+            radius = sigma * (normal_quantile(lower) - normal_quantile(threshold))
+            for above, bar, votes, above_error in passed:
+                rival = int(np.delete(votes, label).max())
+                upper = clopper_pearson_upper(rival, int(votes.sum()), above_error)
+                radius = min(radius, above * (normal_quantile(bar) - normal_quantile(upper)))
+            return _outcome(label, floor_radius(max(0.0, radius)), level, stage + 1)
+        if clopper_pearson_upper(int(row.max()), samples, error) >= threshold:
+            return _outcome(label, 0.0, None, stage + 1)
+        passed.append((sigma, threshold, row, error))
+    return _outcome(label, 0.0, None, cascade.levels)
+
+
+def max_radius(
+    counts: NDArray[np.int64], label: int, sigmas: Sequence[float], alpha: float, weights: Sequence[float]
+) -> Outcome:
+    """Half the gap between the label's and the best rival's max over k of sigma_k Phi^-1(p_k) (docs/protocol.md).
+
+    Half of alpha goes to the label's lower bounds, shared out by the weights: which of them is the largest is seen
+    only in the data. The other half goes whole to each upper bound: one of these scales is the rival's true best, and
+    only a failure of that scale's bound can make the largest bound too small.
+    """
+    lower, upper = [], []
+    for sigma, row, weight in zip(sigmas, counts, weights, strict=True):
+        rival = int(np.delete(row, label).max())
+        low, up = level_bounds(int(row[label]), rival, int(row.sum()), (alpha / 2 * weight, alpha / 2))
+        lower.append(sigma * normal_quantile(low))
+        upper.append(sigma * normal_quantile(up))
+    level = int(np.argmax(lower))
+    gap = (lower[level] - max(upper)) / 2
+    return _outcome(label, floor_radius(max(0.0, gap)), level, len(lower))
+
+
+def single(row: NDArray[np.int64], pilot: NDArray[np.int64], sigma: float, alpha: float, final: Final) -> Outcome:
+    """One scale at threshold 1/2. row, pilot: (C,)."""
+    label = int(np.argmax(pilot))
+    certificate = cascade_certificate([row.tolist()], label, [sigma], 0.5, alpha, [1.0], final=final)
+    return _outcome(label, certificate.radius, certificate.level, 1)
+
+
+def _certificate(
+    counts: NDArray[np.int64], label: int, cascade: Cascade, alpha: float, weights: Sequence[float]
+) -> Certificate:
+    return cascade_certificate(
+        counts.tolist(), label, cascade.sigmas, cascade.thresholds, alpha, list(weights), final=cascade.final
+    )
+
+
+def _outcome(label: int, radius: float, level: int | None, visited: int) -> Outcome:
+    if radius > 0.0:
+        return Outcome(label=label, radius=radius, level=level, visited=visited)
+    return Outcome(label=None, radius=0.0, level=None, visited=visited)

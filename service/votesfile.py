@@ -1,0 +1,102 @@
+"""Votes of a whole data set, as an .npz: everything that a policy needs to certify, so that one sampling serves all.
+
+Every image has a pilot and N estimation samples at *every* scale, kept by chunk, so that a policy that would have
+stopped earlier can be replayed. Label, planned level and weights are chosen from the pilot alone: bounds over the
+estimation samples then hold at once for whatever was planned (docs/protocol.md, Theorem 3).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import DataError
+
+__all__ = ("VotesFile", "load_votes", "save_votes")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VotesFile:
+    """n images, K scales ascending, J chunks of N / J samples each, C classes. Checked when it is made."""
+
+    sigmas: NDArray[np.float64]  # (K,)
+    thresholds: NDArray[np.float64]  # (K,) that the plan was made for
+    final: str  # "plurality" or "threshold", likewise
+    alpha: float
+    chunk: int
+    idx: NDArray[np.int64]  # (n,) an image's number in its data set
+    labels: NDArray[np.int64]  # (n,) true class
+    plain: NDArray[np.int64]  # (n,) the classifier on the clean image
+    pilot: NDArray[np.int64]  # (n, K, C)
+    votes: NDArray[np.int32]  # (n, K, J, C)
+    label: NDArray[np.int64]  # (n,) chosen from the pilot
+    planned: NDArray[np.int64]  # (n,) level of the planned path, 0 the finest
+    weights: NDArray[np.float64]  # (n, K) of Theorem 3
+    data: str  # name of the data set
+    split: str
+    data_digest: str
+    bundle_digest: str
+    runtime: str
+
+    def __post_init__(self) -> None:
+        scales, images, classes = len(self.sigmas), len(self.idx), self.pilot.shape[-1]
+        shapes = {
+            "sigmas": (scales,), "thresholds": (scales,), "labels": (images,), "plain": (images,), "label": (images,),
+            "planned": (images,), "weights": (images, scales), "pilot": (images, scales, classes),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            if (got := getattr(self, name).shape) != shape:
+                raise DataError(f"{name}: expected shape {shape}, got {got}")
+        if self.votes.ndim != 4 or (self.votes.shape[:2], self.votes.shape[3]) != ((images, scales), classes):
+            raise DataError(f"votes: expected shape {(images, scales, 'chunks', classes)}, got {self.votes.shape}")
+        if (np.diff(self.sigmas) <= 0).any() or not (self.sigmas > 0).all():
+            raise DataError(f"sigmas: expected ascending values > 0, got {self.sigmas.tolist()}")
+        if (self.votes < 0).any() or (self.votes.sum(axis=3) != self.chunk).any():
+            raise DataError(f"votes: expected {self.chunk} in each chunk")
+        if len(set(self.idx.tolist())) != images:
+            raise DataError("idx: expected each image once")
+
+    @property
+    def samples(self) -> int:
+        """N: estimation samples of each image at each scale."""
+        return int(self.votes.shape[2]) * self.chunk
+
+    def counts(self, samples: int | None = None) -> NDArray[np.int64]:
+        """Votes among the first `samples` (default: all), (n, K, C). Raises DataError when there are not so many."""
+        wanted = self.samples if samples is None else samples
+        if not 0 < wanted <= self.samples or wanted % self.chunk:
+            raise DataError(f"samples: expected a multiple of {self.chunk} up to {self.samples}, got {wanted}")
+        counts: NDArray[np.int64] = self.votes[:, :, : wanted // self.chunk].sum(axis=2, dtype=np.int64)
+        return counts
+
+
+def save_votes(votes: VotesFile, path: Path) -> None:
+    """Whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{field.name: np.asarray(getattr(votes, field.name)) for field in fields(votes)})  # type: ignore[arg-type]  # stubs take keywords for allow_pickle
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".fresh")
+    fresh.write_bytes(buffer.getvalue())
+    os.replace(fresh, path)
+
+
+def load_votes(path: Path) -> VotesFile:
+    """Raises DataError, naming the file and the field, when it is not what save_votes wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            names = [field.name for field in fields(VotesFile)]
+            if missing := [name for name in names if name not in stored]:
+                raise DataError(f"there is no {missing[0]}")
+            values = {name: stored[name] for name in names}
+        scalars = {name: value.item() for name, value in values.items() if value.ndim == 0}
+        return VotesFile(**{**values, **scalars})
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: expected a file of votes: {error}") from error

@@ -1,0 +1,86 @@
+"""A file of votes comes back as it was, and is refused by field when it is not one."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.errors import DataError
+from service.votesfile import VotesFile, load_votes, save_votes
+
+
+@pytest.fixture
+def votes() -> VotesFile:
+    random = np.random.default_rng(0)
+    even = [1 / 3] * 3
+    return VotesFile(
+        sigmas=np.array([0.25, 0.5]),
+        thresholds=np.array([0.5, 0.6]),
+        final="plurality",
+        alpha=1e-3,
+        chunk=32,
+        idx=np.array([7, 3]),
+        labels=np.array([0, 2]),
+        plain=np.array([0, 1]),
+        pilot=random.multinomial(64, even, size=(2, 2)),
+        votes=random.multinomial(32, even, size=(2, 2, 5)).astype(np.int32),
+        label=np.array([0, 2]),
+        planned=np.array([1, 0]),
+        weights=np.array([[0.1, 0.9], [0.9, 0.1]]),
+        data="drawn",
+        split="all",
+        data_digest="sha256:0",
+        bundle_digest="sha256:1",
+        runtime="test",
+    )
+
+
+def test_it_comes_back_as_it_was(votes: VotesFile, tmp_path: Path) -> None:
+    save_votes(votes, tmp_path / "deep" / "votes.npz")
+    back = load_votes(tmp_path / "deep" / "votes.npz")
+    for field in fields(VotesFile):
+        ours, theirs = getattr(votes, field.name), getattr(back, field.name)
+        assert type(ours) is type(theirs)
+        assert np.array_equal(ours, theirs)
+        assert getattr(ours, "dtype", None) == getattr(theirs, "dtype", None)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["votes.npz"]
+
+
+def test_counts_are_of_the_first_samples(votes: VotesFile) -> None:
+    assert votes.samples == 160
+    assert (votes.counts() == votes.votes.sum(axis=2)).all()
+    assert (votes.counts(64) == votes.votes[:, :, 0] + votes.votes[:, :, 1]).all()
+    for samples in (0, 33, 192):
+        with pytest.raises(DataError, match=f"multiple of 32 up to 160, got {samples}"):
+            votes.counts(samples)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": np.array([0])}, r"labels: expected shape \(2,\), got \(1,\)"),
+        ({"weights": np.ones((2, 3))}, "weights: expected shape"),
+        ({"sigmas": np.array([0.5, 0.25])}, "sigmas: expected ascending"),
+        ({"votes": np.ones((2, 2, 5, 3), np.int32)}, "votes: expected 32 in each chunk"),
+        ({"votes": np.ones((2, 2, 5), np.int32)}, "votes: expected shape"),
+        ({"idx": np.array([3, 3])}, "idx: expected each image once"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_field(votes: VotesFile, change: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        replace(votes, **change)  # type: ignore[arg-type]
+
+
+def test_another_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "broken.npz").write_bytes(b"no zip")
+    np.savez(tmp_path / "other.npz", sigmas=np.array([1.0]))
+    for name, message in (
+        ("broken", "expected a file of votes"),
+        ("other", "there is no "),
+        ("absent", "No such file"),
+    ):
+        with pytest.raises(DataError, match=f"{name}.npz: .*{message}"):
+            load_votes(tmp_path / f"{name}.npz")
