@@ -5,8 +5,8 @@ service itself stops earlier and is judged by its own answers; these are for com
 
     best               the best path, at the file's label and weights (docs/protocol.md, Theorems 1 and 3)
     first              the same bounds, but only the path of the level that decides: the paper's certificate
-    reference          the paper's protocol (arXiv 2310.16779, section 3.1) as published, not proved at alpha: classes are
-                       chosen level by level, each stage at alpha / (stage + 1)
+    reference          the paper's protocol (arXiv 2310.16779, section 3.1) as published, not proved at alpha:
+                       classes are chosen level by level, each stage at alpha / (stage + 1)
     max-radius         another smoothed classifier: the label whose radius over the scales is largest (docs/protocol.md)
     single             one scale: Cohen, Rosenfeld and Kolter (2019), or its plurality form
 """
