@@ -177,12 +177,12 @@ async def test_a_replica_with_another_bundle_is_refused(make_server, server, dig
 
 
 def test_a_full_queue_is_429_and_says_when_to_come_again(make_server, digit, tmp_path):
-    # One instance: a request alone has two calls on their way, one that is executed and one that waits.
+    # One instance and two places: a request alone has two calls for votes and one for the plain answer on their way.
     export(find_bundle("digits"), tmp_path / "repository", instances=1)
     config = tmp_path / "repository" / "mdds" / "config.pbtxt"
     text = config.read_text()
     assert "max_queue_size: 256" in text and "max_batch_size: 64" in text
-    text = text.replace("max_queue_size: 256", "max_queue_size: 1")
+    text = text.replace("max_queue_size: 256", "max_queue_size: 2")
     config.write_text(text.replace("max_batch_size: 64", "max_batch_size: 1"))
     small = make_server(tmp_path / "repository")
     with real_process(tmp_path / "log", backend="triton", triton_url=small.url, max_running=32) as gateway:
