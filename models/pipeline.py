@@ -74,6 +74,15 @@ class Pipeline:
             total += np.bincount(labels, minlength=len(total))
         return total
 
+    def chunk_votes(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
+    ) -> NDArray[np.int64]:
+        """As `votes`, but of each chunk by itself: int64 (count / chunk, K)."""
+        labels = self.labels(image, sigma=sigma, seed=seed, first=first, count=count)
+        votes = np.zeros((count // self.manifest.chunk, len(self.manifest.classes)), dtype=np.int64)
+        np.add.at(votes, (np.arange(count) // self.manifest.chunk, labels), 1)
+        return votes
+
     def labels(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 import secrets
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from service import __version__, console, log
+from service import __version__, commands, console, log
 from service.errors import CertifyError, SettingsError
 from service.settings import ENV_PREFIX, Settings, load_settings
 
@@ -160,10 +161,29 @@ def bundles() -> None:
         )
 
 
+def _add(name: str) -> None:
+    """Register service.commands' `name`_command; its module is loaded already, torch and matplotlib are not."""
+    command = getattr(commands, f"{name}_command")
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        with _errors_as_text():
+            command(*args, **kwargs)
+
+    app.command(name)(run)
+
+
+for _name in ("dataset", "curve", "tune"):
+    _add(_name)
+
+
 @contextlib.contextmanager
 def _errors_as_text() -> Iterator[None]:
     try:
         yield
+    except SettingsError as exc:
+        typer.echo(f"error: {exc}", err=True)
+        raise typer.Exit(_USAGE) from None
     except CertifyError as exc:
         typer.echo(f"error: {exc}", err=True)
         raise typer.Exit(1) from None

@@ -26,7 +26,7 @@ from service.schemas import CertifyAnswer, CertifyFields, Problem
 from service.seeds import key_from_number
 from service.settings import Settings
 
-__all__ = ("Reply", "ask", "certify_here")
+__all__ = ("Reply", "ask", "certify_bytes", "certify_here")
 
 # A service that cannot be reached says so quickly; how long it may sample is its own business.
 _TIMEOUT = httpx.Timeout(None, connect=10.0)
@@ -73,7 +73,7 @@ async def certify_here(
     try:
         for path in paths:
             try:
-                answer = await _certify(path, fields, backend, settings, key_from_number(seed))
+                answer = await certify_bytes(_read(path), fields, backend, settings, key_from_number(seed))
                 yield Reply(path=path, answer=answer, seed=seed)
             except RequestError as exc:
                 yield Reply(path=path, error={"code": exc.code, "detail": exc.detail, **exc.extra})
@@ -83,14 +83,15 @@ async def certify_here(
         await backend.close()
 
 
-async def _certify(
-    path: Path, fields: CertifyFields, backend: Backend, settings: Settings, key: bytes
+async def certify_bytes(
+    data: bytes, fields: CertifyFields, backend: Backend, settings: Settings, key: bytes
 ) -> CertifyAnswer:
+    """The answer of POST /certify for the file `data`, worked out on `backend`. Raises CertifyError."""
     info = backend.info()
     arrival = time.monotonic()
     now = asyncio.get_running_loop().time()
     plan = make_plan(fields, info, max_samples_allowed=settings.max_samples)
-    picture = decode_image(_read(path), info.input_shape, resize=fields.resize, max_pixels=settings.max_pixels)
+    picture = decode_image(data, info.input_shape, resize=fields.resize, max_pixels=settings.max_pixels)
     scope = plan.seed_scope(picture.sha256, info.bundle_digest)
     run = await drive(
         backend,

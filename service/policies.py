@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,10 @@ from service.core import Cascade, cascade_certificate, clopper_pearson_lower, cl
 from service.core.bounds import floor_radius, normal_quantile
 from service.core.certificate import Certificate, Final, level_bounds
 
-__all__ = ("Outcome", "best", "first", "max_radius", "reference", "single")
+__all__ = ("POLICIES", "Outcome", "Policy", "best", "first", "max_radius", "reference", "single")
+
+Policy = Literal["best", "first", "reference", "max-radius", "single"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class Outcome:
     radius: float
     level: int | None
     visited: int  # scales that were sampled
+    undecided: bool = False  # abstained although finer scales, if there are any, were not looked at
 
 
 def best(
@@ -72,7 +77,7 @@ def reference(counts: NDArray[np.int64], pilot: NDArray[np.int64], cascade: Casc
                 radius = min(radius, above * (normal_quantile(bar) - normal_quantile(upper)))
             return _outcome(label, floor_radius(max(0.0, radius)), level, stage + 1)
         if clopper_pearson_upper(int(row.max()), samples, error) >= threshold:
-            return _outcome(label, 0.0, None, stage + 1)
+            return Outcome(label=None, radius=0.0, level=None, visited=stage + 1, undecided=True)
         passed.append((sigma, threshold, row, error))
     return _outcome(label, 0.0, None, cascade.levels)
 

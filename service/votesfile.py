@@ -43,6 +43,7 @@ class VotesFile:
     data_digest: str
     bundle_digest: str
     runtime: str
+    seed: int  # of the noise: the key's number, as for `certify image --seed`
 
     def __post_init__(self) -> None:
         scales, images, classes = len(self.sigmas), len(self.idx), self.pilot.shape[-1]

@@ -74,6 +74,11 @@ class Backend(Protocol):
         multiples of info().chunk. Raises ValueError on anything else, BackendUnavailable when the backend fails.
         """
 
+    async def chunk_votes(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
+    ) -> NDArray[np.int64]:
+        """As count_votes, but of each chunk by itself: int64 (count / chunk, K). For files of votes, not to serve."""
+
     async def classify(self, image: NDArray[np.float32]) -> int:
         """The plain classifier's class index for the clean image: no noise, no denoiser, no guarantee."""
 

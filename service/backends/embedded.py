@@ -78,18 +78,52 @@ class EmbeddedBackend:
     ) -> NDArray[np.int64]:
         info, pipeline = self.info(), self._pipeline
         check_range(info, image, sigma, seed, first, count)
-        assert pipeline is not None and self._workers is not None
+        assert pipeline is not None
         image = np.ascontiguousarray(image).copy()  # the caller may go on with its array while threads read this one
-        slices = _slices(first, count, pipeline.micro_batch)
         total = np.zeros(len(info.class_names), dtype=np.int64)
 
-        def votes(low: int, high: int) -> NDArray[np.int64]:
+        def work(low: int, high: int) -> NDArray[np.int64]:
             return pipeline.votes(image, sigma=sigma, seed=seed, first=low, count=high - low)
 
+        def take(low: int, high: int, votes: NDArray[np.int64]) -> None:
+            np.add(total, votes, out=total)  # integers sum to the same in any order
+
+        await self._in_slices(first, count, work, take)
+        return total
+
+    async def chunk_votes(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
+    ) -> NDArray[np.int64]:
+        info, pipeline = self.info(), self._pipeline
+        check_range(info, image, sigma, seed, first, count)
+        assert pipeline is not None
+        image = np.ascontiguousarray(image).copy()
+        rows = np.zeros((count // info.chunk, len(info.class_names)), dtype=np.int64)
+
+        def work(low: int, high: int) -> NDArray[np.int64]:
+            return pipeline.chunk_votes(image, sigma=sigma, seed=seed, first=low, count=high - low)
+
+        def take(low: int, high: int, votes: NDArray[np.int64]) -> None:
+            rows[(low - first) // info.chunk : (high - first) // info.chunk] = votes
+
+        await self._in_slices(first, count, work, take)
+        return rows
+
+    async def _in_slices(
+        self,
+        first: int,
+        count: int,
+        work: Callable[[int, int], NDArray[np.int64]],
+        take: Callable[[int, int, NDArray[np.int64]], None],
+    ) -> None:
+        """take(low, high, work(low, high)) for each slice, `work` on the workers, `take` here, in any order."""
+        assert self._pipeline is not None and self._workers is not None
+        slices = _slices(first, count, self._pipeline.micro_batch)
+
         async def lane() -> None:
-            # Lanes share one iterator: whichever is free takes the next slice. Integers sum to the same in any order.
+            # Lanes share one iterator: whichever is free takes the next slice.
             for low, high in slices:
-                np.add(total, await self._run(partial(votes, low, high)), out=total)
+                take(low, high, await self._run(partial(work, low, high)))
 
         try:
             async with asyncio.TaskGroup() as lanes:
@@ -97,7 +131,6 @@ class EmbeddedBackend:
                     lanes.create_task(lane())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
-        return total
 
     async def classify(self, image: NDArray[np.float32]) -> int:
         info, pipeline = self.info(), self._pipeline

@@ -57,19 +57,26 @@ class FakeBackend:
     async def count_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
+        rows = await self.chunk_votes(image, sigma=sigma, seed=seed, first=first, count=count)
+        votes: NDArray[np.int64] = rows.sum(axis=0)
+        return votes
+
+    async def chunk_votes(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
+    ) -> NDArray[np.int64]:
         check_range(self._info, image, sigma, seed, first, count)
         probabilities = self.probabilities(image, sigma)  # before the wait: the caller may reuse its array meanwhile
         await self._work()
-        votes = np.zeros(len(probabilities), dtype=np.int64)
         chunk = self._info.chunk
+        votes = np.zeros((count // chunk, len(probabilities)), dtype=np.int64)
         (sigma_bits,) = struct.unpack("<Q", struct.pack("<d", sigma))
-        for index in range(first // chunk, (first + count) // chunk):
+        for row, index in enumerate(range(first // chunk, (first + count) // chunk)):
             # Key and counter are Philox's own inputs, so every (seed, sigma, chunk) has a stream of its own.
             # As uint64 arrays: numpy would make float64 of a list with a seed above 2^63, and drop its last bits.
             key = np.array([seed, index], dtype=np.uint64)
             counter = np.array([0, 0, 0, sigma_bits], dtype=np.uint64)
             stream = np.random.Philox(key=key, counter=counter)
-            votes += np.random.Generator(stream).multinomial(chunk, probabilities)
+            votes[row] = np.random.Generator(stream).multinomial(chunk, probabilities)
         return votes
 
     async def classify(self, image: NDArray[np.float32]) -> int:

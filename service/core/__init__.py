@@ -4,6 +4,7 @@ from service.core.bounds import clopper_pearson_lower, clopper_pearson_upper, fl
 from service.core.certificate import Cascade, Certificate, CertificateReason, Final, cascade_certificate
 from service.core.certifier import Certifier
 from service.core.limits import max_radius, min_samples
+from service.core.pilot import PilotPlan, plan_from_pilot
 from service.core.results import ProtocolError, Query, Reason, Result, StageOutcome, StageResult
 
 __all__ = (
@@ -12,6 +13,7 @@ __all__ = (
     "CertificateReason",
     "Certifier",
     "Final",
+    "PilotPlan",
     "ProtocolError",
     "Query",
     "Reason",
@@ -24,4 +26,5 @@ __all__ = (
     "floor_radius",
     "max_radius",
     "min_samples",
+    "plan_from_pilot",
 )

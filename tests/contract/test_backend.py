@@ -42,7 +42,7 @@ async def test_info_describes_a_bundle(backend: Backend) -> None:
 
 
 async def test_the_protocols_methods_are_there_with_its_signatures(backend: Backend) -> None:
-    for name in ("open", "close", "info", "count_votes", "classify"):
+    for name in ("open", "close", "info", "count_votes", "chunk_votes", "classify"):
         ours, contract = inspect.signature(getattr(backend, name)), inspect.signature(getattr(Backend, name))
         assert list(ours.parameters) == list(contract.parameters)[1:]  # without self
 
@@ -52,6 +52,15 @@ async def test_votes_sum_to_the_count_with_one_entry_for_each_class(backend: Bac
         found = await votes(backend, chunks=chunks)
         assert len(found) == len(backend.info().class_names)
         assert sum(found) == chunks * backend.info().chunk and min(found) >= 0
+
+
+async def test_votes_by_chunk_are_each_chunks_own(backend: Backend) -> None:
+    info = backend.info()
+    found = await backend.chunk_votes(
+        image_for(info), sigma=info.sigmas[-1], seed=SEED, first=3 * info.chunk, count=5 * info.chunk
+    )
+    assert found.shape == (5, len(info.class_names)) and found.dtype == np.int64
+    assert found.tolist() == [await votes(backend, first=first, chunks=1) for first in range(3, 8)]
 
 
 async def test_a_stream_reads_the_same_again_in_parts_and_out_of_order(backend: Backend) -> None:

@@ -35,6 +35,7 @@ def votes() -> VotesFile:
         data_digest="sha256:0",
         bundle_digest="sha256:1",
         runtime="test",
+        seed=5,
     )
 
 

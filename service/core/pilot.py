@@ -1,0 +1,41 @@
+"""What the state machine would plan from a pilot: for votes that were drawn at every scale beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from service.core.certificate import Cascade
+from service.core.certifier import Certifier
+
+__all__ = ("PilotPlan", "plan_from_pilot")
+
+
+class PilotPlan(NamedTuple):
+    label: int
+    level: int  # whose path is planned; 0 the finest
+    weights: tuple[float, ...]  # of Theorem 3, one per level
+
+
+def plan_from_pilot(pilot: Sequence[Sequence[int]], cascade: Cascade, alpha: float, samples: int) -> PilotPlan:
+    """What Certifier freezes, without a requested radius, when these are its pilot and `samples` draws are to follow.
+
+    pilot: (levels, classes) counts, as many draws at each level. The result depends on nothing else, so bounds over
+    any estimation draws hold for it (statistics: Theorem 3).
+    """
+    counts = [[int(v) for v in row] for row in pilot]
+    draws = sum(counts[0])
+    certifier = Certifier(
+        cascade.sigmas,
+        len(counts[0]),
+        alpha=alpha,
+        threshold=cascade.thresholds,
+        final=cascade.final,
+        samples=len(counts) * draws + samples,
+        pilot=draws,
+    )
+    while (query := certifier.next()) is not None and query.purpose == "pilot":
+        certifier.observe(query, counts[query.level])
+    assert certifier.label is not None
+    planned = max(range(cascade.levels), key=lambda k: certifier.weights[k])
+    return PilotPlan(certifier.label, planned, certifier.weights)

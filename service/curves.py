@@ -1,0 +1,215 @@
+"""Certified accuracy against radius, as the field draws it, and the table that goes with it.
+
+Certified accuracy at r: the share of images whose prediction is right and whose radius is at least r. ACR: the average
+certified radius, 0 where wrong or abstained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.core import Cascade, PilotPlan, plan_from_pilot
+from service.core.certificate import Final
+from service.errors import DataError
+from service.fixed import apply
+from service.policies import POLICIES, Outcome
+from service.tables import ABSTAIN, Table, read_table
+from service.votesfile import VotesFile, load_votes
+
+__all__ = ("RADII", "Curve", "curve_of_outcomes", "curves_of_tables", "curves_of_votes", "draw", "load", "markdown")
+
+RADII = (0.0, 0.25, 0.5, 0.75, 1.0)  # where the field's tables are cut
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """One line: what became of each image."""
+
+    name: str
+    correct: NDArray[np.bool_]  # abstained: False
+    abstained: NDArray[np.bool_]
+    radius: NDArray[np.float64]
+    samples: NDArray[np.int64] | None
+
+    def accuracy(self, radius: float) -> float:
+        return float(np.mean(self.correct & (self.radius >= radius)))
+
+    @property
+    def acr(self) -> float:
+        return float(np.mean(self.correct * self.radius))
+
+    @property
+    def abstention(self) -> float:
+        return float(np.mean(self.abstained))
+
+    @property
+    def wrong(self) -> float:
+        return float(np.mean(~self.correct & ~self.abstained))
+
+    @property
+    def mean_samples(self) -> float | None:
+        return None if self.samples is None else float(np.mean(self.samples))
+
+
+def load(paths: Sequence[Path]) -> list[Curve]:
+    """Curves of one file of votes, or of tables. Raises DataError."""
+    if len(paths) == 1 and paths[0].suffix == ".npz":
+        return curves_of_votes(load_votes(paths[0]))
+    if votes := [path for path in paths if path.suffix == ".npz"]:
+        raise DataError(f"{votes[0]}: expected tables only, or one file of votes alone")
+    return curves_of_tables([read_table(path) for path in paths])
+
+
+def curves_of_tables(tables: Sequence[Table]) -> list[Curve]:
+    """A curve for each table; tables of one run are its shards and become one."""
+    groups: dict[str, list[Table]] = {}
+    for table in tables:
+        if not len(table):
+            raise DataError(f"{table.path}: expected at least one row")
+        groups.setdefault(table.run or str(table.path), []).append(table)
+    curves = []
+    for shards in groups.values():
+        idx = np.concatenate([each.idx for each in shards])
+        if len(set(idx.tolist())) != len(idx):
+            raise DataError(f"{', '.join(str(each.path) for each in shards)}: expected shards, and an image is in two")
+        samples = [each.samples for each in shards if each.samples is not None]
+        curves.append(
+            Curve(
+                name=shards[0].path.stem if len(shards) == 1 else f"{shards[0].path.stem} and {len(shards) - 1} more",
+                correct=np.concatenate([each.correct for each in shards]),
+                abstained=np.concatenate([each.predict for each in shards]) == ABSTAIN,
+                radius=np.concatenate([each.radius for each in shards]),
+                samples=np.concatenate(samples) if len(samples) == len(shards) else None,
+            )
+        )
+    return curves
+
+
+def curves_of_votes(
+    votes: VotesFile, *, thresholds: Sequence[float] | None = None, final: Final | None = None, singles: bool = True
+) -> list[Curve]:
+    """Every policy, and every scale alone by both of its rules. Other thresholds than the file's are planned for anew.
+
+    A single scale's threshold is 1/2 (Cohen, Rosenfeld and Kolter 2019).
+    """
+    chunk_rounded = int(votes.pilot[0, 0].sum())
+    counts, alpha = votes.counts(), float(votes.alpha)
+    own: Final = "plurality" if votes.final == "plurality" else "threshold"
+    cascade = Cascade.of(votes.sigmas.tolist(), list(thresholds or votes.thresholds.tolist()), final or own)
+    plans = plans_of(votes, cascade)
+    images = range(len(votes.idx))
+    curves = []
+    if singles:
+        for k, sigma in enumerate(votes.sigmas.tolist()):
+            for rule in ("threshold", "plurality"):
+                alone = Cascade.of([sigma], 0.5, "plurality" if rule == "plurality" else "threshold")
+                outcomes = [
+                    apply("single", counts[i, k : k + 1], votes.pilot[i, k : k + 1], plans[i], alone, alpha)
+                    for i in images
+                ]
+                name = f"sigma {sigma:g} alone, {rule}"
+                curves.append(curve_of_outcomes(name, outcomes, votes, chunk_rounded))
+    for policy in POLICIES:
+        if policy != "single":
+            outcomes = [apply(policy, counts[i], votes.pilot[i], plans[i], cascade, alpha) for i in images]
+            curves.append(curve_of_outcomes(policy, outcomes, votes, chunk_rounded))
+    return curves
+
+
+def plans_of(votes: VotesFile, cascade: Cascade) -> list[PilotPlan]:
+    """The file's own plans where the cascade is the file's; otherwise made again, from the pilots alone."""
+    if list(cascade.thresholds) == votes.thresholds.tolist() and cascade.final == votes.final:
+        return [
+            PilotPlan(int(label), int(level), tuple(weights.tolist()))
+            for label, level, weights in zip(votes.label, votes.planned, votes.weights, strict=True)
+        ]
+    return [plan_from_pilot(pilot.tolist(), cascade, float(votes.alpha), votes.samples) for pilot in votes.pilot]
+
+
+def curve_of_outcomes(name: str, outcomes: Sequence[Outcome], votes: VotesFile, pilot: int) -> Curve:
+    return Curve(
+        name=name,
+        correct=np.array([o.label == truth for o, truth in zip(outcomes, votes.labels.tolist(), strict=True)]),
+        abstained=np.array([o.label is None for o in outcomes]),
+        radius=np.array([o.radius for o in outcomes]),
+        samples=np.array([o.visited * (pilot + votes.samples) for o in outcomes], dtype=np.int64),
+    )
+
+
+def markdown(curves: Sequence[Curve], radii: Sequence[float] = RADII) -> str:
+    """A table: certified accuracy at each radius, ACR, abstention, share of wrong certificates, mean samples."""
+    head = ["", *(f"{r:g}" for r in radii), "ACR", "abstained", "wrong", "mean samples"]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
+    for curve in curves:
+        samples = curve.mean_samples
+        cells = [
+            curve.name,
+            *(f"{curve.accuracy(r):.3f}" for r in radii),
+            f"{curve.acr:.4f}",
+            f"{curve.abstention:.3f}",
+            f"{curve.wrong:.3f}",
+            "" if samples is None else f"{samples:.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def draw(curves: Sequence[Curve], out: Path, *, title: str = "") -> list[Path]:
+    """Write out.png and out.svg (whatever the suffix of `out`). Raises DataError without matplotlib."""
+    figure, axes = _figure()
+    for curve in curves:
+        # A step down at each certified radius: exact, where a grid of radii would blur it.
+        radii = np.sort(curve.radius[curve.correct])
+        n = len(curve.correct)
+        x = np.concatenate([[0.0], radii])
+        y = np.concatenate([[len(radii) / n], (len(radii) - np.arange(1, len(radii) + 1)) / n])
+        axes.step(x, y, where="post", label=f"{curve.name} (ACR {curve.acr:.3f})", linewidth=1.4)
+    axes.set_xlabel("radius (L2, pixels in [0, 1])")
+    axes.set_ylabel("certified accuracy")
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 1)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    if title:
+        axes.set_title(title)
+    return _save(figure, out)
+
+
+def draw_choice(points: NDArray[np.float64], chosen: int, out: Path, *, labels: tuple[str, str]) -> list[Path]:
+    """Scatter of candidates: points (m, 2), the chosen one marked."""
+    figure, axes = _figure()
+    axes.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, label="candidates")
+    axes.scatter(*points[chosen], s=90, marker="*", color="tab:red", label="chosen")
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return _save(figure, out)
+
+
+def _figure():  # type: ignore[no-untyped-def]  # matplotlib is an extra
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise DataError("expected matplotlib, to draw with (pip install 'certify[plot]')") from error
+    matplotlib.use("agg")  # files only: no display is looked for
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=(8, 5), layout="constrained")
+
+
+def _save(figure, out: Path) -> list[Path]:  # type: ignore[no-untyped-def]
+    from matplotlib import pyplot, rc_context
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    written = [out.with_suffix(".png"), out.with_suffix(".svg")]
+    with rc_context({"svg.hashsalt": "certify"}):  # the same curves give the same file
+        figure.savefig(written[0], dpi=120)
+        figure.savefig(written[1], metadata={"Date": None})
+    pyplot.close(figure)
+    return written

@@ -1,0 +1,123 @@
+"""Fixed numbers of samples at each scale, for comparing policies: as the field does it, and unlike the service.
+
+A pilot of N0 and an estimation of N samples at a scale; N0 = 100 as in Cohen et al. 2019 and in the paper, rounded up
+to chunks. Streams are named as the service names them, so the noise of one question is the same whatever the policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.backends.base import Backend
+from service.core import Cascade, PilotPlan, plan_from_pilot
+from service.driver import CallLimits, guard
+from service.errors import BackendUnavailable
+from service.plans import Plan
+from service.policies import Outcome, Policy, best, first, max_radius, reference, single
+
+__all__ = ("Drawn", "FixedSampler", "apply", "cascade_of", "pilot_size")
+
+SELECTION = 100
+
+
+def pilot_size(chunk: int) -> int:
+    return -(-SELECTION // chunk) * chunk
+
+
+def cascade_of(plan: Plan) -> Cascade:
+    return Cascade.of(plan.sigmas, plan.thresholds, plan.final)
+
+
+class Drawn(NamedTuple):
+    """One image's votes at every scale, and what its pilot chose."""
+
+    plain: int
+    pilot: NDArray[np.int64]  # (K, C)
+    votes: NDArray[np.int64]  # (K, chunks, C)
+    plan: PilotPlan
+
+
+def apply(
+    policy: Policy,
+    counts: NDArray[np.int64],
+    pilot: NDArray[np.int64],
+    chosen: PilotPlan,
+    cascade: Cascade,
+    alpha: float,
+) -> Outcome:
+    """One policy on one image. counts, pilot: (K, C). single: K must be 1; its threshold is 1/2 (Cohen et al.)."""
+    match policy:
+        case "best":
+            return best(counts, chosen.label, cascade, alpha, chosen.weights)
+        case "first":
+            return first(counts, chosen.label, cascade, alpha, chosen.weights)
+        case "reference":
+            return reference(counts, pilot, cascade, alpha)
+        case "max-radius":
+            return max_radius(counts, chosen.label, cascade.sigmas, alpha, chosen.weights)
+        case "single":
+            return single(counts[0], pilot[0], cascade.sigmas[0], alpha, cascade.final)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedSampler:
+    """One image's streams. plan.samples is N, the estimation samples of each scale."""
+
+    backend: Backend
+    image: NDArray[np.float32]
+    plan: Plan
+    seed_of: Callable[[str, float], int]
+    limits: CallLimits
+
+    async def everything(self) -> Drawn:
+        """All scales, whole, by chunk: what a file of votes keeps."""
+        plain = await guard(self.backend.classify(self.image), self.limits.seconds)
+        pilot = await self._all("pilot", pilot_size(self.plan.chunk))
+        votes = await self._all("estimation", self.plan.samples)
+        counts = pilot.sum(axis=1)
+        chosen = plan_from_pilot(counts.tolist(), cascade_of(self.plan), self.plan.alpha, self.plan.samples)
+        return Drawn(plain, counts, votes, chosen)
+
+    async def reference(self) -> tuple[int, Outcome]:
+        """(plain class, outcome) of the paper's protocol, which draws at a scale only once it visits it."""
+        plain = await guard(self.backend.classify(self.image), self.limits.seconds)
+        pilot: list[NDArray[np.int64]] = []
+        counts: list[NDArray[np.int64]] = []  # finest first
+        for level in reversed(range(len(self.plan.sigmas))):
+            pilot.insert(0, (await self._level("pilot", level, pilot_size(self.plan.chunk))).sum(axis=0))
+            counts.insert(0, (await self._level("estimation", level, self.plan.samples)).sum(axis=0))
+            visited = Cascade.of(self.plan.sigmas[level:], self.plan.thresholds[level:], "threshold")
+            outcome = reference(np.array(counts), np.array(pilot), visited, self.plan.alpha)
+            if outcome.label is not None or outcome.undecided:
+                break
+        at = None if outcome.level is None else outcome.level + level
+        return plain, Outcome(
+            label=outcome.label, radius=outcome.radius, level=at, visited=outcome.visited, undecided=outcome.undecided
+        )
+
+    async def _all(self, purpose: str, samples: int) -> NDArray[np.int64]:
+        """(K, chunks, C); the scales side by side, so that workers do not wait at the end of each."""
+        async with asyncio.TaskGroup() as group:
+            levels = [group.create_task(self._level(purpose, k, samples)) for k in range(len(self.plan.sigmas))]
+        return np.stack([each.result() for each in levels])
+
+    async def _level(self, purpose: str, level: int, samples: int) -> NDArray[np.int64]:
+        """(chunks, C), in calls of at most limits.samples."""
+        sigma, chunk = self.plan.sigmas[level], self.plan.chunk
+        seed = self.seed_of(purpose, sigma)
+        step = max(chunk, self.limits.samples // chunk * chunk)
+        parts = []
+        for at in range(0, samples, step):
+            count = min(step, samples - at)
+            call = self.backend.chunk_votes(self.image, sigma=sigma, seed=seed, first=at, count=count)
+            votes = await guard(call, self.limits.seconds)
+            if votes.shape != (count // chunk, self.plan.classes) or (votes < 0).any() or (votes.sum(1) != chunk).any():
+                raise BackendUnavailable(f"the backend answered impossible votes: {votes.shape} for {count} samples")
+            parts.append(votes)
+        return np.concatenate(parts)

@@ -1,0 +1,67 @@
+"""Live progress of `certify dataset`: a bar at a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from service.tables import Row, Table
+
+__all__ = ("Live",)
+
+LINE_SECONDS = 30.0  # without a terminal
+
+
+class Live:
+    """`with Live(total, done) as live: live.add(row)`. Writes to stderr: stdout is for results."""
+
+    def __init__(self, total: int, done: Table) -> None:
+        self._total, self._rows, self._begun = total, len(done), len(done)
+        self._right, self._radius = int(done.correct.sum()), float((done.correct * done.radius).sum())
+        self._console = Console(stderr=True)
+        self._started = self._said = time.monotonic()
+        self._bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            speed_estimate_period=300,
+        )
+        self._task = self._bar.add_task("", total=total, completed=self._rows, figures=self._figures())
+
+    def __enter__(self) -> Live:
+        self._bar.start()
+        if self._rows:
+            self._console.print(f"going on after {self._rows} rows", highlight=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def add(self, row: Row) -> None:
+        self._rows += 1
+        self._right += row.correct
+        self._radius += row.radius * row.correct
+        self._bar.update(self._task, completed=self._rows, figures=self._figures())
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said >= LINE_SECONDS:
+            self._said = now
+            each = (now - self._started) / (self._rows - self._begun)
+            left = each * (self._total - self._rows)
+            self._console.print(
+                f"{self._rows}/{self._total}  {self._figures()}  {left:.0f} s left", highlight=False, soft_wrap=True
+            )
+
+    def _figures(self) -> str:
+        if not self._rows:
+            return "certified accuracy -"
+        return f"certified accuracy {self._right / self._rows:.3f}  ACR {self._radius / self._rows:.3f}"
