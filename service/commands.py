@@ -31,6 +31,9 @@ from service.votesfile import load_votes
 __all__ = ("curve_command", "dataset_command", "tune_command")
 
 
+_RADII = ",".join(format(radius, "g") for radius in RADII)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Order:
     dataset: DataSet  # the part that is asked for
@@ -50,9 +53,7 @@ def dataset_command(
     sigmas: Annotated[str | None, typer.Option(help="Some of the bundle's: 0.25,0.5 [all].")] = None,
     samples: Annotated[
         str | None,
-        typer.Option(
-            help="Most samples for each image; with another policy than best, or --votes: at each scale [10000]."
-        ),
+        typer.Option(help="Most for each image; with --votes, or another policy than best: at each sigma [10000]."),
     ] = None,
     radius: Annotated[str | None, typer.Option(help="Requested radius; without one, as far as possible.")] = None,
     policy: Annotated[str, typer.Option(help=f"One of {', '.join(POLICIES)}.")] = "best",
@@ -112,9 +113,9 @@ async def _here(order: _Order, settings: Settings, seed: int) -> None:
             await _survey(order, asker)
             return
         parts = VoteParts(order.votes, backend.info().chunk, {**order.data_facts, **asker.votes_facts()})
-        await _survey(order, Here(backend, settings, fields, policy=order.policy, seed=seed, votes=parts))
-        # Rows that were there before may have no votes yet: another run's table, or a file that was removed.
         recorder = Here(backend, settings, fields, policy=order.policy, seed=seed, votes=parts)
+        await _survey(order, recorder)
+        # A row that was there before may have no votes: the file was removed, or named only now.
         labels = order.dataset.labels_in(recorder.classes)
         for position, idx in enumerate(order.dataset.idx):
             if parts.get(idx) is None:
@@ -155,16 +156,14 @@ def _seed(seed: int | None, out: Path) -> int:
 
 def curve_command(
     paths: Annotated[
-        list[Path], typer.Argument(help="Tables of `certify dataset`, or one file of votes.", metavar="FILE...")
+        list[Path], typer.Argument(help="Tables of certify dataset, or one file of votes.", metavar="FILE...")
     ],
     out: Annotated[Path | None, typer.Option(help="Draw here: both a .png and an .svg. Needs matplotlib.")] = None,
-    radii: Annotated[str, typer.Option(help="Where the table is cut.")] = ",".join(f"{r:g}" for r in RADII),
+    radii: Annotated[str, typer.Option(help="Where the table is cut.")] = _RADII,
     threshold: Annotated[str | None, typer.Option(help="Votes only: one, or one per sigma [the file's].")] = None,
     final: Annotated[str | None, typer.Option(help="Votes only: plurality or threshold [the file's].")] = None,
     title: Annotated[str, typer.Option(help="Of the picture.")] = "",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line for each curve, not a table.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each curve.")] = False,
 ) -> None:
     """Certified accuracy against radius: a Markdown table, and with --out a picture.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,18 @@ from service.policies import POLICIES, Outcome
 from service.tables import ABSTAIN, Table, read_table
 from service.votesfile import VotesFile, load_votes
 
-__all__ = ("RADII", "Curve", "curve_of_outcomes", "curves_of_tables", "curves_of_votes", "draw", "load", "markdown")
+__all__ = (
+    "RADII",
+    "Curve",
+    "curve_of_outcomes",
+    "curves_of_tables",
+    "curves_of_votes",
+    "draw",
+    "draw_choice",
+    "load",
+    "markdown",
+    "plans_of",
+)
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)  # where the field's tables are cut
 
@@ -192,7 +204,8 @@ def draw_choice(points: NDArray[np.float64], chosen: int, out: Path, *, labels: 
     return _save(figure, out)
 
 
-def _figure():  # type: ignore[no-untyped-def]  # matplotlib is an extra
+def _figure() -> tuple[Any, Any]:
+    """(figure, axes) of matplotlib, which is an extra."""
     try:
         import matplotlib
     except ImportError as error:
@@ -200,10 +213,11 @@ def _figure():  # type: ignore[no-untyped-def]  # matplotlib is an extra
     matplotlib.use("agg")  # files only: no display is looked for
     from matplotlib import pyplot
 
-    return pyplot.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    return figure, axes
 
 
-def _save(figure, out: Path) -> list[Path]:  # type: ignore[no-untyped-def]
+def _save(figure: Any, out: Path) -> list[Path]:
     from matplotlib import pyplot, rc_context
 
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -205,7 +205,7 @@ class Here:
             sigma=None if outcome.level is None else self._plan.sigmas[outcome.level],
             plain=plain,
             outcome="certified" if certified else "abstained",
-            reason=None if certified else "undecided",
+            reason=None if certified else "undecided",  # the finer distinction is the adaptive sampler's
             samples=outcome.visited * (pilot_size(self._plan.chunk) + self._plan.samples),
         )
 

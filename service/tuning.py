@@ -22,7 +22,7 @@ from service.fixed import apply
 from service.policies import Outcome
 from service.votesfile import VotesFile
 
-__all__ = ("CANDIDATES", "Choice", "check_split", "tune")
+__all__ = ("CANDIDATES", "Choice", "best_curve", "check_split", "tune")
 
 # In steps of .05, and .99: "never".
 CANDIDATES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
@@ -48,8 +48,8 @@ def check_split(validation: VotesFile, judge: VotesFile | None = None) -> None:
     words = set(re.split(r"[^a-z]+", f"{validation.data} {validation.split}".lower().replace("held_out", "heldout")))
     if found := words & _JUDGED:
         raise DataError(
-            f"votes: expected a validation split, got {validation.data}, {validation.split} ({found.pop()}): thresholds "
-            "chosen on the images that they are judged by would be flattered"
+            f"votes: expected a validation split, got {validation.data}, {validation.split} ({found.pop()}): "
+            "thresholds chosen on the images that they are judged by would be flattered"
         )
     if judge is None:
         return
@@ -68,9 +68,8 @@ def tune(votes: VotesFile, *, target: float | None, shared: bool, final: Final, 
     levels = len(votes.sigmas)
     finest = (0.5,) if final == "plurality" else CANDIDATES
     if shared:
-        candidates = tuple(
-            tuple(0.5 if k == 0 and final == "plurality" else t for k in range(levels)) for t in CANDIDATES
-        )
+        first = [0.5] if final == "plurality" else []
+        candidates = tuple((*first, *[t] * (levels - len(first))) for t in CANDIDATES)
     else:
         candidates = tuple(itertools.product(finest, *[CANDIDATES] * (levels - 1)))
 

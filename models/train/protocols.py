@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from models.runtime import RuntimeOptions
 from models.train.votes import Votes
-from service.core import Certifier, cascade_certificate, clopper_pearson_lower, clopper_pearson_upper
-from service.core.bounds import floor_radius, normal_quantile
+from service import policies
+from service.core import Cascade, Certifier
 
 __all__ = ("RADII", "Outcome", "cascade", "reference", "shares", "single_scale", "summary")
 
@@ -32,11 +32,10 @@ def single_scale(votes: Votes, level: int, classes: int, samples: int, alpha: fl
     """Cohen et al.'s CERTIFY at one scale: N0 draws choose the class, `samples` others bound it."""
     outcomes = []
     for image in range(len(votes.truth)):
-        label = int(np.argmax(votes.counts(image, level, classes, 0, SELECTION, pilot=True)))
-        counts = votes.counts(image, level, classes, 0, samples)
-        sigma = votes.sigmas[level]
-        radius = cascade_certificate([counts], label, [sigma], 0.5, alpha, [1.0], final=final).radius
-        outcomes.append(Outcome(label if radius > 0 else None, radius, SELECTION + samples))
+        pilot = votes.counts(image, level, classes, 0, SELECTION, pilot=True)
+        row = votes.counts(image, level, classes, 0, samples)
+        found = policies.single(np.array(row), np.array(pilot), votes.sigmas[level], alpha, final)
+        outcomes.append(Outcome(found.label, found.radius, SELECTION + samples))
     return outcomes
 
 
@@ -47,28 +46,14 @@ def reference(votes: Votes, levels: Sequence[int], classes: int, samples: int, a
     ends in abstention if neither; stage i uses alpha / (i + 1). Here with exact Clopper-Pearson bounds (the paper's
     code has Goodman's, which are asymptotic). `levels`: indices into votes.sigmas, finest first.
     """
-    return [_reference(votes, image, levels, classes, samples, alpha) for image in range(len(votes.truth))]
-
-
-def _reference(votes: Votes, image: int, levels: Sequence[int], classes: int, samples: int, alpha: float) -> Outcome:
-    passed: list[tuple[float, list[int], float]] = []  # (sigma, counts, alpha) of the scales above
-    for stage, level in enumerate(reversed(levels)):
-        error, sigma = alpha / (stage + 1), votes.sigmas[level]
-        draws = (stage + 1) * (SELECTION + samples)
-        label = int(np.argmax(votes.counts(image, level, classes, 0, SELECTION, pilot=True)))
-        counts = votes.counts(image, level, classes, 0, samples)
-        lower = clopper_pearson_lower(counts[label], samples, error)
-        if lower > 0.5:
-            radius = sigma * normal_quantile(lower)
-            for above, above_counts, above_error in passed:
-                rival = max(n for c, n in enumerate(above_counts) if c != label)
-                radius = min(radius, -above * normal_quantile(clopper_pearson_upper(rival, samples, above_error)))
-            radius = floor_radius(radius)
-            return Outcome(label if radius > 0 else None, radius, draws)
-        if clopper_pearson_upper(max(counts), samples, error) >= 0.5:
-            return Outcome(None, 0.0, draws)
-        passed.append((sigma, counts, error))
-    return Outcome(None, 0.0, draws)
+    rule = Cascade.of([votes.sigmas[level] for level in levels], 0.5, "threshold")
+    outcomes = []
+    for image in range(len(votes.truth)):
+        pilot = [votes.counts(image, level, classes, 0, SELECTION, pilot=True) for level in levels]
+        counts = [votes.counts(image, level, classes, 0, samples) for level in levels]
+        found = policies.reference(np.array(counts), np.array(pilot), rule, alpha)
+        outcomes.append(Outcome(found.label, found.radius, found.visited * (SELECTION + samples)))
+    return outcomes
 
 
 def cascade(
