@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
@@ -37,14 +39,20 @@ def classification_loss(logits: Tensor, labels: Tensor, denoised: int, clean_wei
     return on_denoised + clean_weight * on_clean
 
 
-def save_classifier(classifier: Classifier, folder: Path) -> None:
-    """timm's hub layout: config.json with every argument that building it again needs, and model.safetensors."""
+def save_classifier(classifier: Classifier, folder: Path, model_args: Mapping[str, Any] | None = None) -> None:
+    """timm's hub layout: config.json with every argument that building it again needs, and model.safetensors.
+
+    model_args: what create_model() got beside the number of classes and channels.
+    """
     import timm.models
 
     shape = classifier.input_size
     timm.models.save_for_hf(
         classifier.net,
         str(folder),
-        model_config={"num_classes": classifier.net.num_classes, "model_args": {"in_chans": shape[0]}},
+        model_config={
+            "num_classes": classifier.net.num_classes,
+            "model_args": {**(model_args or {}), "in_chans": shape[0]},
+        },
         safe_serialization=True,
     )

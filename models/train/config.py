@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ("FinetuneConfig", "TrainConfig")
+__all__ = ("FinetuneConfig", "Optimisation", "PairConfig", "TrainConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,24 +59,9 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
-    """One fine-tuning run of a bundle's denoiser through its frozen classifier, or the reverse."""
+class Optimisation:
+    """How one network is trained: AdamW, linear warm-up, cosine to 0."""
 
-    name: str  # of the bundle that comes out
-    version: str
-    start: str  # the bundle to begin from: a shipped one's name or a folder
-    data: Literal["digits"]
-    trains: Literal["denoiser", "classifier"]  # the other one is frozen
-    loss: Literal["brier", "cross_entropy"]
-    anti_consistency: float  # lambda, the weight of that loss; 0 draws one noise for each image, not two
-    target: Literal["label", "oracle"]  # oracle: the start bundle's classifier on the clean image
-    # data
-    augment_share: float
-    augment_degrees: float
-    augment_scale: float
-    augment_shear: float
-    augment_shift_pixels: float
-    # optimisation
     seed: int
     steps: int
     batch: int  # images, of each process
@@ -84,7 +69,7 @@ class FinetuneConfig:
     warmup_steps: int
     weight_decay: float
     grad_clip: float
-    ema: float
+    ema: float  # of the weights, as which the network ends
     mixed_precision: Literal["no", "bf16"]
     checkpoint_every: int  # steps
 
@@ -92,5 +77,64 @@ class FinetuneConfig:
         for name in ("steps", "batch", "checkpoint_every", "warmup_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(Optimisation):
+    """One fine-tuning run of a bundle's denoiser through its frozen classifier, or the reverse."""
+
+    name: str  # of the bundle that comes out
+    version: str
+    start: str  # the bundle to begin from: a shipped one's name or a folder
+    data: Literal["digits", "cifar10"]
+    trains: Literal["denoiser", "classifier"]  # the other one is frozen
+    loss: Literal["brier", "cross_entropy"]
+    anti_consistency: float  # lambda, the weight of that loss; 0 draws one noise for each image, not two
+    target: Literal["label", "oracle"]  # oracle: the start bundle's classifier on the clean image
+    augment_share: float
+    augment_degrees: float
+    augment_scale: float
+    augment_shear: float
+    augment_shift_pixels: float
+    augment_flip: bool = False  # digits are not their mirror images
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.anti_consistency < 0:
             raise ValueError(f"anti_consistency: expected at least 0, got {self.anti_consistency}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairConfig:
+    """A classifier and a denoiser, trained apart, then the denoiser fine-tuned through the classifier."""
+
+    name: str
+    version: str
+    dtype: Literal["float32", "bfloat16"]  # in which the bundle runs
+    # networks
+    unet_channels: tuple[int, ...]
+    unet_layers: int
+    unet_groups: int
+    unet_attention: bool
+    classifier: str  # timm's name
+    classifier_args: tuple[tuple[str, int | tuple[int, ...]], ...]  # more for timm.create_model
+    classifier_size: int  # images are resized to it: timm's stems are made for large ones
+    # diffusion
+    timesteps: int
+    beta_start: float
+    beta_end: float
+    sigma_low: float  # training draws scales log-uniformly between these two
+    sigma_high: float
+    # data
+    augment_shift_pixels: float
+    tune_images: int  # the first of the training images, held aside to choose thresholds
+    # stages
+    classifier_stage: Optimisation
+    label_smoothing: float
+    denoiser_stage: Optimisation
+    finetune: FinetuneConfig
+    # choosing and measuring
+    sigmas: tuple[float, ...]
+    judge_images: int
+    samples_before: int  # estimation samples at each scale, before fine-tuning
+    samples_after: int

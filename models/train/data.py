@@ -1,4 +1,4 @@
-"""The digits data, its split and its augmentation.
+"""The digits data, its split and its augmentation; other data sets as tensors.
 
 scikit-learn's handwritten digits: 1,797 gray images of 8x8, values 0..16 (UCI Optical Recognition of Handwritten
 Digits, the 1,797 of its test part), inside the scikit-learn package; nothing is downloaded.
@@ -6,18 +6,20 @@ Digits, the 1,797 of its test part), inside the scikit-learn package; nothing is
 
 from __future__ import annotations
 
+import io
 import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from service.datasets import DIGITS_SPLIT, digits_parts, digits_pixels
+from service.datasets import DIGITS_SPLIT, DataSet, digits_parts, digits_pixels
 
-__all__ = ("SPLIT_NAME", "Digits", "Split", "augment", "digits_split", "load_digits")
+__all__ = ("SPLIT_NAME", "Digits", "Split", "as_pixels", "augment", "decode", "digits_split", "load_digits")
 
 SPLIT_NAME = DIGITS_SPLIT  # named in the manifest
 
@@ -50,11 +52,18 @@ def digits_split(count: int = 1797) -> Split:
     return Split(**digits_parts(count))
 
 
-def augment(images: Tensor, *, share: float, degrees: float, scale: float, shear: float, shift_pixels: float) -> Tensor:
+def as_pixels(images: Tensor) -> Tensor:
+    """uint8 as the service decodes it, float32 in [0, 1]; float32 stays as it is."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def augment(
+    images: Tensor, *, share: float, degrees: float, scale: float, shear: float, shift_pixels: float, flip: bool = False
+) -> Tensor:
     """Random affine copies of a `share` of the images, (N, C, H, W) in [0, 1]; the rest stays as it is.
 
     Each image gets a rotation up to `degrees`, one scale for each axis within 1 +- `scale`, a shear up to `shear` and
-    a shift up to `shift_pixels`; all uniform, bilinear, black outside. Kept small: at 8x8 one pixel is an eighth.
+    a shift up to `shift_pixels`; all uniform, bilinear, black outside. flip: half of all images are mirrored. Kept small: at 8x8 one pixel is an eighth.
     """
     n, side = len(images), images.shape[-1]
     on = (torch.rand(n) < share).float()
@@ -68,5 +77,25 @@ def augment(images: Tensor, *, share: float, degrees: float, scale: float, shear
         torch.stack([turn.cos() * sx, -turn.sin() * sx + uniform(shear), uniform(shift_pixels * to_grid)], dim=1),
         torch.stack([turn.sin() * sy, turn.cos() * sy, uniform(shift_pixels * to_grid)], dim=1),
     ]
-    grid = functional.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    matrix = torch.stack(rows, dim=1)
+    if flip:
+        matrix[:, 0] *= (1 - 2 * torch.randint(2, (n,)).float()).view(-1, 1)
+    matrix = matrix.to(images.device)  # random numbers are the host's: the same on any device
+    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def decode(data: DataSet, *, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """(images uint8 (N, C, H, W), labels int64 (N,)) of a data set whose files decode to that shape.
+
+    Raises ValueError, naming the image, on another shape.
+    """
+    mode = {1: "L", 3: "RGB"}[shape[0]]
+    images = torch.empty((len(data), *shape), dtype=torch.uint8)
+    for position in range(len(data)):
+        with Image.open(io.BytesIO(data.read(position))) as file:
+            pixels = np.asarray(file.convert(mode)).reshape(file.height, file.width, -1)
+        if pixels.shape != (*shape[1:], shape[0]):
+            raise ValueError(f"{data.name}, image {data.idx[position]}: expected {shape}, got {pixels.shape}")
+        images[position] = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    return images, torch.tensor(data.labels, dtype=torch.int64)

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import importlib
-import math
+import json
 import os
 import pkgutil
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,27 +31,13 @@ from models.runtime import limit_threads
 from models.train import runs
 from models.train.classifier import save_classifier
 from models.train.config import FinetuneConfig
-from models.train.data import SPLIT_NAME, augment, digits_split, load_digits
+from models.train.data import SPLIT_NAME, as_pixels, augment, digits_split, load_digits
 from models.train.log import log
 from models.train.loop import Networks
 from models.train.losses import anti_consistency, brier, cross_entropy
+from models.train.stage import CheckpointError, make_accelerator, run_stage
 
 __all__ = ("CheckpointError", "finetune", "write_finetuned")
-
-FORMAT = 1  # of a checkpoint
-
-
-class CheckpointError(Exception):
-    """A checkpoint belongs to another run; the message says what differs."""
-
-
-class Losses(NamedTuple):
-    """Means over a batch, for the optimiser (`total`) and for the eye."""
-
-    total: Tensor
-    main: Tensor
-    anti: Tensor
-    right: Tensor  # share of noised images that the classifier names as the target
 
 
 def finetune(
@@ -61,54 +45,24 @@ def finetune(
 ) -> Networks:
     """Train from the bundle `start`; checkpoints go to work/checkpoint.pt. Returns networks in evaluation mode.
 
-    images: (N, C, H, W) float32 in [0, 1]; labels: int64 (N,). Raises BundleError if `start` is altered,
+    images: (N, C, H, W), float32 in [0, 1] or uint8; labels: int64 (N,). Raises BundleError if `start` is altered,
     CheckpointError if `work` has another run's checkpoint.
     """
-    from accelerate import Accelerator
-    from tqdm import tqdm
-
     manifest = load_manifest(start)
     verify(start, manifest)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.mixed_precision)
+    accelerator = make_accelerator(config)
     device = accelerator.device
     networks = _load(start, device)
     trained: nn.Module = getattr(networks, config.trains).requires_grad_(True)
     oracle = _load(start, device).classifier  # the start's own, also when the classifier is what is trained
-    parameters = list(trained.parameters())
-    average = [p.detach().clone() for p in parameters]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    path = work / "checkpoint.pt"
-    done = _resume(path, config, manifest, trained, average, optimizer)
-    wrapped, optimizer = accelerator.prepare(trained, optimizer)
-    running = networks._replace(**{config.trains: wrapped})
     sigmas = torch.tensor(manifest.sigmas, dtype=torch.float32)
-    bar = tqdm(
-        range(done, config.steps), config.name, config.steps, initial=done, unit="step",
-        disable=not (progress and accelerator.is_main_process),
-    )  # fmt: skip
-    for step in bar:
-        torch.manual_seed(_seed(config.seed, step, accelerator.process_index))
+
+    def losses_of(running: nn.Module) -> dict[str, Tensor]:
         x, target, sigma = _batch(config, images, labels, sigmas, device, oracle)
-        with accelerator.autocast():
-            losses = _losses(config, running, x, target, sigma)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _rate(step, config)
-        optimizer.zero_grad()
-        accelerator.backward(losses.total)
-        accelerator.clip_grad_norm_(parameters, config.grad_clip)
-        optimizer.step()
-        with torch.no_grad():
-            # Its own warm-up lets a short run's average leave the start.
-            decay = min(config.ema, (1 + step) / (10 + step))
-            torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
-        if step % 10 == 0 or step + 1 == config.steps:
-            figures = {name: f"{value.item():.4f}" for name, value in losses._asdict().items()}
-            bar.set_postfix(figures, refresh=False)
-        if accelerator.is_main_process and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps):
-            _save(path, config, manifest, step + 1, trained, average, optimizer)
-    with torch.no_grad():
-        for parameter, mean in zip(parameters, average, strict=True):
-            parameter.copy_(mean)
+        return _losses(config, networks._replace(**{config.trains: running}), x, target, sigma)
+
+    identity = {"start bundle": manifest.digest, **dataclasses.asdict(config)}
+    run_stage("finetune", config, accelerator, trained, losses_of, work / "checkpoint.pt", identity, progress=progress)
     return Networks(
         networks.denoiser.cpu().eval().requires_grad_(False), networks.classifier.cpu().eval().requires_grad_(False)
     )
@@ -132,7 +86,8 @@ def write_finetuned(config: FinetuneConfig, networks: Networks, start: Path, out
         if config.trains == "denoiser":
             networks.denoiser.unet.save_pretrained(str(folder / "denoiser"), safe_serialization=True)
         else:
-            save_classifier(networks.classifier, folder / "classifier")
+            kept = json.loads((start / "classifier" / "config.json").read_text(encoding="utf-8"))
+            save_classifier(networks.classifier, folder / "classifier", kept.get("model_args", {}))
         manifest = dataclasses.replace(
             before,
             name=config.name,
@@ -159,12 +114,13 @@ def _batch(
     """Random images (N, C, H, W), targets (N,), and a scale for each image (N,), on the device."""
     chosen = torch.randint(len(images), (config.batch,))
     x = augment(
-        images[chosen],
+        as_pixels(images[chosen]),
         share=config.augment_share,
         degrees=config.augment_degrees,
         scale=config.augment_scale,
         shear=config.augment_shear,
         shift_pixels=config.augment_shift_pixels,
+        flip=config.augment_flip,
     ).to(device)
     sigma = sigmas[torch.randint(len(sigmas), (config.batch,))].to(device)
     if config.target == "label":
@@ -173,7 +129,7 @@ def _batch(
         return x, oracle(x).argmax(dim=1), sigma
 
 
-def _losses(config: FinetuneConfig, networks: Networks, x: Tensor, target: Tensor, sigma: Tensor) -> Losses:
+def _losses(config: FinetuneConfig, networks: Networks, x: Tensor, target: Tensor, sigma: Tensor) -> dict[str, Tensor]:
     """Of one noise for each image, or of two when they are to be held against each other."""
     draws = 2 if config.anti_consistency else 1
     scales = sigma.repeat(draws)
@@ -185,7 +141,7 @@ def _losses(config: FinetuneConfig, networks: Networks, x: Tensor, target: Tenso
     main = (brier if config.loss == "brier" else cross_entropy)(first, target)
     anti = anti_consistency(first, second, target) if config.anti_consistency else torch.zeros_like(main)
     right = (first.argmax(dim=1) == target).float().mean()
-    return Losses(main + config.anti_consistency * anti, main, anti, right)
+    return {"total": main + config.anti_consistency * anti, "main": main, "anti": anti, "right": right}
 
 
 def _load(start: Path, device: torch.device) -> Networks:
@@ -195,56 +151,6 @@ def _load(start: Path, device: torch.device) -> Networks:
     for network in (denoiser, classifier):
         network.to(device, torch.float32).eval().requires_grad_(False)
     return Networks(denoiser, classifier)
-
-
-def _rate(step: int, config: FinetuneConfig) -> float:
-    """Linear warm-up, then a cosine to 0."""
-    return min(1.0, (step + 1) / config.warmup_steps) * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-
-
-def _seed(seed: int, step: int, process: int) -> int:
-    digest = hashlib.sha256(f"finetune:{seed}:{step}:{process}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1  # torch takes int64
-
-
-def _save(
-    path: Path, config: FinetuneConfig, start: Manifest, step: int, trained: nn.Module, average: list[Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> None:  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".fresh")
-    state = {
-        "format": FORMAT,
-        "config": dataclasses.asdict(config),
-        "start": start.digest,
-        "step": step,
-        "trained": trained.state_dict(),
-        "average": average,
-        "optimizer": optimizer.state_dict(),
-    }
-    torch.save(state, fresh)
-    os.replace(fresh, path)  # an interrupted write must not spoil the checkpoint before it
-
-
-def _resume(
-    path: Path, config: FinetuneConfig, start: Manifest, trained: nn.Module, average: list[Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> int:  # fmt: skip
-    """Steps done so far: 0 without a checkpoint."""
-    if not path.exists():
-        return 0
-    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    ours = {"format": FORMAT, "start": start.digest, **dataclasses.asdict(config)}
-    theirs = {"format": state.get("format"), "start bundle": state.get("start"), **state.get("config", {})}
-    ours["start bundle"] = start.digest
-    ours["start"] = config.start
-    if different := [f"{k}: expected {ours.get(k)!r}, got {theirs.get(k)!r}" for k in ours if ours[k] != theirs.get(k)]:
-        raise CheckpointError(f"{path} is of another run ({'; '.join(different)}); delete it or name another --work")
-    trained.load_state_dict(state["trained"])
-    for mean, stored in zip(average, state["average"], strict=True):
-        mean.copy_(stored)
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
 
 
 def named_runs() -> Iterator[str]:

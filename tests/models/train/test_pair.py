@@ -1,0 +1,112 @@
+"""The CIFAR-10 recipe on forty drawn images: every stage, resumed, and the bundles that come out."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("accelerate", reason="training needs accelerate (pip install 'certify[train]')")
+pytest.importorskip("timm")
+
+import numpy as np
+import torch
+from PIL import Image
+
+from models.bundle import load_manifest, verify
+from models.runtime import load_pipeline
+from models.train.config import Optimisation
+from models.train.data import augment, decode
+from models.train.pair import build, run
+from models.train.runs.cifar10 import CONFIG as GPU
+from models.train.runs.cifar10_cpu import CONFIG as CPU
+from service.datasets import open_dataset
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """train.npz with forty 32x32 images of two classes: bright above, bright below."""
+    random, files = np.random.default_rng(0), []
+    for number in range(40):
+        pixels = random.integers(0, 100, (32, 32, 3), dtype=np.uint8)
+        pixels[16 * (number % 2) :][:16] += 150
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG")
+        files.append(buffer.getvalue())
+    np.savez(
+        tmp_path / "train.npz",
+        jpeg=np.frombuffer(b"".join(files), dtype=np.uint8),
+        offsets=np.cumsum([0, *map(len, files)]),
+        labels=np.arange(40, dtype=np.uint8) % 2,
+        classes=np.array(["above", "below"]),
+    )
+    return tmp_path
+
+
+def tiny(stage: Optimisation) -> Optimisation:
+    return dataclasses.replace(stage, steps=3, batch=4, warmup_steps=1, mixed_precision="no")
+
+
+TINY = dataclasses.replace(
+    CPU,
+    unet_channels=(8, 16),
+    tune_images=8,
+    classifier_stage=tiny(CPU.classifier_stage),
+    denoiser_stage=tiny(CPU.denoiser_stage),
+    finetune=tiny(CPU.finetune),
+)
+
+
+def test_it_ends_with_two_bundles_that_run_and_does_nothing_twice(folder: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    run(TINY, folder, work)
+    plain, tuned = load_manifest(work / "plain"), load_manifest(work / "finetuned")
+    for name, manifest in (("plain", plain), ("finetuned", tuned)):
+        verify(work / name, manifest)
+        votes = load_pipeline(work / name).votes(
+            np.zeros((3, 32, 32), dtype=np.float32), sigma=0.5, seed=1, first=0, count=32
+        )
+        assert votes.shape == (2,) and votes.sum() == 32
+    changed = {name for name in plain.files if plain.files[name] != tuned.files[name]}
+    assert changed == {"denoiser/diffusion_pytorch_model.safetensors"}
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*")}
+    run(TINY, folder, work)
+    assert {path: path.stat().st_mtime_ns for path in work.rglob("*")} == before
+
+
+@pytest.mark.parametrize("config", [CPU, GPU], ids=["cpu", "gpu"])
+def test_the_networks_are_within_their_budget(config) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    networks = build(config, 10)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        networks.classifier(networks.denoiser(torch.zeros(1, 3, 32, 32), torch.tensor([0.5])))
+    assert counter.get_total_flops() <= (1e9 if config is CPU else 7e9)
+    weights = sum(p.numel() for network in networks for p in network.parameters())
+    assert weights * (4 if config.dtype == "float32" else 2) <= 40e6
+
+
+def test_decoding_is_the_services(folder: Path) -> None:
+    from service.images import decode_image
+
+    data = open_dataset(str(folder / "train.npz")).part(limit=3)
+    images, labels = decode(data, shape=(3, 32, 32))
+    assert labels.tolist() == [0, 1, 0]
+    for position in range(3):
+        tensor = decode_image(data.read(position), (3, 32, 32), resize=False, max_pixels=10_000).tensor
+        assert np.array_equal(images[position].numpy().astype(np.float32) / np.float32(255), tensor)
+    with pytest.raises(ValueError, match=r"train, image 0: expected \(3, 16, 16\)"):
+        decode(data, shape=(3, 16, 16))
+
+
+def test_a_flip_mirrors_about_half_and_changes_nothing_else() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(64, 3, 8, 8)
+    out = augment(images, share=0.0, degrees=0.0, scale=0.0, shear=0.0, shift_pixels=0.0, flip=True)
+    same = [(a - b).abs().max() < 1e-5 for a, b in zip(out, images, strict=True)]
+    mirrored = [(a - b.flip(-1)).abs().max() < 1e-5 for a, b in zip(out, images, strict=True)]
+    assert all(a != b for a, b in zip(same, mirrored, strict=True)) and 16 < sum(mirrored) < 48
