@@ -47,12 +47,10 @@ def save_classifier(classifier: Classifier, folder: Path, model_args: Mapping[st
     import timm.models
 
     shape = classifier.input_size
+    arguments = {**(model_args or {}), "in_chans": shape[0]}
     timm.models.save_for_hf(
         classifier.net,
         str(folder),
-        model_config={
-            "num_classes": classifier.net.num_classes,
-            "model_args": {**(model_args or {}), "in_chans": shape[0]},
-        },
+        model_config={"num_classes": classifier.net.num_classes, "model_args": arguments},
         safe_serialization=True,
     )

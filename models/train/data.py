@@ -63,7 +63,8 @@ def augment(
     """Random affine copies of a `share` of the images, (N, C, H, W) in [0, 1]; the rest stays as it is.
 
     Each image gets a rotation up to `degrees`, one scale for each axis within 1 +- `scale`, a shear up to `shear` and
-    a shift up to `shift_pixels`; all uniform, bilinear, black outside. flip: half of all images are mirrored. Kept small: at 8x8 one pixel is an eighth.
+    a shift up to `shift_pixels`; all uniform, bilinear, black outside. Kept small: at 8x8 one pixel is an eighth.
+    flip: half of all images are mirrored.
     """
     n, side = len(images), images.shape[-1]
     on = (torch.rand(n) < share).float()

@@ -20,6 +20,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ def finetune(
 
     def losses_of(running: nn.Module) -> dict[str, Tensor]:
         x, target, sigma = _batch(config, images, labels, sigmas, device, oracle)
-        return _losses(config, networks._replace(**{config.trains: running}), x, target, sigma)
+        return _losses(config, _with(networks, config, running), x, target, sigma)
 
     identity = {"start bundle": manifest.digest, **dataclasses.asdict(config)}
     run_stage("finetune", config, accelerator, trained, losses_of, work / "checkpoint.pt", identity, progress=progress)
@@ -83,8 +84,12 @@ def write_finetuned(config: FinetuneConfig, networks: Networks, start: Path, out
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(start / name, target)
+        for network in networks:
+            network.to(getattr(torch, before.dtype))
         if config.trains == "denoiser":
             networks.denoiser.unet.save_pretrained(str(folder / "denoiser"), safe_serialization=True)
+            # diffusers writes where it had loaded the network from into the config; the architecture is the start's.
+            shutil.copyfile(start / "denoiser" / "config.json", folder / "denoiser" / "config.json")
         else:
             kept = json.loads((start / "classifier" / "config.json").read_text(encoding="utf-8"))
             save_classifier(networks.classifier, folder / "classifier", kept.get("model_args", {}))
@@ -106,6 +111,13 @@ def write_finetuned(config: FinetuneConfig, networks: Networks, start: Path, out
             out.rmdir()
         os.rename(folder, out)
     return manifest
+
+
+def _with(networks: Networks, config: FinetuneConfig, running: nn.Module) -> Networks:
+    """`running` is the trained network, perhaps wrapped for several devices."""
+    if config.trains == "denoiser":
+        return networks._replace(denoiser=cast(Denoiser, running))
+    return networks._replace(classifier=cast(Classifier, running))
 
 
 def _batch(

@@ -74,7 +74,9 @@ def train_pair(config: PairConfig, images: Tensor, labels: Tensor, classes: int,
     networks = build(config, classes)
     _train_classifier(config, networks.classifier, images, labels, work)
     _train_denoiser(config, networks.denoiser, images, work)
-    return Networks(*(network.cpu().eval().requires_grad_(False) for network in networks))
+    return Networks(
+        networks.denoiser.cpu().eval().requires_grad_(False), networks.classifier.cpu().eval().requires_grad_(False)
+    )
 
 
 def _train_classifier(config: PairConfig, classifier: Classifier, images: Tensor, labels: Tensor, work: Path) -> None:
@@ -124,7 +126,7 @@ def _varied(config: PairConfig, images: Tensor) -> Tensor:
 
 def _for_gpu(network: nn.Module, device: torch.device) -> None:
     if device.type == "cuda":
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs forget this form
+        network.to(memory_format=torch.channels_last)
         network.compile()  # in place: names in the state dict stay
 
 
@@ -148,8 +150,10 @@ def _scheduler(config: PairConfig):  # type: ignore[no-untyped-def]  # diffusers
 def write_pair(
     config: PairConfig, networks: Networks, classes: tuple[str, ...], command: str, folder: Path
 ) -> Manifest:
-    """A bundle with thresholds of 1/2, in the dtype's precision on disk; written whole or not at all."""
+    """A bundle with thresholds of 1/2, its weights in the dtype that they run in; written whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for network in networks:
+        network.to(getattr(torch, config.dtype))
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         fresh = Path(temporary) / "bundle"
         networks.denoiser.unet.save_pretrained(str(fresh / "denoiser"), safe_serialization=True)

@@ -16,7 +16,8 @@ import torch
 
 from models.bundle import find_bundle, load_manifest, verify
 from models.runtime import load_pipeline
-from models.train import stage as module
+from models.train import finetune as module
+from models.train import stage
 from models.train.data import load_digits
 from models.train.finetune import finetune, named_runs, write_finetuned
 from models.train.runs.digits_brier_anti import CONFIG
@@ -52,13 +53,13 @@ def test_one_network_learns_and_the_other_stays(data, tmp_path: Path, trains: st
 
 def test_stopped_and_started_again_it_ends_with_the_same_weights(data, tmp_path: Path, monkeypatch) -> None:
     whole = finetune(TINY, *data, START, tmp_path / "whole", progress=False)
-    save = module.save_checkpoint
+    save = stage.save_checkpoint
 
     def stop(path: Path, *rest: object) -> None:
         save(path, *rest)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "save_checkpoint", stop)
+    monkeypatch.setattr(stage, "save_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
         finetune(TINY, *data, START, tmp_path / "parts", progress=False)
     monkeypatch.undo()
