@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from service import __version__, commands, console, log
+from service import __version__, commands, console, log, packing
 from service.errors import CertifyError, SettingsError
 from service.settings import ENV_PREFIX, Settings, load_settings
 
@@ -146,11 +146,17 @@ async def _show(replies: AsyncIterator[console.Reply], *, as_json: bool) -> int:
     return refused
 
 
-@app.command()
-def bundles() -> None:
-    """List the shipped bundles: name, version, classes, input shape, sigmas, digest."""
+bundles_app = typer.Typer(help="List the shipped bundles, or make one.", invoke_without_command=True)
+app.add_typer(bundles_app, name="bundles")
+
+
+@bundles_app.callback()
+def bundles(context: typer.Context) -> None:
+    """List the shipped bundles: name, version, classes, input shape, sigmas, digest. Or make one: pack."""
     from models import bundle
 
+    if context.invoked_subcommand is not None:
+        return
     for name in bundle.list_bundles():
         manifest = bundle.load_manifest(bundle.find_bundle(name))
         shape = "x".join(map(str, manifest.input_shape))
@@ -159,6 +165,31 @@ def bundles() -> None:
             f"{name}  version {manifest.version}  {len(manifest.classes)} classes  input {shape}  sigmas {sigmas}  "
             f"{manifest.digest}"
         )
+
+
+@bundles_app.command("pack")
+def pack(
+    denoiser: Annotated[Path, typer.Option(help="Folder of a diffusers UNet2DModel (save_pretrained).")],
+    scheduler: Annotated[Path, typer.Option(help="Folder of its diffusers scheduler (save_pretrained).")],
+    classifier: Annotated[str, typer.Option(help="Folder in timm's hub layout, or a timm name.")],
+    sigmas: Annotated[str, typer.Option(help="Scales, in units of [0, 1] pixels: 0.25,0.5,1.0.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    name: Annotated[str | None, typer.Option(help="Of the bundle [the folder's].")] = None,
+    version: Annotated[str, typer.Option(help="Of the bundle.")] = "1",
+    classes: Annotated[str | None, typer.Option(help="With commas between [the classifier's, or 0,1,...].")] = None,
+    threshold: Annotated[str | None, typer.Option(help="One per sigma: 0.5,0.5,0.9 [0.5 each].")] = None,
+    final: Annotated[str, typer.Option(help="plurality or threshold.")] = "plurality",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16, in which it runs.")] = "float32",
+    images: Annotated[str | None, typer.Option(help="Try it on: digits, an .npz, a folder of classes.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many images.")] = 64,
+) -> None:
+    """Make a bundle of a diffusers denoiser and a timm classifier, check it, and try it on images."""
+    with _errors_as_text():
+        packing.pack_bundle(
+            denoiser=denoiser, scheduler=scheduler, classifier=classifier, sigmas=sigmas, out=out, name=name,
+            version=version, classes=classes, thresholds=threshold, final=final, dtype=dtype,
+            images=images, limit=limit,
+        )  # fmt: skip
 
 
 def _add(name: str) -> None:
