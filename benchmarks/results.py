@@ -14,36 +14,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine import machine
-from models.runtime import RuntimeOptions
-from service.backends import open_backend
-from service.bodies import parse_texts
-from service.core import Certifier
-from service.core.certificate import Final
+from benchmarks.tables import CURVES, ROOT, adaptive, costs, named, spread, votes_of, write
 from service.curves import Curve, curves_of_votes, draw, markdown
 from service.datasets import open_dataset
-from service.fixed import pilot_size
-from service.policies import Policy
-from service.settings import load_settings
-from service.survey import Here
 from service.tuning import best_curve, tune
-from service.votesfile import VotesFile, load_votes
+from service.votesfile import VotesFile
 
-ROOT = Path(__file__).parents[1]
 WORK = ROOT / "runs" / "results"
-RESULTS = ROOT / "docs" / "results.md"
-CURVES = ROOT / "docs" / "curves"
-SEED = 1  # of all noise
 SEEDS = (1, 2, 3)  # of fine-tuning
 RUNS = ("digits_cross_entropy", "digits_brier", "digits_brier_anti", "digits_classifier")
 NAMES = {
@@ -57,15 +42,10 @@ NAMES = {
 SLACK = 0.005
 
 
-def votes_of(bundle: str, part: str, samples: int, limit: int | None = None) -> VotesFile:
-    """By `certify dataset`, which draws only what is missing."""
-    stem = WORK / f"{part}-{Path(bundle).parent.name if '/' in bundle else bundle}-{samples}"
-    path = stem.with_suffix(".npz")
-    command = [sys.executable, "-m", "service", "dataset", "digits", "--part", part, "--bundle", bundle]
-    command += ["--samples", str(samples), "--seed", str(SEED), "--out", str(stem.with_suffix(".tsv"))]
-    command += ["--votes", str(path), *(() if limit is None else ("--limit", str(limit)))]
-    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    return load_votes(path)
+def drawn(bundle: str, part: str, samples: int, limit: int | None = None) -> VotesFile:
+    name = Path(bundle).parent.name if "/" in bundle else bundle
+    more = () if limit is None else ("--limit", str(limit))
+    return votes_of("digits", bundle, WORK / f"{part}-{name}-{samples}", samples, "--part", part, *more)
 
 
 def finetuned(run: str, seed: int) -> str:
@@ -77,47 +57,9 @@ def finetuned(run: str, seed: int) -> str:
     return str(work / "bundle")
 
 
-def adaptive(votes: VotesFile, samples: int, thresholds: Sequence[float], final: Final) -> Curve:
-    """The service's own sampler with `samples` draws in all, replayed from the votes."""
-    sums = np.concatenate([np.zeros_like(votes.votes[:, :, :1]), votes.votes.cumsum(axis=2)], axis=2)
-    outcomes = []
-    for i in range(len(votes.idx)):
-        certifier = Certifier(
-            votes.sigmas.tolist(),
-            votes.pilot.shape[-1],
-            alpha=float(votes.alpha),
-            threshold=list(thresholds),
-            final=final,
-            samples=samples,
-            chunk=votes.chunk,
-            grain=RuntimeOptions().micro_batch,
-            pilot=int(votes.pilot[0, 0].sum()),
-        )
-        while (query := certifier.next()) is not None:
-            if query.purpose == "pilot":
-                counts = votes.pilot[i, query.level]
-            else:
-                first, last = query.first // votes.chunk, (query.first + query.count) // votes.chunk
-                counts = sums[i, query.level, last] - sums[i, query.level, first]
-            certifier.observe(query, counts.tolist())
-        outcomes.append(certifier.result())
-    labels = [None if o.label is None else o.label for o in outcomes]
-    return Curve(
-        name=f"the service, {samples} in all",
-        correct=np.array([a == b for a, b in zip(labels, votes.labels.tolist(), strict=True)]),
-        abstained=np.array([label is None for label in labels]),
-        radius=np.array([o.radius for o in outcomes]),
-        samples=np.array([o.samples_used for o in outcomes]),
-    )
-
-
-def named(curve: Curve, name: str) -> Curve:
-    return dataclasses.replace(curve, name=name)
-
-
 def tuned_thresholds(bundle: str) -> tuple[float, ...]:
     """For ACR, on the tuning part's votes, keeping the accuracy at 0 of the best single scale there."""
-    votes = votes_of(bundle, "tune", 4_000)
+    votes = drawn(bundle, "tune", 4_000)
     singles = [c for c in curves_of_votes(votes) if "alone" in c.name]
     floor = max(curve.accuracy(0.0) for curve in singles) - SLACK
     choice = tune(votes, target=None, shared=False, final="plurality", min_accuracy=floor)
@@ -125,7 +67,7 @@ def tuned_thresholds(bundle: str) -> tuple[float, ...]:
 
 
 def held_out() -> str:
-    votes = votes_of("digits", "held_out", 10_000)
+    votes = drawn("digits", "held_out", 10_000)
     levels = len(votes.sigmas)
     halves, chosen = [0.5] * levels, tuned_thresholds("digits")
     text = ", ".join(f"{t:g}" for t in chosen)
@@ -172,16 +114,10 @@ def _comparison(untuned: list[Curve], tuned: list[Curve], singles: list[Curve]) 
     return " ".join(lines)
 
 
-def _spread(values: Sequence[float], digits: int = 3) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{statistics.mean(values):.{digits}f} +- {statistics.stdev(values):.{digits}f}"
-
-
 def ablation() -> str:
-    files: dict[str, list[VotesFile]] = {"none": [votes_of("digits", "held_out", 2_000, 150)]}
+    files: dict[str, list[VotesFile]] = {"none": [drawn("digits", "held_out", 2_000, 150)]}
     for run in RUNS:
-        files[run] = [votes_of(finetuned(run, seed), "held_out", 2_000, 150) for seed in SEEDS]
+        files[run] = [drawn(finetuned(run, seed), "held_out", 2_000, 150) for seed in SEEDS]
     rows, shares = [], []
     radii = (0.0, 0.25, 0.5, 0.75)
     for run, found in files.items():
@@ -191,9 +127,9 @@ def ablation() -> str:
                 all_of = curves_of_votes(votes, thresholds=[0.5] * len(votes.sigmas), final="threshold", singles=False)
                 own = curves_of_votes(votes, singles=False)
                 curves.append(next(c for c in (own if policy == "best" else all_of) if c.name == policy))
-            cells = [_spread([curve.accuracy(r) for curve in curves]) for r in radii]
-            cells += [_spread([c.acr for c in curves], 4), _spread([c.abstention for c in curves])]
-            cells.append(_spread([float(np.mean(v.plain == v.labels)) for v in found]))
+            cells = [spread([curve.accuracy(r) for curve in curves]) for r in radii]
+            cells += [spread([c.acr for c in curves], 4), spread([c.abstention for c in curves])]
+            cells.append(spread([float(np.mean(v.plain == v.labels)) for v in found]))
             rows.append(f"| {NAMES[run]} | {policy} | " + " | ".join(cells) + " |")
         for k, sigma in enumerate(found[0].sigmas.tolist()):
             wrong, nobody, right = [], [], []
@@ -205,7 +141,7 @@ def ablation() -> str:
                 wrong.append(float(np.mean(others.max(axis=1) > 0.5)))
                 nobody.append(float(np.mean(share.max(axis=1) <= 0.5)))
                 right.append(float(np.mean(truth > 0.5)))
-            shares.append(f"| {NAMES[run]} | {sigma:g} | {_spread(right)} | {_spread(wrong)} | {_spread(nobody)} |")
+            shares.append(f"| {NAMES[run]} | {sigma:g} | {spread(right)} | {spread(wrong)} | {spread(nobody)} |")
     first = files["none"][0]
     head = "| fine-tuning | policy | " + " | ".join(f"{r:g}" for r in radii) + " | ACR | abstained | clean accuracy |"
     return "\n\n".join(
@@ -227,7 +163,7 @@ def _winner() -> str:
     """The fine-tuning with the largest mean ACR of `best` in the ablation."""
 
     def acr(run: str) -> float:
-        files = [votes_of(finetuned(run, seed), "held_out", 2_000, 150) for seed in SEEDS]
+        files = [drawn(finetuned(run, seed), "held_out", 2_000, 150) for seed in SEEDS]
         best = [c for votes in files for c in curves_of_votes(votes, singles=False) if c.name == "best"]
         return statistics.mean(curve.acr for curve in best)
 
@@ -237,7 +173,7 @@ def _winner() -> str:
 def winner() -> str:
     run = _winner()
     bundle = finetuned(run, SEEDS[0])
-    plain, better = votes_of("digits", "held_out", 10_000), votes_of(bundle, "held_out", 10_000)
+    plain, better = drawn("digits", "held_out", 10_000), drawn(bundle, "held_out", 10_000)
     chosen = tuned_thresholds(bundle)
     rows = []
     for name, votes, thresholds in (
@@ -268,72 +204,7 @@ def winner() -> str:
 
 
 def cost(images: int = 20) -> str:
-    return asyncio.run(_cost(images))
-
-
-async def _cost(images: int) -> str:
-    """Policies take turns image by image, so that a busy machine is busy for all of them."""
-    settings = load_settings(backend="embedded", bundle="digits")
-    backend = open_backend(settings)
-    await backend.open()
-    dataset, chunk = open_dataset("digits").part(limit=images), backend.info().chunk
-
-    def asker(policy: Policy, **texts: str) -> Here:
-        fields = parse_texts({name: [text] for name, text in texts.items()})
-        return Here(backend, settings, fields, policy=policy, seed=SEED)
-
-    half = {"threshold": "0.5"}
-    middle = f"{backend.info().sigmas[1]:g}"
-    askers = {
-        f"one scale ({middle}), N = 10,000": asker("single", sigmas=middle),
-        "reference, p0 = .5, N = 10,000": asker("reference", **half),
-        "reference, tuned, N = 10,000": asker("reference"),
-        "first, N = 10,000": asker("first"),
-        "max-radius, N = 10,000": asker("max-radius"),
-        "best, as served, 10,000 in all": asker("best"),
-        "best, as served, 3,000 in all": asker("best", samples="3000"),
-        "best, as served, radius .25": asker("best", radius="0.25"),
-        "best, as served, radius .5": asker("best", radius="0.5"),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in askers}
-    samples: dict[str, list[int]] = {name: [] for name in askers}
-    try:
-        for position in range(len(dataset)):
-            for name, one in askers.items():
-                began = time.perf_counter()
-                said = await one.ask(dataset.idx[position], dataset.labels[position], dataset.read(position))
-                seconds[name].append(time.perf_counter() - began)
-                samples[name].append(said.samples)
-            print(f"\r{position + 1}/{len(dataset)}", end="", file=sys.stderr)
-    finally:
-        await backend.close()
-    single = next(iter(askers))
-    lines = ["| policy | mean samples | mean seconds | samples / one scale | time / one scale |", "| --- " * 5 + "|"]
-    for name in askers:
-        draws, took = statistics.mean(samples[name]), statistics.mean(seconds[name])
-        lines.append(
-            f"| {name} | {draws:.0f} | {took:.2f} | {draws / statistics.mean(samples[single]):.2f} | "
-            f"{took / statistics.mean(seconds[single]):.2f} |"
-        )
-    return "\n\n".join(
-        [
-            f"{len(dataset)} held-out images, policies in turn for each image, embedded backend "
-            f"({', '.join(machine().values())}). A pilot is {pilot_size(chunk)} draws. `best` from a file of votes "
-            "draws what `first` does.",
-            "\n".join(lines),
-        ]
-    )
-
-
-def write(name: str, text: str) -> None:
-    """Replace what stands between the marks of `name` in docs/results.md."""
-    document = RESULTS.read_text(encoding="utf-8")
-    begin, end = f"<!-- {name}: written by the command -->\n", f"<!-- end of {name} -->"
-    head, found, rest = document.partition(begin)
-    _, ended, tail = rest.partition(end)
-    if not (found and ended):
-        raise SystemExit(f"{RESULTS}: expected the marks {begin.strip()} and {end}")
-    RESULTS.write_text(f"{head}{begin}\n{text}\n\n{end}{tail}", encoding="utf-8")
+    return asyncio.run(costs(open_dataset("digits").part(limit=images), "digits"))
 
 
 PARTS: dict[str, Callable[[], str]] = {"held-out": held_out, "ablation": ablation, "winner": winner, "cost": cost}

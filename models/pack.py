@@ -29,8 +29,8 @@ __all__ = ("ScaleTest", "pack", "self_test")
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 # How many times nearer to the clean images, at the coarsest scale, another prediction type must come before the config
-# counts as wrong. At fine scales epsilon and v are nearly the same, and either reading will do; read wrongly, the digits
-# bundle (v) comes 1.2 times less near at 0.5.
+# counts as wrong. At fine scales epsilon and v are nearly the same, and either reading will do; at 0.5, the digits
+# bundle (v) is 1.2 times better than read wrongly.
 CLEARLY = 1.15
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 _TEST_SEED = 2310_16779

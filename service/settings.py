@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     bundle: str = Field("digits", min_length=1, description="name of a shipped bundle, or a path to one")
     # unset: every core that this process may use; fewer leave room for others on the same machine.
     workers: Count | None = Field(None, description="embedded backend only: sampling threads; unset: one for each core")
+    # cpu: a laptop has no other. cuda: to measure a data set without a server; production has Triton for it.
+    device: Literal["cpu", "cuda"] = Field("cpu", description="embedded backend only: cpu or cuda")
     # Triton's own default port, on this machine.
     triton_url: str = Field(
         "127.0.0.1:8001",

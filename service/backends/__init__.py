@@ -22,7 +22,7 @@ def open_backend(settings: Settings) -> Backend:
         case "embedded":
             from service.backends.embedded import EmbeddedBackend
 
-            return EmbeddedBackend(settings.bundle, workers=settings.workers)
+            return EmbeddedBackend(settings.bundle, workers=settings.workers, device=settings.device)
         case "triton":
             from service.backends.triton import TritonBackend
 

@@ -34,13 +34,14 @@ T = TypeVar("T")
 
 
 class EmbeddedBackend:
-    """`bundle`: a shipped bundle's name or a folder. `workers`: threads; None = one for each usable core."""
+    """`bundle`: a shipped bundle's name or a folder. `workers`: threads; None = one for each usable core. `device`: cpu or cuda."""
 
-    def __init__(self, bundle: str | Path = "digits", *, workers: int | None = None) -> None:
+    def __init__(self, bundle: str | Path = "digits", *, workers: int | None = None, device: str = "cpu") -> None:
         if workers is not None and workers < 1:
             raise ValueError(f"workers: expected at least 1, got {workers}")
         self._bundle = bundle
         self._workers = workers
+        self._device = device
         self._pool: ThreadPoolExecutor | None = None
         self._pipeline: Pipeline | None = None
         self._info: BackendInfo | None = None
@@ -157,9 +158,9 @@ class EmbeddedBackend:
 
     def _load(self) -> Pipeline:
         with _translated():
-            from models.runtime import load_pipeline
+            from models.runtime import load_pipeline, options_for
 
-            return load_pipeline(self._bundle)
+            return load_pipeline(self._bundle, options_for(self._device))
 
 
 def _slices(first: int, count: int, size: int) -> Iterator[tuple[int, int]]:

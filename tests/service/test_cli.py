@@ -75,6 +75,14 @@ def test_a_bundle_that_does_not_exist_stops_the_start_and_names_the_key() -> Non
 
 
 @pytest.mark.slow
+def test_a_device_that_is_not_there_stops_the_start() -> None:
+    torch = pytest.importorskip("torch", reason="without torch no device is opened", exc_type=ImportError)
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    assert "device: expected cpu, since torch finds no CUDA device here" in failed_start("--device=cuda")
+
+
+@pytest.mark.slow
 def test_an_address_that_is_taken_stops_the_start() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
