@@ -185,9 +185,8 @@ def measure(config: PairConfig, data: Path, work: Path, device: str) -> None:
             table,
         ]
     )
-    shown = [
-        row for row in rows if row.name in {"before: best, tuned", "after: best, tuned", "after: reference, p0 = .5"}
-    ]
+    policies = ("before: best, tuned", "after: best, tuned", "after: reference, p0 = .5")
+    shown = [row for row in rows if row.name in policies]
     draw([*shown, *(row for row in rows if row.name.startswith("after: sigma") and "plurality" in row.name)],
          CURVES / "cifar10.png", title=f"CIFAR-10 (JPEG), {config.judge_images} test images, {how}")  # fmt: skip
     write("cifar10", text)

@@ -40,7 +40,11 @@ class Classifier(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         size = self.input_size[1:]
         if pixels.shape[2:] != size:
-            # Antialiasing matters only when it shrinks; it is what torchvision's and timm's own transforms do.
-            pixels = functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+            # Antialiasing matters only when it shrinks; it is what torchvision's and timm's own transforms do. In
+            # float32: torch has no antialiased bfloat16 on a CPU.
+            resized = functional.interpolate(
+                pixels.float(), size=size, mode="bilinear", align_corners=False, antialias=True
+            )
+            pixels = resized.to(pixels.dtype)
         logits: Tensor = self.net((pixels - self.mean) / self.std)
         return logits

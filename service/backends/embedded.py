@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class EmbeddedBackend:
-    """`bundle`: a shipped bundle's name or a folder. `workers`: threads; None = one for each usable core. `device`: cpu or cuda."""
+    """`bundle`: a shipped bundle's name or a folder. `workers`: threads; None = one a core. `device`: cpu or cuda."""
 
     def __init__(self, bundle: str | Path = "digits", *, workers: int | None = None, device: str = "cpu") -> None:
         if workers is not None and workers < 1:
