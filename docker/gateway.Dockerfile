@@ -11,6 +11,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY service ./service
 COPY models ./models
 RUN python -m venv /opt/certify
+# hadolint ignore=DL3059
 RUN /opt/certify/bin/python -m pip install --no-cache-dir --disable-pip-version-check ".${EXTRAS}"
 
 FROM python:3.12.8-slim-bookworm

@@ -15,12 +15,14 @@ COPY service ./service
 COPY models ./models
 # Into the image's own Python: it is the one that the Python backend's stub runs. The image manages nothing else there.
 ENV PIP_BREAK_SYSTEM_PACKAGES=1
+# hadolint ignore=DL3013
 RUN python3 -m pip install --no-cache-dir --disable-pip-version-check ".[embedded]"
+# hadolint ignore=DL3059
 RUN python3 -m models.export "${BUNDLE}" --out /models --device "${DEVICE}"
 ENV PYTHONDONTWRITEBYTECODE=1 \
     OMP_WAIT_POLICY=PASSIVE
-# The image's own user.
-USER triton-server
+# The image's own user, triton-server.
+USER 1000:1000
 EXPOSE 8001 8002
 HEALTHCHECK --interval=10s --timeout=3s --start-period=180s \
     CMD ["curl", "--fail", "--silent", "http://127.0.0.1:8000/v2/health/ready"]

@@ -99,6 +99,9 @@ class Metrics:
             buckets=_SECONDS_BUCKETS,
             registry=registry,
         )
+        self.ready = Gauge(
+            "certify_ready", "1 if the backend has answered a real sample recently, as /readyz says.", registry=registry
+        )
         self.disconnects = Counter(
             "certify_disconnects", "Requests whose client left before the answer.", registry=registry
         )

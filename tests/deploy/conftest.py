@@ -1,0 +1,67 @@
+"""The chart, rendered by Helm's own engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("helm_python", reason="needs Helm's engine (pip install helm-python-sdk)")
+yaml = pytest.importorskip("yaml")
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "certify"
+
+EVERYTHING: dict[str, Any] = {
+    "commonLabels": {"team": "vision"},
+    "imagePullSecrets": [{"name": "pull"}],
+    "gateway": {
+        "settings": {"max_queued": 128, "log_level": "debug"},
+        "keda": {"enabled": True},
+        "podLabels": {"tier": "edge"},
+        "podAnnotations": {"a": "b"},
+        "nodeSelector": {"disk": "fast"},
+        "image": {"digest": "sha256:" + "0" * 64},
+    },
+    "triton": {
+        "keda": {"enabled": True},
+        "modelRepository": {"source": "init", "init": {"image": "fetch:1", "args": ["s3://x", "/models"]}},
+    },
+    "ingress": {"enabled": True, "className": "nginx", "tls": [{"secretName": "t", "hosts": ["certify.example.org"]}]},
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "front"}], "hostnames": ["certify.example.org"]},
+    "monitoring": {
+        "serviceMonitor": {"enabled": True},
+        "dashboard": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+    },
+    "dataset": {"enabled": True, "existingClaim": "data", "args": ["--samples", "3000"]},
+}
+VALUES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "production": yaml.safe_load((CHART / "values-prod.yaml").read_text()),
+    "embedded": {"embedded": {"enabled": True}},
+    "everything": EVERYTHING,
+    "everything-embedded": {**EVERYTHING, "embedded": {"enabled": True}},
+    "volume": {
+        "triton": {"modelRepository": {"source": "volume", "existingClaim": "models", "subPath": "v2"}, "gpus": 0},
+        "gateway": {"autoscaling": {"enabled": True}, "serviceAccount": {"create": False, "name": "mine"}},
+        "seedKey": {"existingSecret": "seed", "existingSecretKey": "key"},
+        "networkPolicy": {"enabled": False},
+        "fullnameOverride": "other",
+    },
+}
+
+
+def render(values: dict[str, Any], *, name: str = "release", namespace: str = "ml") -> list[dict[str, Any]]:
+    """All objects, each with the template that made it under "_from"."""
+    from helm_python import Chart
+
+    with Chart.load(str(CHART)) as chart:
+        files = chart.render(values, name=name, namespace=namespace)
+    objects = []
+    for path, text in files.items():
+        if path.endswith(".yaml"):
+            found = [each for each in yaml.safe_load_all(text) if each is not None]
+            objects += [{**each, "_from": path} for each in found]
+    return objects
