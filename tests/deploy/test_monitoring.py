@@ -1,0 +1,222 @@
+"""Rules and dashboard on a real Prometheus, which scrapes a real gateway and, where one runs, a real Triton."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.deploy.conftest import CHART, ROOT, render
+from tests.service import pictures
+from tests.service.servers import Process, real_process
+
+if TYPE_CHECKING:
+    from models.triton.server import TritonServer
+
+yaml = pytest.importorskip("yaml")
+DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
+RULE = {"enabled": True, "for": "3s", "windows": {"short": "12s", "long": "60s", "week": "1w"}}
+
+
+def groups(rule: dict[str, Any]) -> dict[str, Any]:
+    (found,) = [o for o in render({"monitoring": {"prometheusRule": rule}}) if o["kind"] == "PrometheusRule"]
+    return {"groups": found["spec"]["groups"]}
+
+
+def expressions() -> list[tuple[str, str]]:
+    return [(panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed (apt-get install prometheus)")
+    return found
+
+
+def test_composes_rules_are_the_charts_by_default() -> None:
+    assert yaml.safe_load((ROOT / "docker" / "rules.yml").read_text()) == groups({"enabled": True})
+
+
+def test_every_alert_has_a_section_in_the_runbook() -> None:
+    runbook = (ROOT / "docs" / "operations.md").read_text()
+    for group in groups({"enabled": True})["groups"]:
+        for rule in group["rules"]:
+            if "alert" in rule:
+                assert f"### {rule['alert']}\n" in runbook
+                assert rule["annotations"]["runbook"].endswith(rule["alert"])
+
+
+def test_promtool_finds_every_alert_firing_and_not(tmp_path: Path) -> None:
+    promtool = tool("promtool")
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(groups({"enabled": True})))
+    shutil.copy(Path(__file__).parent / "alerts.yml", tmp_path / "alerts.yml")
+    done = subprocess.run(
+        [promtool, "test", "rules", "alerts.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    tests = yaml.safe_load((tmp_path / "alerts.yml").read_text())["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"]]
+    alerts = {
+        rule["alert"] for group in groups({"enabled": True})["groups"] for rule in group["rules"] if "alert" in rule
+    }
+    assert {case["alertname"] for case in cases if case.get("exp_alerts")} == alerts
+    assert {case["alertname"] for case in cases if not case.get("exp_alerts")} == alerts
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Prometheus:
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}).json()
+        assert answer["status"] == "success", (expression, answer)
+        return list(answer["data"]["result"])
+
+    def value(self, expression: str) -> float | None:
+        found = self.query(expression)
+        return float(found[0]["value"][1]) if found else None
+
+    def firing(self) -> set[str]:
+        alerts = httpx.get(f"{self.url}/api/v1/alerts").json()["data"]["alerts"]
+        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+
+def wait(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds:g} s for {what}"
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    with real_process(tmp_path_factory.mktemp("gateway") / "log") as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def triton(request: pytest.FixtureRequest) -> TritonServer | None:
+    """None where no real server runs; the rest is tested all the same."""
+    try:
+        server: TritonServer = request.getfixturevalue("triton_server")
+    except pytest.skip.Exception:
+        return None
+    return server
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    gateway: Process, triton: TritonServer | None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
+    binary = tool("prometheus")
+    folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
+    targets = [] if triton is None else [f"127.0.0.1:{triton.metrics_port}"]
+    (folder / "rules.yml").write_text(yaml.safe_dump(groups(RULE)))
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yml"],
+        "scrape_configs": [
+            {"job_name": "certify", "static_configs": [{"targets": [f"127.0.0.1:{gateway.port}"]}]},
+            {"job_name": "certify-triton", "static_configs": [{"targets": targets}]},
+        ],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    command = [binary, "--config.file=prometheus.yml", f"--web.listen-address=127.0.0.1:{port}"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([*command, f"--storage.tsdb.path={folder / 'data'}"], cwd=folder, stderr=log)
+    server = Prometheus(f"http://127.0.0.1:{port}")
+
+    def ready() -> bool:
+        assert process.poll() is None, (folder / "log").read_text()
+        try:
+            return httpx.get(f"{server.url}/-/ready").is_success
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait(ready, "Prometheus")
+        yield server
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def certify(gateway: Process, seed: int, **fields: str) -> dict[str, Any]:
+    answer = httpx.post(
+        f"{gateway.url}/certify", files={"image": pictures.png(seed)}, data={"samples": "960", **fields}, timeout=60
+    )
+    return dict(answer.json())
+
+
+@pytest.mark.slow
+def test_abstentions_move_the_recorded_rate_to_the_right_number_and_fire_the_alert(
+    gateway: Process, prometheus: Prometheus
+) -> None:
+    wait(lambda: prometheus.value('sum(certify_requests_total{job="certify"})') == 0, "a first scrape")
+    # The fake backend favours a class of each image's own: a plurality at the finest scale certifies, a threshold
+    # of .99 at the coarsest never.
+    sure = {"sigmas": "0.25", "threshold": "0.5"}
+    hopeless = {"sigmas": "1.0", "threshold": "0.99", "final": "threshold"}
+    outcomes = [certify(gateway, seed, **sure)["outcome"] for seed in range(20)]
+    outcomes += [certify(gateway, seed, **hopeless)["outcome"] for seed in range(20, 40)]
+    share = outcomes.count("abstained") / len(outcomes)
+    assert 0.4 <= share <= 0.6
+
+    def recorded() -> bool:
+        value = prometheus.value("certify:abstention:ratio_long")
+        return value is not None and abs(value - share) < 0.01
+
+    wait(recorded, f"an abstention rate of {share}")
+    names = {"name": "fake", "job": "certify"}
+    assert names.items() <= prometheus.query("certify:abstention:ratio_long")[0]["metric"].items()
+
+    def fires() -> bool:
+        certify(gateway, int(time.monotonic() * 1000) % 10_000, **hopeless)
+        return "CertifyAbstentionHigh" in prometheus.firing()
+
+    wait(fires, "the alert")
+    assert "CertifyNotReady" not in prometheus.firing() and "CertifyDigestMismatch" not in prometheus.firing()
+
+
+@pytest.mark.slow
+def test_every_expression_of_the_dashboard_has_data(
+    gateway: Process, triton: TritonServer | None, prometheus: Prometheus, tmp_path: Path
+) -> None:
+    # Without a GPU there is nothing of one; a week ago there was no Prometheus; without a Triton, nothing of it.
+    excepted = re.compile("nv_gpu_|offset 1w" if triton is not None else "nv_|offset 1w")
+    checked = [(title, expression) for title, expression in expressions() if not excepted.search(expression)]
+    assert len(checked) == len(expressions()) - (4 if triton is not None else 9)
+
+    def missing() -> list[tuple[str, str]]:
+        for seed in range(3):
+            certify(gateway, seed, sigmas="0.25", threshold="0.5")
+            certify(gateway, seed, sigmas="1.0", threshold="0.99", final="threshold")
+        found = []
+        for title, expression in checked:
+            text = expression.replace("$job", "certify").replace("$__rate_interval", "30s")
+            values = [float(each["value"][1]) for each in prometheus.query(text)]
+            if not any(value == value for value in values):  # NaN is no data
+                found.append((title, text))
+        return found
+
+    if triton is not None:  # a gateway of its own on the real server, so that its counters move between two scrapes
+        with real_process(tmp_path / "log", backend="triton", triton_url=triton.url) as asking:
+            for seed in range(4):
+                certify(asking, seed, samples="640")
+                time.sleep(1.2)
+    wait(lambda: not missing(), f"data for {missing()}", seconds=45)
