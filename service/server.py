@@ -16,6 +16,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from service import __version__, tracing
 from service.admission import Admission
 from service.app import create_app
 from service.gateway import Gateway
@@ -83,7 +84,12 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings) -> bool:
-    """Serve until a signal. False: the service could not start (the log says why)."""
-    server = Server(create_app(settings), settings)
-    server.run()
-    return server.started
+    """Serve until a signal. False: the service could not start (the log says why). Raises SettingsError."""
+    if settings.tracing:
+        tracing.configure(__version__)
+    try:
+        server = Server(create_app(settings), settings)
+        server.run()
+        return server.started
+    finally:
+        tracing.shut_down()

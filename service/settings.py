@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     # 25 s: inside Kubernetes' default terminationGracePeriodSeconds of 30.
     grace_seconds: Seconds = Field(25.0, description="on SIGTERM, time to finish what was accepted")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
+    # off: a span for each look costs little, but somebody must collect them.
+    tracing: bool = Field(False, description="send OpenTelemetry spans (OTLP; configured by OTEL_... variables)")
     # 0: as fast as it can. A delay makes overload, deadlines and shutdown visible without a network.
     fake_delay_seconds: float = Field(
         0.0, ge=0, le=3600, allow_inf_nan=False, description="fake backend only: how long each call takes"

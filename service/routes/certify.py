@@ -23,6 +23,7 @@ from service.images import Picture, decode_image
 from service.openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
 from service.plans import Plan, make_plan
 from service.schemas import CertifyAnswer, CertifyFields
+from service.tracing import span
 
 __all__ = ("router",)
 
@@ -48,7 +49,15 @@ async def certify(request: Request) -> Response:
 
     In a form, `threshold` and `sigmas` are lists as repeated fields, comma-separated values or JSON lists.
     """
-    gateway = gateway_of(request)
+    with span("POST /certify", {"request_id": request.state.request_id}, headers=request.headers) as current:
+        answer = await _certify(request, gateway_of(request))
+        current.set_attribute("outcome", answer.outcome)
+        current.set_attribute("samples_used", answer.samples_used)
+    request.state.outcome = answer.outcome
+    return JSONResponse(answer.model_dump(mode="json"))
+
+
+async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
     with gateway.admission.place():
         job = await _prepare(request, gateway)
         run = await _unless_gone(request, gateway, _sample(job, gateway))
@@ -61,8 +70,7 @@ async def certify(request: Request) -> Response:
         total_seconds=time.monotonic() - request.state.arrival,
     )
     gateway.metrics.answered(answer)
-    request.state.outcome = answer.outcome
-    return JSONResponse(answer.model_dump(mode="json"))
+    return answer
 
 
 @dataclass(frozen=True, kw_only=True)
