@@ -75,13 +75,16 @@ def _gateway(settings: Settings, backend: Backend, decoders: ThreadPoolExecutor)
     if info.kind == "fake":
         logger.warning("the fake backend serves random votes: its certificates speak of no classifier")
     metrics = Metrics(CollectorRegistry(), info=info, version=__version__, codes=tuple(problems.CODES))
+    readiness = Readiness(backend, fresh_seconds=settings.ready_seconds)
+    # Read at each scrape; asking the backend is /readyz's business, and a scrape's never.
+    metrics.ready.set_function(lambda: readiness.answering)
     return Gateway(
         settings=settings,
         backend=backend,
         info=info,
         metrics=metrics,
         admission=Admission(running=settings.running, queued=settings.max_queued, metrics=metrics),
-        readiness=Readiness(backend, fresh_seconds=settings.ready_seconds),
+        readiness=readiness,
         seed_key=random_key() if settings.seed_key is None else settings.seed_key.get_secret_value().encode(),
         decoders=decoders,
     )

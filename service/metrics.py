@@ -100,7 +100,7 @@ class Metrics:
             registry=registry,
         )
         self.ready = Gauge(
-            "certify_ready", "1 if the backend has answered a real sample recently, as /readyz says.", registry=registry
+            "certify_ready", "0 if the backend failed to answer when it was last asked, else 1.", registry=registry
         )
         self.disconnects = Counter(
             "certify_disconnects", "Requests whose client left before the answer.", registry=registry

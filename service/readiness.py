@@ -41,15 +41,19 @@ class Readiness:
         self._answer_seconds = answer_seconds
         self._clock = clock
         self._answered: float | None = None
+        # As far as anybody has asked: open() ended with a real forward.
+        self.answering = True
         self._probe: asyncio.Task[None] | None = None
 
     def answered(self) -> None:
         """The backend has just answered a request."""
         self._answered = self._clock()
+        self.answering = True
 
     def failed(self) -> None:
         """The backend has just failed a request: believe nothing until it answers again."""
         self._answered = None
+        self.answering = False
 
     async def check(self) -> None:
         """Return when the backend is known to answer, raise BackendUnavailable when it does not, or not in time."""
@@ -62,7 +66,9 @@ class Readiness:
         # wait() leaves the probe alone when the time is over or the caller is cancelled: others may wait for it too.
         done, _ = await asyncio.wait([self._probe], timeout=self._answer_seconds)
         if not done:
+            self.answering = False
             raise BackendUnavailable(f"the backend has not answered a sample within {self._answer_seconds:g} seconds")
+        self.answering = self._probe.exception() is None
         self._probe.result()
 
     async def close(self) -> None:

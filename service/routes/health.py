@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import BackendUnavailable, Draining
+from service.errors import Draining
 from service.gateway import gateway_of
 from service.openapi import METRICS_ANSWER, READY_ANSWERS
 from service.schemas import Probe
@@ -36,13 +36,5 @@ async def readyz(request: Request) -> Probe:
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=METRICS_ANSWER)
 async def metrics(request: Request) -> Response:
     """Text format. The abstention rate is the ratio of two counters; see certify_requests_total's outcomes."""
-    gateway = gateway_of(request)
-    # A question to the backend once in CERTIFY_READY_SECONDS, and 2 seconds' wait at most: certify_ready is then true
-    # also where nobody asks /readyz.
-    try:
-        await gateway.readiness.check()
-        gateway.metrics.ready.set(0 if gateway.admission.draining else 1)
-    except BackendUnavailable:
-        gateway.metrics.ready.set(0)
-    body = generate_latest(gateway.metrics.registry)
+    body = generate_latest(gateway_of(request).metrics.registry)
     return Response(body, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -7,6 +7,8 @@ import pytest
 from service.backends.fake import FakeBackend
 from service.errors import BackendUnavailable
 from service.readiness import Readiness
+from tests.service import pictures
+from tests.service.servers import in_process
 
 pytestmark = pytest.mark.anyio
 
@@ -87,3 +89,19 @@ async def test_closing_stops_a_probe_under_way() -> None:
     await asyncio.gather(waiting, return_exceptions=True)
     assert waiting.cancelled()
     assert backend.running == 0
+
+
+async def test_the_metric_says_whether_the_backend_answered_when_it_was_last_asked() -> None:
+    async with in_process() as service:
+        assert await service.metric("certify_ready") == 1
+        service.backend.failing = True
+        calls = service.backend.calls
+        assert await service.metric("certify_ready") == 1 and service.backend.calls == calls  # a scrape asks nobody
+        assert (await service.client.get("/readyz")).status_code == 503
+        assert await service.metric("certify_ready") == 0
+        service.backend.failing = False
+        assert (await service.client.get("/readyz")).status_code == 200
+        assert await service.metric("certify_ready") == 1
+        service.backend.failing = True
+        assert (await service.client.post("/certify", files={"image": pictures.png()})).status_code == 503
+        assert await service.metric("certify_ready") == 0
