@@ -147,3 +147,25 @@ def test_composes_prometheus_is_configured_well(tmp_path: Path) -> None:
     for job in jobs:
         for target in job["static_configs"][0]["targets"]:
             assert target.split(":")[0] in COMPOSE["services"]
+
+
+def parse_compose(document: dict[str, Any]) -> None:
+    pytest.importorskip("compose_spec", reason="needs the Compose Specification's parser (pip install compose-spec)")
+    from compose_spec import PyCompose
+
+    PyCompose.from_yaml(yaml.safe_dump(document)).validate()
+
+
+def test_the_compose_file_is_one_by_the_specification() -> None:
+    parse_compose(COMPOSE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"volums": []}, {"ports": 3}, {"depends_on": {"triton": {"condition": "ready"}}}, {"restart": "sometimes"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_specification_would_refuse_a_wrong_one(change: dict[str, Any]) -> None:
+    services = {**COMPOSE["services"], "gateway": {**COMPOSE["services"]["gateway"], **change}}
+    with pytest.raises(ValueError):
+        parse_compose({**COMPOSE, "services": services})

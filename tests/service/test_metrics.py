@@ -96,3 +96,21 @@ async def test_build_and_bundle_are_named() -> None:
 @pytest.mark.parametrize(("sigma", "label"), [(0.25, "0.25"), (1.0, "1"), (0.1234567, "0.1234567")])
 def test_a_sigma_is_labelled_as_it_is_written(sigma: float, label: str) -> None:
     assert sigma_label(sigma) == label
+
+
+async def test_a_thousand_different_bad_requests_add_no_series() -> None:
+    def names(text: str) -> set[str]:
+        return {line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")}
+
+    async with in_process() as service:
+        before = names(await service.metrics_text())
+        for number in range(250):
+            for path, fields in (
+                ("/certify", {f"field{number}": "1"}),
+                ("/certify", {"radius": f"-{number}"}),
+                ("/certify", {"sigmas": f"{number + 2}.5"}),
+                (f"/nowhere/{number}", {}),
+            ):
+                response = await service.client.post(path, files={"image": pictures.png()}, data=fields)
+                assert response.status_code in (404, 422)
+        assert names(await service.metrics_text()) == before

@@ -185,10 +185,11 @@ def test_a_body_that_never_ends_gives_its_place_back(tmp_path: Path) -> None:
 
 
 def test_sigterm_finishes_what_was_accepted_refuses_the_rest_and_ends_well(tmp_path: Path) -> None:
-    with real_process(tmp_path / "log", fake_delay_seconds=0.2, max_running=2) as service:
-        with concurrent.futures.ThreadPoolExecutor(6) as threads:
-            accepted = [threads.submit(post, service, seed, samples="500") for seed in range(6)]
-            while service.metric("certify_queue_depth") + service.metric("certify_in_flight") < 6:
+    clients = 32
+    with real_process(tmp_path / "log", fake_delay_seconds=0.2, max_running=8) as service:
+        with concurrent.futures.ThreadPoolExecutor(clients) as threads:
+            accepted = [threads.submit(post, service, seed, samples="500") for seed in range(clients)]
+            while service.metric("certify_queue_depth") + service.metric("certify_in_flight") < clients:
                 time.sleep(0.01)
             service.popen.send_signal(signal.SIGTERM)
             while (ready := httpx.get(f"{service.url}/readyz")).status_code == 200:
