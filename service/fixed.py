@@ -103,8 +103,11 @@ class FixedSampler:
 
     async def _all(self, purpose: str, samples: int) -> NDArray[np.int64]:
         """(K, chunks, C); the scales side by side, so that workers do not wait at the end of each."""
-        async with asyncio.TaskGroup() as group:
-            levels = [group.create_task(self._level(purpose, k, samples)) for k in range(len(self.plan.sigmas))]
+        try:
+            async with asyncio.TaskGroup() as group:
+                levels = [group.create_task(self._level(purpose, k, samples)) for k in range(len(self.plan.sigmas))]
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
         return np.stack([each.result() for each in levels])
 
     async def _level(self, purpose: str, level: int, samples: int) -> NDArray[np.int64]:

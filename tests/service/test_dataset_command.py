@@ -13,8 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.backends.fake import FakeBackend
 from service.curves import curves_of_votes
+from service.driver import CallLimits
+from service.errors import BackendUnavailable
+from service.fixed import FixedSampler
+from service.plans import make_plan
 from service.policies import POLICIES
+from service.schemas import CertifyFields
 from service.tables import read_table
 from service.votesfile import load_votes
 from tests.service import pictures
@@ -245,3 +251,19 @@ def test_over_http_the_rows_are_the_services_answers(folder: str, tmp_path: Path
     assert json.loads(answer[1])["radius"] == table.radius[0]
     facts = json.loads((tmp_path / "t.tsv.json").read_text())
     assert facts["url"] == service.url and facts["bundle_digest"].startswith("sha256:")
+
+
+@pytest.mark.anyio
+async def test_a_backend_that_fails_is_an_error_in_words() -> None:
+    backend = FakeBackend()
+    sampler = FixedSampler(
+        backend=backend,
+        image=np.zeros((1, 8, 8), dtype=np.float32),
+        plan=make_plan(CertifyFields(samples=640), backend.info(), max_samples_allowed=100_000),
+        seed_of=lambda purpose, sigma: 1,
+        limits=CallLimits(samples=64, seconds=10),
+    )
+    assert (await sampler.everything()).votes.shape == (3, 20, 10)
+    backend.failing = True
+    with pytest.raises(BackendUnavailable, match="told to fail"):
+        await sampler.everything()
