@@ -151,7 +151,7 @@ def measure(config: PairConfig, data: Path, work: Path, device: str) -> None:
     after = votes_of(test, work / "finetuned", work / "test-finetuned", config.samples_after, *judge)
     tuning = ("--limit", str(min(config.tune_images, config.judge_images)))
     chosen = {
-        name: choose(votes_of(held_aside, work / name, work / f"tune-{name}", config.samples_before, *tuning))
+        name: choose(votes_of(held_aside, work / name, work / f"tune-{name}", config.tune_samples, *tuning))
         for name in ("plain", "finetuned")
     }
     rows = rows_of(before, chosen["plain"], "before") + rows_of(after, chosen["finetuned"], "after")
@@ -169,7 +169,7 @@ def measure(config: PairConfig, data: Path, work: Path, device: str) -> None:
     clean = [float(np.mean(votes.plain == votes.labels)) for votes in (before, after)]
     dtypes = compare_dtypes(out, data, min(50, config.judge_images), 256, work)
     seconds = asyncio.run(answer_seconds(out, data, device))
-    table = asyncio.run(costs(open_dataset(test).part(limit=4), str(out)))
+    table = asyncio.run(costs(open_dataset(test).part(limit=config.cost_images), str(out)))
     how = "CPU-trained" if config.name.endswith("_cpu") else "GPU-trained"
     text = "\n\n".join(
         [

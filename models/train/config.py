@@ -136,5 +136,7 @@ class PairConfig:
     # choosing and measuring
     sigmas: tuple[float, ...]
     judge_images: int
+    tune_samples: int  # estimation samples at each scale of the images held aside
+    cost_images: int  # of the table of draws and seconds, every policy on each
     samples_before: int  # estimation samples at each scale, before fine-tuning
     samples_after: int

@@ -84,7 +84,7 @@ def _train_classifier(config: PairConfig, classifier: Classifier, images: Tensor
     accelerator = make_accelerator(stage)
     device = accelerator.device
     classifier.to(device).train()
-    _for_gpu(classifier.net, device)
+    _compile_on_gpu(classifier.net, device)
     pool, truth = images.to(device), labels.to(device)
 
     def losses_of(running: nn.Module) -> dict[str, Tensor]:
@@ -102,7 +102,7 @@ def _train_denoiser(config: PairConfig, denoiser: Denoiser, images: Tensor, work
     accelerator = make_accelerator(stage)
     device = accelerator.device
     denoiser.to(device).train()
-    _for_gpu(denoiser.unet, device)
+    _compile_on_gpu(denoiser.unet, device)
     pool = images.to(device)
     low, high = math.log(config.sigma_low), math.log(config.sigma_high)
 
@@ -124,9 +124,8 @@ def _varied(config: PairConfig, images: Tensor) -> Tensor:
     )  # fmt: skip
 
 
-def _for_gpu(network: nn.Module, device: torch.device) -> None:
+def _compile_on_gpu(network: nn.Module, device: torch.device) -> None:
     if device.type == "cuda":
-        network.to(memory_format=torch.channels_last)
         network.compile()  # in place: names in the state dict stay
 
 

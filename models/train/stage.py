@@ -58,6 +58,9 @@ def run_stage(
     """
     from tqdm import tqdm
 
+    if config.mixed_precision == "bf16":
+        # Where bfloat16 convolutions have units of their own: 1.3 times as fast on a CPU with AMX, more on a GPU.
+        trained.to(memory_format=torch.channels_last)
     parameters = [p for p in trained.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)

@@ -40,6 +40,8 @@ CONFIG = PairConfig(
     ),
     sigmas=(0.25, 0.5, 1.0),
     judge_images=500,
+    tune_samples=1000,
+    cost_images=10,
     samples_before=1000,
     samples_after=10_000,
 )  # fmt: skip
