@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from models.schedule import Schedule, to_signed, to_unit
@@ -53,11 +54,18 @@ class Denoiser(nn.Module):
         x: (N, C, H, W), pixels in [0, 1] plus noise of scale sigma. sigma: one scale, or (N,) one for each image.
         """
         scales = sigma.detach().cpu().double().numpy() if isinstance(sigma, Tensor) else np.float64(sigma)
-        alpha_bar = self.schedule.alpha_bar(scales)
-        signal = _column(np.sqrt(alpha_bar), x)  # () or (N, 1, 1, 1)
-        noise = _column(np.sqrt(1.0 - alpha_bar), x)
-        timestep = torch.as_tensor(self.schedule.timestep(scales), dtype=torch.float32, device=x.device)
+        return self.denoise_at(x, *(torch.as_tensor(values, device=x.device) for values in self.constants(scales)))
 
+    forward = denoise
+
+    def constants(self, sigma: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+        """What denoise_at takes, each of sigma's shape: timestep, sqrt(alpha_bar), sqrt(1 - alpha_bar)."""
+        alpha_bar = self.schedule.alpha_bar(sigma)
+        return self.schedule.timestep(sigma).astype(np.float32), np.sqrt(alpha_bar), np.sqrt(1.0 - alpha_bar)
+
+    def denoise_at(self, x: Tensor, timestep: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
+        """`denoise` in tensors alone, so that it can be traced and compiled: see `constants`."""
+        signal, noise = _column(signal, x), _column(noise, x)
         x_t = signal * to_signed(x)
         answer = self.unet(x_t, timestep, return_dict=False)[0]
         answer = answer[:, : x.shape[1]]  # a learned variance, if any, is in the channels after the image's
@@ -71,13 +79,11 @@ class Denoiser(nn.Module):
         pixels: Tensor = to_unit(signed.clamp(-1.0, 1.0))
         return pixels
 
-    forward = denoise
 
-
-def _column(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], like: Tensor) -> Tensor:
-    """() -> () and (N,) -> (N, 1, 1, 1), in the dtype and on the device of `like`."""
-    tensor = torch.as_tensor(values, dtype=like.dtype, device=like.device)
-    return tensor if tensor.ndim == 0 else tensor.view(-1, 1, 1, 1)
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """() -> () and (N,) -> (N, 1, 1, 1), in the dtype of `like`."""
+    values = values.to(like.dtype)
+    return values if values.ndim == 0 else values.view(-1, 1, 1, 1)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A bundle as a Triton model repository: `python -m models.export BUNDLE --out REPO [--device cpu] [--instances N]`.
+"""A bundle as a Triton model repository: `python -m models.export BUNDLE --out REPO [--device cuda]`.
 
     REPO/mdds/config.pbtxt   from the manifest; its parameter `certify` tells a gateway everything it must know
     REPO/mdds/warmup/        the inputs of Triton's warm-up request: one chunk at the finest scale
@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from models.bundle import MANIFEST, BundleError, Manifest, find_bundle, load_manifest, verify
-from models.runtime import ENGINE, GENERATOR, RuntimeOptions, usable_cores
+from models.engines import ENGINES
+from models.runtime import GENERATOR, RuntimeOptions, options_for, usable_cores
 
 __all__ = ("export", "facts_of")
 
 MODEL = "mdds"
-MODULES = ("__init__", "bundle", "classifier", "denoiser", "pipeline", "runtime", "schedule")
+MODULES = ("__init__", "bundle", "classifier", "denoiser", "engines", "pipeline", "runtime", "schedule")
 DEVICES = ("cpu", "cuda")
 MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so
 QUEUE = 256  # requests: four full batches; whoever comes after them is better told at once
@@ -35,9 +36,8 @@ QUEUE = 256  # requests: four full batches; whoever comes after them is better t
 QUEUE_MICROSECONDS = 60_000_000
 
 
-def facts_of(manifest: Manifest, *, device: str, instances: int) -> dict[str, Any]:
+def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> dict[str, Any]:
     """The model's parameter `certify`, for gateways. `identity` names whatever can move a vote or a claim."""
-    grain = RuntimeOptions().micro_batch
     claims = {
         "bundle": {"digest": manifest.digest},
         "classes": list(manifest.classes),
@@ -46,8 +46,13 @@ def facts_of(manifest: Manifest, *, device: str, instances: int) -> dict[str, An
         "thresholds": list(manifest.thresholds),
         "final": manifest.final,
         "chunk": manifest.chunk,
-        "grain": grain,
-        "runtime": {"generator": GENERATOR, "device": device, "engine": ENGINE, "dtype": manifest.dtype},
+        "grain": options.micro_batch,
+        "runtime": {
+            "generator": GENERATOR,
+            "device": options.device,
+            "engine": options.engine,
+            "dtype": manifest.dtype,
+        },
     }
     identity = "sha256:" + hashlib.sha256(_json(claims).encode()).hexdigest()
     return {
@@ -58,31 +63,33 @@ def facts_of(manifest: Manifest, *, device: str, instances: int) -> dict[str, An
     }
 
 
-def export(bundle: Path, out: Path, *, device: str = "cpu", instances: int | None = None) -> None:
+def export(bundle: Path, out: Path, *, device: str = "cpu", engine: str = "auto", instances: int | None = None) -> None:
     """Write the repository `out`, whole or not at all; an older export there is replaced, anything else refused.
 
+    engine: as for models.runtime.options_for, auto by what is installed here: the server's Python must have it too.
     instances: processes that run the model; None = one for each usable core on a CPU, one on a GPU. Raises BundleError
-    if the bundle is altered, FileExistsError if `out` is something else than an export.
+    if the bundle is altered or there is no such engine, FileExistsError if `out` is something else than an export.
     """
     if device not in DEVICES:
         raise ValueError(f"device: expected one of {DEVICES}, got {device!r}")
     if instances is not None and instances < 1:
         raise ValueError(f"instances: expected at least 1, got {instances}")
     instances = instances or (usable_cores() if device == "cpu" else 1)
+    options = options_for(device, engine)
     manifest = load_manifest(bundle)
     verify(bundle, manifest)
     if out.exists() and [path.name for path in out.iterdir()] not in ([], [MODEL]):
         raise FileExistsError(f"{out}: expected an empty folder or an earlier export, got other files")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        _write(Path(folder) / MODEL, bundle, manifest, device, instances)
+        _write(Path(folder) / MODEL, bundle, manifest, options, instances)
         out.mkdir(exist_ok=True)
         if (out / MODEL).exists():
             os.rename(out / MODEL, Path(folder) / "replaced")
         os.rename(Path(folder) / MODEL, out / MODEL)
 
 
-def _write(model: Path, bundle: Path, manifest: Manifest, device: str, instances: int) -> None:
+def _write(model: Path, bundle: Path, manifest: Manifest, options: RuntimeOptions, instances: int) -> None:
     source = Path(__file__).parent
     version = model / "1"
     (version / "models").mkdir(parents=True)
@@ -96,7 +103,7 @@ def _write(model: Path, bundle: Path, manifest: Manifest, device: str, instances
         shutil.copyfile(bundle / name, target)
     (model / "warmup" / "sigma").write_bytes(struct.pack("<d", manifest.sigmas[0]))
     (model / "warmup" / "count").write_bytes(struct.pack("<i", manifest.chunk))
-    facts = facts_of(manifest, device=device, instances=instances)
+    facts = facts_of(manifest, options, instances=instances)
     (model / "config.pbtxt").write_text(_config(facts), encoding="utf-8")
 
 
@@ -151,10 +158,14 @@ def main() -> None:
     parser.add_argument("bundle", help="a shipped bundle's name or a folder")
     parser.add_argument("--out", type=Path, required=True, help="the model repository to write")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="default: %(default)s")
+    parser.add_argument("--engine", choices=("auto", *ENGINES), default="auto", help="default: the fastest there is")
     parser.add_argument("--instances", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
     arguments = parser.parse_args()
     try:
-        export(find_bundle(arguments.bundle), arguments.out, device=arguments.device, instances=arguments.instances)
+        export(
+            find_bundle(arguments.bundle), arguments.out, device=arguments.device, engine=arguments.engine,
+            instances=arguments.instances,
+        )  # fmt: skip
     except (BundleError, FileExistsError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
     sys.stdout.write(f"tritonserver --model-repository {arguments.out}\n")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from models.bundle import BundleError, Manifest, file_digests, save_manifest
 from models.pipeline import Pipeline
-from models.runtime import load_pipeline
+from models.runtime import RuntimeOptions, load_pipeline
 from models.schedule import Schedule
 
 __all__ = ("ScaleTest", "pack", "self_test")
@@ -120,12 +120,12 @@ def self_test(folder: Path, images: NDArray[np.float32], labels: Sequence[int] |
 
     Raises BundleError when the denoiser does not denoise at any scale, or would with another prediction type.
     """
-    pipeline = load_pipeline(folder)
+    pipeline = load_pipeline(folder, RuntimeOptions(engine="torch"))  # the only one that shows what it denoised
     truth = None if labels is None else np.asarray(labels)
     clean = np.array([pipeline.classify(image) for image in images])
     tests = []
     errors: dict[str, list[float]] = {kind: [] for kind in PREDICTION_TYPES}
-    told = pipeline.denoiser.schedule.prediction_type
+    told = pipeline.engine.denoiser.schedule.prediction_type
     for sigma in pipeline.manifest.sigmas:
         noise = np.random.Generator(np.random.Philox(_TEST_SEED)).standard_normal(images.shape, dtype=np.float32)
         noisy = images + np.float32(sigma) * noise
@@ -163,16 +163,17 @@ def _denoised(
     pipeline: Pipeline, noisy: NDArray[np.float32], sigma: float, kind: str
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """(denoised images, their classes), the network's answer read as `kind`."""
-    schedule = pipeline.denoiser.schedule
+    denoiser, classifier = pipeline.engine.denoiser, pipeline.engine.classifier
+    schedule, dtype = denoiser.schedule, getattr(torch, pipeline.engine.dtype)
     told, schedule.prediction_type = schedule.prediction_type, kind
     try:
         pixels, labels = [], []
         with torch.inference_mode():
             for at in range(0, len(noisy), pipeline.micro_batch):
-                x = torch.from_numpy(noisy[at : at + pipeline.micro_batch]).to(pipeline.dtype)
-                denoised = pipeline.denoiser.denoise(x, sigma)
+                x = torch.from_numpy(noisy[at : at + pipeline.micro_batch]).to(dtype)
+                denoised = denoiser.denoise(x, sigma)
                 pixels.append(denoised.float().numpy())
-                labels.append(pipeline.classifier(denoised).argmax(dim=1).numpy())
+                labels.append(classifier(denoised).argmax(dim=1).numpy())
         return np.concatenate(pixels), np.concatenate(labels)
     finally:
         schedule.prediction_type = told

@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.bundle import Manifest
-from models.classifier import Classifier
-from models.denoiser import Denoiser
+from models.engines import Engine
 
 __all__ = ("GENERATOR", "Pipeline", "chunk_noise")
 
@@ -41,25 +40,13 @@ def chunk_noise(seed: int, index: int, shape: tuple[int, ...]) -> NDArray[np.flo
 class Pipeline:
     """The base classifier f(image + sigma * noise) of a bundle, sampled. Safe to call from several threads."""
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        classifier: Classifier,
-        manifest: Manifest,
-        *,
-        micro_batch: int,
-        device: str = "cpu",
-    ) -> None:
+    def __init__(self, engine: Engine, manifest: Manifest, *, micro_batch: int) -> None:
         """micro_batch: samples in one forward, a multiple of manifest.chunk; part of what a vote depends on."""
         if micro_batch < 1 or micro_batch % manifest.chunk:
             raise ValueError(f"micro_batch: expected a multiple of {manifest.chunk}, got {micro_batch}")
         self.manifest = manifest
         self.micro_batch = micro_batch
-        self.device = torch.device(device)
-        self.dtype = getattr(torch, manifest.dtype)
-        # eval(): no layer may look at the other samples of a batch.
-        self.denoiser = denoiser.to(self.device, self.dtype).eval().requires_grad_(False)
-        self.classifier = classifier.to(self.device, self.dtype).eval().requires_grad_(False)
+        self.engine = engine
 
     def votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
@@ -92,9 +79,8 @@ class Pipeline:
 
     def classify(self, image: NDArray[np.float32]) -> int:
         """The plain classifier's answer on the clean image: no noise, no denoiser; the same fixed shape."""
-        with torch.inference_mode():
-            batch = self._tensor(image).expand(self.micro_batch, *image.shape)
-            return int(self._argmax(self.classifier(batch.contiguous()))[0])
+        batch = self._tensor(image).expand(self.micro_batch, *image.shape)
+        return int(self._argmax(self.engine.plain(batch.contiguous()))[0])
 
     def _micro_batches(self, first: int, count: int) -> Iterator[tuple[int, int]]:
         """[first, first + count) cut at multiples of micro_batch, as (low, high) sample numbers."""
@@ -110,14 +96,12 @@ class Pipeline:
         noise = np.zeros((self.micro_batch, *image.shape), dtype=np.float32)  # zeros: the padding is the image itself
         for at in range(low, high, chunk):
             noise[at - start : at - start + chunk] = chunk_noise(seed, at // chunk, (chunk, *image.shape))
-        with torch.inference_mode():
-            x = self._tensor(image) + sigma * torch.from_numpy(noise).to(self.device)
-            logits = self.classifier(self.denoiser.denoise(x.to(self.dtype), sigma))
-            labels: NDArray[np.int64] = self._argmax(logits).cpu().numpy()
+        x = self._tensor(image) + sigma * torch.from_numpy(noise).to(self.engine.device)
+        labels: NDArray[np.int64] = self._argmax(self.engine.logits(x, sigma)).cpu().numpy()
         return labels[low - start : high - start]
 
     def _tensor(self, image: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(image).to(self.device)
+        return torch.from_numpy(image).to(self.engine.device)
 
     @staticmethod
     def _argmax(logits: Tensor) -> Tensor:

@@ -1,27 +1,27 @@
-"""Where and how a bundle's network runs: device, threads, micro-batch, loading and warm-up.
+"""Where and how a bundle's network runs: device, engine, threads, micro-batch, loading and warm-up.
 
-One engine so far, torch on a CPU, and the shape of it is measured (two cores, digits bundle): one worker thread for
-each core, each with one intra-op thread, against one worker with two. Small convolutions gain nothing from a second
-OpenMP thread, and OpenMP's spinning collapses when somebody else needs the core; single threads share cores well. It
-also keeps votes independent of the machine: one thread never splits a sum.
+On a CPU, one worker thread for each core, each computing a micro-batch by itself: small convolutions gain nothing from
+a second thread, OpenMP's spinning collapses when somebody else needs the core, and one thread never splits a sum, so
+votes do not depend on the number of cores.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from models.bundle import BundleError, find_bundle, load_manifest, verify
+from models.bundle import BundleError, Manifest, find_bundle, load_manifest, verify
 from models.classifier import Classifier
 from models.denoiser import Denoiser
+from models.engines import ENGINES, Engine, OpenVinoEngine, TorchEngine, default_engine
 from models.pipeline import GENERATOR, Pipeline
 
 __all__ = (
-    "ENGINE",
     "GENERATOR",
     "RuntimeOptions",
     "limit_threads",
@@ -30,27 +30,37 @@ __all__ = (
     "usable_cores",
 )
 
-ENGINE = "torch"
+# 64: 128 is 10 to 20% faster in torch, no faster in OpenVINO, and pads short looks twice as much.
+CPU_MICRO_BATCH = 64
 # Not measured yet: enough that a launch costs little beside 3x32x32 images, 16 chunks.
 CUDA_MICRO_BATCH = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions:
-    """How to run; none of it but `micro_batch` and `device` can move a vote's last bits."""
+    """How to run. device, engine and micro_batch can move a vote's last bits; workers cannot."""
 
     device: str = "cpu"  # or "cuda"
-    micro_batch: int = 64  # samples in one forward: 128 is 10 to 20% faster, but pads short looks twice as much
-    workers: int | None = None  # threads that run micro-batches; None = one for each usable core
+    engine: str = "torch"  # one of ENGINES
+    micro_batch: int = CPU_MICRO_BATCH  # samples in one forward
+    workers: int | None = None  # threads that run micro-batches at once; None = one for each usable core
 
 
-def options_for(device: str) -> RuntimeOptions:
-    """Defaults of a device, "cpu" or "cuda". Raises BundleError when there is no such device."""
-    if device == "cuda":
-        if not torch.cuda.is_available():
-            raise BundleError("device: expected cpu, since torch finds no CUDA device here, got cuda")
-        return RuntimeOptions(device=device, micro_batch=CUDA_MICRO_BATCH)
-    return RuntimeOptions(device=device)
+def options_for(
+    device: str = "cpu", engine: str = "auto", *, micro_batch: int | None = None, workers: int | None = None
+) -> RuntimeOptions:
+    """Defaults of a device, "cpu" or "cuda". engine: one of ENGINES, or auto: the fastest that is installed.
+
+    Raises BundleError for an engine that there is not, on that device. Whether the device is here is not asked.
+    """
+    if engine == "auto":
+        engine = default_engine(device)
+    if engine not in ENGINES:
+        raise BundleError(f"engine: expected auto, {' or '.join(ENGINES)}, got {engine}")
+    if engine == "openvino" and device != "cpu":
+        raise BundleError(f"engine: expected torch on {device}, got openvino, which runs on a CPU")
+    default = CUDA_MICRO_BATCH if device == "cuda" else CPU_MICRO_BATCH
+    return RuntimeOptions(device=device, engine=engine, micro_batch=micro_batch or default, workers=workers)
 
 
 def usable_cores() -> int:
@@ -64,22 +74,20 @@ def limit_threads() -> None:
 
 
 def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = None) -> Pipeline:
-    """Find, verify and load a bundle, then run one micro-batch at each scale.
+    """Find, verify and load a bundle, then run one micro-batch at each scale. options: None = this machine's own.
 
     Raises BundleError if a file is missing, altered or not of its format, or if the networks do not fit the manifest.
     """
-    options = options or RuntimeOptions()
+    options = options or options_for()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise BundleError("device: expected cpu, since torch finds no CUDA device here, got cuda")
+    if options.engine == "openvino" and not find_spec("openvino"):
+        raise BundleError("engine: expected torch, since openvino is not installed here, got openvino")
     folder = find_bundle(name_or_path)
     manifest = load_manifest(folder)
     verify(folder, manifest)
     try:
-        pipeline = Pipeline(
-            Denoiser.from_folder(folder),
-            Classifier.from_folder(folder / "classifier"),
-            manifest,
-            micro_batch=options.micro_batch,
-            device=options.device,
-        )
+        pipeline = Pipeline(_engine(folder, manifest, options), manifest, micro_batch=options.micro_batch)
         _warm_up(pipeline)
     except BundleError:
         raise
@@ -89,18 +97,33 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
     return pipeline
 
 
-def _warm_up(pipeline: Pipeline) -> None:
-    """First forwards are slow (kernels are made for the shape), and wrong shapes or scales show here."""
-    manifest = pipeline.manifest
-    image = np.zeros(manifest.input_shape, dtype=np.float32)
-    low, high = pipeline.denoiser.schedule.sigma_range
-    with torch.inference_mode():
-        x = torch.zeros(pipeline.micro_batch, *manifest.input_shape, dtype=pipeline.dtype, device=pipeline.device)
-        outputs = pipeline.classifier(x).shape[1]
-    if outputs != len(manifest.classes):
-        raise BundleError(f"classes: expected {outputs} names, as the classifier has, got {len(manifest.classes)}")
+def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine:
+    denoiser, classifier = Denoiser.from_folder(folder), Classifier.from_folder(folder / "classifier")
+    _check(denoiser, classifier, manifest)
+    if options.engine == "openvino":
+        return OpenVinoEngine(
+            denoiser, classifier, dtype=manifest.dtype, batch=options.micro_batch, shape=manifest.input_shape,
+            streams=options.workers or usable_cores(),
+        )  # fmt: skip
+    return TorchEngine(denoiser, classifier, dtype=manifest.dtype, device=options.device)
+
+
+def _check(denoiser: Denoiser, classifier: Classifier, manifest: Manifest) -> None:
+    """That the networks are the manifest's, before anything is compiled for them."""
+    low, high = denoiser.schedule.sigma_range
     for sigma in manifest.sigmas:
         if not low <= sigma <= high:
             raise BundleError(f"sigmas: expected values in the scheduler's range [{low:.4g}, {high:.4g}], got {sigma}")
+    with torch.inference_mode():
+        outputs = classifier.eval()(torch.zeros(1, *manifest.input_shape)).shape[1]
+    if outputs != len(manifest.classes):
+        raise BundleError(f"classes: expected {outputs} names, as the classifier has, got {len(manifest.classes)}")
+
+
+def _warm_up(pipeline: Pipeline) -> None:
+    """First forwards are slow (kernels are made for the shape), and wrong shapes show here."""
+    manifest = pipeline.manifest
+    image = np.zeros(manifest.input_shape, dtype=np.float32)
+    for sigma in manifest.sigmas:
         pipeline.votes(image, sigma=sigma, seed=0, first=0, count=manifest.chunk)
     pipeline.classify(image)

@@ -42,6 +42,16 @@ class Settings(BaseSettings):
     workers: Count | None = Field(None, description="embedded backend only: sampling threads; unset: one for each core")
     # cpu: a laptop has no other. cuda: to measure a data set without a server; production has Triton for it.
     device: Literal["cpu", "cuda"] = Field("cpu", description="embedded backend only: cpu or cuda")
+    # auto: openvino where it is installed and the device is a CPU, about three times as fast as torch.
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="embedded backend only: what computes the networks: auto, torch or openvino"
+    )
+    # unset: 64 on a CPU, 512 on CUDA; `certify tune-runtime` measures others.
+    micro_batch: Count | None = Field(
+        None,
+        description="embedded backend only: samples computed together, a multiple of the bundle's chunk, the same on "
+        "every replica; unset: the device's default",
+    )
     # Triton's own default port, on this machine.
     triton_url: str = Field(
         "127.0.0.1:8001",

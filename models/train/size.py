@@ -8,17 +8,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.bundle import load_manifest
-from models.runtime import load_pipeline
+from models.runtime import RuntimeOptions, load_pipeline
 
 __all__ = ("size",)
 
 
 def size(folder: Path) -> dict[str, float]:
     """MFLOP of one denoised and classified sample (a multiply-add is 2) and megabytes of weights, as figures."""
-    pipeline, manifest = load_pipeline(folder), load_manifest(folder)
-    x = torch.zeros(pipeline.micro_batch, *manifest.input_shape, dtype=pipeline.dtype)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        pipeline.classifier(pipeline.denoiser.denoise(x, manifest.sigmas[0]))
+    pipeline, manifest = load_pipeline(folder, RuntimeOptions(engine="torch")), load_manifest(folder)
+    x = torch.zeros(pipeline.micro_batch, *manifest.input_shape)
+    with FlopCounterMode(display=False) as counter:
+        pipeline.engine.logits(x, manifest.sigmas[0])
     weights = sum((folder / name).stat().st_size for name in manifest.files if name.endswith(".safetensors"))
     return {
         "mflop_per_sample": counter.get_total_flops() / pipeline.micro_batch / 1e6,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from models.bundle import load_manifest
 from models.pipeline import Pipeline
-from models.runtime import RuntimeOptions, limit_threads, load_pipeline, usable_cores
+from models.runtime import RuntimeOptions, limit_threads, load_pipeline, options_for, usable_cores
 from models.train.data import digits_split, load_digits
 
 __all__ = ("PILOT", "Votes", "collect", "evaluation_seed")
@@ -117,7 +117,7 @@ _pipeline: Pipeline | None = None  # of a worker process
 def _start(folder: Path) -> None:
     global _pipeline
     limit_threads()
-    _pipeline = load_pipeline(folder)
+    _pipeline = load_pipeline(folder, options_for(workers=1))
 
 
 def _draw(part: str, image: int, sigma: float, samples: int, undenoised: bool) -> Drawn:
@@ -147,8 +147,8 @@ def _undenoised(
     with torch.inference_mode():
         for chunks in _groups(samples // chunk, size=16):  # 512 samples a forward
             noise = np.concatenate([chunk_noise(seed, j, (chunk, *image.shape)) for j in chunks])
-            x = torch.from_numpy(image + np.float32(sigma) * noise).to(pipeline.dtype)
-            parts.append(pipeline.classifier(x).argmax(dim=1).numpy())
+            x = torch.from_numpy(image + np.float32(sigma) * noise)
+            parts.append(pipeline.engine.plain(x).argmax(dim=1).numpy())
     return np.concatenate(parts)
 
 

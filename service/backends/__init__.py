@@ -22,7 +22,13 @@ def open_backend(settings: Settings) -> Backend:
         case "embedded":
             from service.backends.embedded import EmbeddedBackend
 
-            return EmbeddedBackend(settings.bundle, workers=settings.workers, device=settings.device)
+            return EmbeddedBackend(
+                settings.bundle,
+                workers=settings.workers,
+                device=settings.device,
+                engine=settings.engine,
+                micro_batch=settings.micro_batch,
+            )
         case "triton":
             from service.backends.triton import TritonBackend
 

@@ -34,14 +34,28 @@ T = TypeVar("T")
 
 
 class EmbeddedBackend:
-    """`bundle`: a shipped bundle's name or a folder. `workers`: threads; None = one a core. `device`: cpu or cuda."""
+    """The sampler of models.pipeline behind the contract."""
 
-    def __init__(self, bundle: str | Path = "digits", *, workers: int | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        bundle: str | Path = "digits",
+        *,
+        workers: int | None = None,
+        device: str = "cpu",
+        engine: str = "auto",
+        micro_batch: int | None = None,
+    ) -> None:
+        """bundle: a shipped bundle's name or a folder. workers: threads; None = one a core.
+
+        device, engine, micro_batch: as for models.runtime.options_for.
+        """
         if workers is not None and workers < 1:
             raise ValueError(f"workers: expected at least 1, got {workers}")
         self._bundle = bundle
         self._workers = workers
         self._device = device
+        self._engine = engine
+        self._micro_batch = micro_batch
         self._pool: ThreadPoolExecutor | None = None
         self._pipeline: Pipeline | None = None
         self._info: BackendInfo | None = None
@@ -160,7 +174,8 @@ class EmbeddedBackend:
         with _translated():
             from models.runtime import load_pipeline, options_for
 
-            return load_pipeline(self._bundle, options_for(self._device))
+            options = options_for(self._device, self._engine, micro_batch=self._micro_batch, workers=self._workers)
+            return load_pipeline(self._bundle, options)
 
 
 def _slices(first: int, count: int, size: int) -> Iterator[tuple[int, int]]:
@@ -173,9 +188,9 @@ def _slices(first: int, count: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _info_of(pipeline: Pipeline) -> BackendInfo:
-    from models.runtime import ENGINE, GENERATOR
+    from models.runtime import GENERATOR
 
-    manifest = pipeline.manifest
+    manifest, engine = pipeline.manifest, pipeline.engine
     return BackendInfo(
         kind="embedded",
         bundle_name=manifest.name,
@@ -187,7 +202,7 @@ def _info_of(pipeline: Pipeline) -> BackendInfo:
         final="plurality" if manifest.final == "plurality" else "threshold",
         chunk=manifest.chunk,
         grain=pipeline.micro_batch,
-        runtime=Runtime(generator=GENERATOR, device=pipeline.device.type, engine=ENGINE, dtype=manifest.dtype),
+        runtime=Runtime(generator=GENERATOR, device=engine.device.type, engine=engine.name, dtype=engine.dtype),
     )
 
 

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
-from models.bundle import find_bundle, load_manifest  # noqa: E402
+from models.bundle import BundleError  # noqa: E402
 from models.pipeline import Pipeline, chunk_noise  # noqa: E402
-from models.runtime import RuntimeOptions, limit_threads, load_pipeline  # noqa: E402
+from models.runtime import limit_threads, load_pipeline, options_for  # noqa: E402
 
 SEED = 0x0123456789ABCDEF
 SIGMA = 0.5
@@ -25,11 +25,14 @@ GOLDEN: dict[tuple[int, int], list[float]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def pipeline() -> Iterator[Pipeline]:
+@pytest.fixture(scope="module", params=["torch", "openvino"])
+def pipeline(request: pytest.FixtureRequest) -> Iterator[Pipeline]:
+    """Every rule of the pipeline holds on every engine."""
+    if request.param == "openvino":
+        pytest.importorskip("openvino", reason="needs openvino (pip install 'certify[openvino]')")
     before = torch.get_num_threads()
     limit_threads()
-    yield load_pipeline("digits")
+    yield load_pipeline("digits", options_for(engine=request.param))
     torch.set_num_threads(before)
 
 
@@ -114,9 +117,10 @@ def test_sampling_is_the_written_formula(pipeline: Pipeline, image: NDArray[np.f
     """argmax classify(denoise(image + sigma * noise)), put together here by hand for one micro-batch."""
     size = pipeline.micro_batch
     noise = np.concatenate([chunk_noise(SEED, j, (32, 1, 8, 8)) for j in range(size // 32)])
+    engine = pipeline.engine
     with torch.inference_mode():
         noisy = torch.from_numpy(image) + SIGMA * torch.from_numpy(noise)
-        logits = pipeline.classifier(pipeline.denoiser.denoise(noisy, SIGMA)).numpy()
+        logits = engine.classifier(engine.denoiser.denoise(noisy, SIGMA)).numpy()
     labels = pipeline.labels(image, sigma=SIGMA, seed=SEED, first=0, count=size)
     assert labels.tolist() == logits.argmax(axis=1).tolist()
 
@@ -153,19 +157,6 @@ def test_a_range_off_the_chunks_is_refused(
         pipeline.votes(image, sigma=SIGMA, seed=SEED, first=first, count=count)
 
 
-def test_a_micro_batch_must_hold_whole_chunks(pipeline: Pipeline) -> None:
-    with pytest.raises(ValueError, match="micro_batch: expected a multiple of 32, got 48"):
-        load_fresh(micro_batch=48)
-
-
-def load_fresh(micro_batch: int) -> Pipeline:
-    from models.classifier import Classifier
-    from models.denoiser import Denoiser
-
-    folder = find_bundle("digits")
-    return Pipeline(
-        Denoiser.from_folder(folder),
-        Classifier.from_folder(folder / "classifier"),
-        load_manifest(folder),
-        micro_batch=RuntimeOptions(micro_batch=micro_batch).micro_batch,
-    )
+def test_a_micro_batch_must_hold_whole_chunks() -> None:
+    with pytest.raises(BundleError, match="micro_batch: expected a multiple of 32, got 48"):
+        load_pipeline("digits", options_for(engine="torch", micro_batch=48))

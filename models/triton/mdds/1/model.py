@@ -25,7 +25,7 @@ import triton_python_backend_utils as pb_utils  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from models.pipeline import Pipeline  # noqa: E402
-from models.runtime import ENGINE, GENERATOR, RuntimeOptions, limit_threads, load_pipeline  # noqa: E402
+from models.runtime import GENERATOR, RuntimeOptions, limit_threads, load_pipeline  # noqa: E402
 
 
 class Cancelled(Exception):
@@ -40,13 +40,16 @@ class TritonPythonModel:
         limit_threads()
         facts = json.loads(json.loads(args["model_config"])["parameters"]["certify"]["string_value"])
         runtime = facts["runtime"]
-        options = RuntimeOptions(device=runtime["device"], micro_batch=facts["grain"])
+        options = RuntimeOptions(
+            device=runtime["device"], engine=runtime["engine"], micro_batch=facts["grain"], workers=1
+        )
         self.pipeline: Pipeline = load_pipeline(HERE / "bundle", options)
         self.identity: str = facts["identity"]
-        ours = (self.pipeline.manifest.digest, ENGINE, GENERATOR, self.pipeline.manifest.dtype)
+        engine = self.pipeline.engine
+        ours = (self.pipeline.manifest.digest, engine.name, GENERATOR, engine.dtype)
         stated = (facts["bundle"]["digest"], runtime["engine"], runtime["generator"], runtime["dtype"])
         if ours != stated:
-            raise RuntimeError(f"config.pbtxt speaks of {stated}, but beside it is {ours}; export the bundle again")
+            raise RuntimeError(f"config.pbtxt speaks of {stated}, but here runs {ours}; export the bundle again")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request by itself: one that is wrong, or given up, spoils nothing for the others."""

@@ -1,0 +1,209 @@
+"""What computes the logits of noisy images: one interface, an engine for each way to run the two networks.
+
+    torch      a CPU, as it is; a CUDA device, compiled with CUDA graphs at the one shape that the pipeline asks for
+    openvino   a CPU: scaling, UNet, clip and classifier as one graph; three times torch's speed (docs/performance.md)
+
+An engine's votes are a function of its own: engines differ in the last bits of a logit, and so, now and then, in a
+vote. That is why an answer names engine and dtype, and why replicas that differ are refused. Within an engine a
+sample's logits may depend on nothing but the batch's shape and the sample's place: one thread computes a batch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.classifier import Classifier
+from models.denoiser import Denoiser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ("ENGINES", "Engine", "Graph", "OpenVinoEngine", "TorchEngine", "default_engine")
+
+ENGINES = ("torch", "openvino")
+
+
+def default_engine(device: str) -> Literal["torch", "openvino"]:
+    """The fastest one that is installed: OpenVINO on a CPU, else torch."""
+    return "openvino" if device == "cpu" and importlib.util.find_spec("openvino") else "torch"
+
+
+class Engine(Protocol):
+    """Safe to call from several threads. `denoiser` and `classifier` are the torch networks that it was made from."""
+
+    name: str
+    dtype: str  # "float32" or "bfloat16": what really runs, whatever the manifest hoped for
+    device: torch.device
+    denoiser: Denoiser
+    classifier: Classifier
+
+    def logits(self, noisy: Tensor, sigma: float) -> Tensor:
+        """float32 (N, K) of noisy pixels, float32 (N, C, H, W) on `device`; N is always the same."""
+
+    def plain(self, images: Tensor) -> Tensor:
+        """float32 (N, K): the classifier alone, on clean images in [0, 1]."""
+
+
+class Graph(nn.Module):
+    """Noisy pixels and a scale's constants -> logits, in tensors alone: what is traced or compiled."""
+
+    def __init__(self, denoiser: Denoiser, classifier: Classifier) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.classifier = classifier
+
+    def forward(self, noisy: Tensor, timestep: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
+        """noisy: (N, C, H, W). The others: Denoiser.constants of one sigma, or (N,) each, one for each image."""
+        logits: Tensor = self.classifier(self.denoiser.denoise_at(noisy, timestep, signal, noise))
+        return logits
+
+
+class TorchEngine:
+    """Both networks in `dtype`. On CUDA: channels_last, compiled, replayed as a CUDA graph."""
+
+    name = "torch"
+
+    def __init__(self, denoiser: Denoiser, classifier: Classifier, *, dtype: str, device: str = "cpu") -> None:
+        self.dtype = dtype
+        self.device = torch.device(device)
+        self._torch_dtype: torch.dtype = getattr(torch, dtype)
+        # eval(): no layer may look at the other samples of a batch.
+        self.denoiser = denoiser.to(self.device, self._torch_dtype).eval().requires_grad_(False)
+        self.classifier = classifier.to(self.device, self._torch_dtype).eval().requires_grad_(False)
+        self._graph: nn.Module = Graph(self.denoiser, self.classifier)
+        self._constants: dict[float, tuple[Tensor, ...]] = {}
+        # A CUDA graph has one set of buffers, so one replay at a time; a CPU's threads run beside each other.
+        self._turn: threading.Lock | None = None
+        if self.device.type == "cuda":
+            self._turn = threading.Lock()
+            self._graph.to(memory_format=torch.channels_last)
+            self._graph = cast(nn.Module, torch.compile(self._graph, mode="reduce-overhead", fullgraph=False))
+
+    def logits(self, noisy: Tensor, sigma: float) -> Tensor:
+        if sigma not in self._constants:  # a copy to the device for each batch would stop its queue
+            found = self.denoiser.constants(sigma)
+            self._constants[sigma] = tuple(torch.as_tensor(value, device=self.device) for value in found)
+        with torch.inference_mode(), self._alone():
+            noisy = noisy.to(self._torch_dtype)
+            if self._turn is not None:
+                noisy = noisy.contiguous(memory_format=torch.channels_last)
+            logits: Tensor = self._graph(noisy, *self._constants[sigma])
+            # clone: the next replay writes into the same memory
+            return logits.float() if self._turn is None else logits.float().clone()
+
+    def plain(self, images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits: Tensor = self.classifier(images.to(self._torch_dtype))
+            return logits.float()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._turn is None:
+            yield
+        else:
+            with self._turn:
+                yield
+
+
+class OpenVinoEngine:
+    """OpenVINO on this CPU: `streams` batches at once, each computed by one thread.
+
+    One thread for each stream, whatever their number: OpenVINO's bfloat16 results depend on how many share a batch.
+    Where the CPU has no bfloat16 of its own, `dtype` is float32, whatever was asked for. The plain classifier stays in
+    torch, in float32: one forward for each request is not worth a second compiled graph.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        classifier: Classifier,
+        *,
+        dtype: str,
+        batch: int,
+        shape: tuple[int, ...],
+        streams: int,
+    ) -> None:
+        """batch and shape (C, H, W): of every call. streams: as many as there are threads that call."""
+        import openvino
+
+        self.device = torch.device("cpu")
+        self.denoiser = denoiser.float().eval().requires_grad_(False)
+        self.classifier = classifier.float().eval().requires_grad_(False)
+        self._batch = batch
+        example = (torch.zeros(batch, *shape), *(torch.ones(batch) for _ in range(3)))
+        model = openvino.convert_model(
+            _traced(Graph(self.denoiser, self.classifier), example),
+            example_input=example,
+            input=[list(x.shape) for x in example],  # static: the same graph is three times slower over any shape
+        )
+        wanted = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}[dtype]
+        self._compiled = openvino.Core().compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": wanted,
+                "NUM_STREAMS": streams,
+                "INFERENCE_NUM_THREADS": streams,
+                # Several processes, as Triton's instances, would each be pinned to the same first cores.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        ran = self._compiled.get_property("INFERENCE_PRECISION_HINT")
+        self.dtype = {openvino.Type.f32: "float32", openvino.Type.bf16: "bfloat16"}[ran]
+        self._requests = threading.local()  # a request has its own buffers
+
+    def logits(self, noisy: Tensor, sigma: float) -> Tensor:
+        if not hasattr(self._requests, "one"):
+            self._requests.one = self._compiled.create_infer_request()
+        constants = [np.full(self._batch, value, dtype=np.float32) for value in self.denoiser.constants(sigma)]
+        (found,) = self._requests.one.infer([noisy.numpy(), *constants], share_inputs=True).values()
+        return torch.from_numpy(np.array(found))  # a copy: the request's buffer is written again
+
+    def plain(self, images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits: Tensor = self.classifier(images)
+            return logits
+
+
+def _traced(graph: Graph, example: tuple[Tensor, ...]) -> torch.jit.ScriptModule:
+    """By torch.jit.trace: an exported program reaches OpenVINO with its shapes forgotten, and takes twice as long."""
+    with _traceable(graph.classifier), torch.inference_mode(), warnings.catch_warnings():
+        # Deprecated; and the UNet asks about shapes in Python, which are the same here at every call.
+        for kind in (FutureWarning, DeprecationWarning, torch.jit.TracerWarning):  # type: ignore[attr-defined]
+            warnings.simplefilter("ignore", kind)
+        return torch.jit.trace(graph, example, check_trace=False)  # type: ignore[no-untyped-call, no-any-return]
+
+
+@contextmanager
+def _traceable(network: nn.Module) -> Iterator[None]:
+    """OpenVINO refuses a pool of 2 over a map of 1, rounded up, which timm's ResNets have at 8x8: it does nothing."""
+    pools = [(parent, name, child) for parent in network.modules() for name, child in parent.named_children()
+             if isinstance(child, nn.AvgPool2d) and child.ceil_mode and not child.count_include_pad]  # fmt: skip
+    for parent, name, child in pools:
+        setattr(parent, name, _PoolOrNothing(child))
+    try:
+        yield
+    finally:
+        for parent, name, child in pools:
+            setattr(parent, name, child)
+
+
+class _PoolOrNothing(nn.Module):
+    def __init__(self, pool: nn.AvgPool2d) -> None:
+        super().__init__()
+        self._pool = pool
+
+    def forward(self, x: Tensor) -> Any:
+        if x.shape[2:] == (1, 1) and self._pool.kernel_size in (2, (2, 2)):
+            return x  # the mean of the one value there is
+        return self._pool(x)

@@ -1,0 +1,112 @@
+"""models.engines: the same function on every engine, to the precision that its dtype states."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("openvino", reason="needs openvino (pip install 'certify[openvino]')")
+from models import engines  # noqa: E402
+from models.bundle import BundleError, find_bundle, load_manifest, save_manifest  # noqa: E402
+from models.engines import TorchEngine  # noqa: E402
+from models.pipeline import Pipeline  # noqa: E402
+from models.runtime import load_pipeline, options_for  # noqa: E402
+
+SCALES = (0.12, 0.25, 0.5)
+
+
+def noisy(sigma: float, count: int = 64) -> torch.Tensor:
+    generator = np.random.default_rng(0)
+    image = generator.random((1, 1, 8, 8), dtype=np.float32)
+    return torch.from_numpy(image + np.float32(sigma) * generator.standard_normal((count, 1, 8, 8), dtype=np.float32))
+
+
+@pytest.fixture(scope="module")
+def torch_pipeline() -> Pipeline:
+    return load_pipeline("digits", options_for(engine="torch"))
+
+
+@pytest.fixture(scope="module")
+def openvino_pipeline() -> Pipeline:
+    return load_pipeline("digits", options_for(engine="openvino"))
+
+
+@pytest.mark.parametrize("sigma", SCALES)
+def test_openvinos_float32_logits_are_torchs(torch_pipeline: Pipeline, openvino_pipeline: Pipeline, sigma: float):
+    """1e-3 of logits that span 20: sums in another order, in float32 all the way."""
+    ours, theirs = (p.engine.logits(noisy(sigma), sigma) for p in (openvino_pipeline, torch_pipeline))
+    assert ours.dtype == torch.float32
+    assert torch.allclose(ours, theirs, atol=1e-3)
+    assert (theirs.amax() - theirs.amin()) > 5  # the comparison is of something
+
+
+def test_the_networks_are_left_as_they_were(torch_pipeline: Pipeline, openvino_pipeline: Pipeline):
+    """What was put in place for the conversion is taken out again."""
+    kinds = [[type(m) for m in p.engine.classifier.modules()] for p in (openvino_pipeline, torch_pipeline)]
+    assert kinds[0] == kinds[1]
+    image = np.full((1, 8, 8), 0.5, dtype=np.float32)
+    assert openvino_pipeline.classify(image) == torch_pipeline.classify(image)
+
+
+def test_votes_do_not_depend_on_the_number_of_streams():
+    image = np.random.default_rng(1).random((1, 8, 8), dtype=np.float32)
+    labels = [
+        load_pipeline("digits", options_for(engine="openvino", workers=workers))
+        .labels(image, sigma=0.5, seed=3, first=0, count=512)
+        .tolist()
+        for workers in (1, 2, 3)
+    ]
+    assert labels[0] == labels[1] == labels[2]
+
+
+def test_a_bfloat16_bundle_says_what_really_ran(tmp_path: Path):
+    """bfloat16 where the CPU has it, else float32; either way the logits are near the float32 ones."""
+    folder = tmp_path / "bf16"
+    shutil.copytree(find_bundle("digits"), folder)
+    save_manifest(dataclasses.replace(load_manifest(folder), dtype="bfloat16"), folder)
+    half, whole = load_pipeline(folder, options_for(engine="openvino")), load_pipeline("digits")
+    assert half.engine.dtype in ("bfloat16", "float32")
+    assert whole.engine.dtype == "float32"
+    a, b = (p.engine.logits(noisy(0.25), 0.25) for p in (half, whole))
+    assert torch.equal(a, b) == (half.engine.dtype == "float32")
+    assert torch.allclose(a, b, atol=0.05 * float(b.abs().max()))
+
+
+def test_the_default_engine_is_openvino_on_a_cpu_and_torch_elsewhere(monkeypatch: pytest.MonkeyPatch):
+    assert options_for("cpu").engine == "openvino"
+    assert options_for("cuda").engine == "torch"
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
+    assert options_for("cpu").engine == "torch"
+
+
+@pytest.mark.parametrize(("device", "engine"), [("cpu", "onnx"), ("cuda", "openvino")])
+def test_an_engine_that_there_is_not_is_refused(device: str, engine: str):
+    with pytest.raises(BundleError, match="engine: expected"):
+        options_for(device, engine)
+
+
+def test_a_missing_openvino_is_named(monkeypatch: pytest.MonkeyPatch):
+    from models import runtime
+
+    monkeypatch.setattr(runtime, "find_spec", lambda name: None)
+    with pytest.raises(BundleError, match="openvino is not installed here"):
+        load_pipeline("digits", options_for(engine="openvino"))
+
+
+def test_one_call_may_have_a_scale_for_each_image(torch_pipeline: Pipeline):
+    """As batches across requests need: each image's logits are those it has in a batch of its own scale."""
+    engine = torch_pipeline.engine
+    graph = engines.Graph(engine.denoiser, engine.classifier)
+    sigmas = np.array([0.12, 0.5] * 32)
+    constants = [torch.as_tensor(value) for value in engine.denoiser.constants(sigmas)]
+    with torch.inference_mode():
+        mixed = graph(noisy(0.25), *constants)
+    apart = [engine.logits(noisy(0.25), sigma) for sigma in (0.12, 0.5)]
+    assert torch.allclose(mixed[::2], apart[0][::2], atol=1e-4)
+    assert torch.allclose(mixed[1::2], apart[1][1::2], atol=1e-4)
+    assert isinstance(engine, TorchEngine)
