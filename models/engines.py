@@ -1,6 +1,6 @@
 """What computes the logits of noisy images: one interface, an engine for each way to run the two networks.
 
-    torch      a CPU, as it is; a CUDA device, compiled with CUDA graphs at the one shape that the pipeline asks for
+    torch      a CPU, as it is; a CUDA device: compiled with CUDA graphs at the one shape that the pipeline asks for
     openvino   a CPU: scaling, UNet, clip and classifier as one graph; three times torch's speed (docs/performance.md)
 
 An engine's votes are a function of its own: engines differ in the last bits of a logit, and so, now and then, in a
@@ -13,8 +13,10 @@ from __future__ import annotations
 import importlib.util
 import threading
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -22,11 +24,12 @@ from torch import Tensor, nn
 
 from models.classifier import Classifier
 from models.denoiser import Denoiser
+from models.noise import CPU_GENERATOR, CUDA_GENERATOR, chunk_noise, device_noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ("ENGINES", "Engine", "Graph", "OpenVinoEngine", "TorchEngine", "default_engine")
+__all__ = ("ENGINES", "CudaEngine", "Engine", "Graph", "OpenVinoEngine", "TorchEngine", "default_engine")
 
 ENGINES = ("torch", "openvino")
 
@@ -42,8 +45,15 @@ class Engine(Protocol):
     name: str
     dtype: str  # "float32" or "bfloat16": what really runs, whatever the manifest hoped for
     device: torch.device
+    generator: str  # of models.noise
     denoiser: Denoiser
     classifier: Classifier
+
+    def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
+        """Unit normals of chunks first..first+count-1, float32 (count * chunk, C, H, W), on `device`.
+
+        seed: uint64. shape: (chunk, C, H, W).
+        """
 
     def logits(self, noisy: Tensor, sigma: float) -> Tensor:
         """float32 (N, K) of noisy pixels, float32 (N, C, H, W) on `device`; N is always the same."""
@@ -67,9 +77,10 @@ class Graph(nn.Module):
 
 
 class TorchEngine:
-    """Both networks in `dtype`. On CUDA: channels_last, compiled, replayed as a CUDA graph."""
+    """Both networks in `dtype` on a CPU, as they are."""
 
     name = "torch"
+    generator = CPU_GENERATOR
 
     def __init__(self, denoiser: Denoiser, classifier: Classifier, *, dtype: str, device: str = "cpu") -> None:
         self.dtype = dtype
@@ -78,39 +89,60 @@ class TorchEngine:
         # eval(): no layer may look at the other samples of a batch.
         self.denoiser = denoiser.to(self.device, self._torch_dtype).eval().requires_grad_(False)
         self.classifier = classifier.to(self.device, self._torch_dtype).eval().requires_grad_(False)
-        self._graph: nn.Module = Graph(self.denoiser, self.classifier)
+        self._graph: Callable[..., Tensor] = Graph(self.denoiser, self.classifier)
         self._constants: dict[float, tuple[Tensor, ...]] = {}
-        # A CUDA graph has one set of buffers, so one replay at a time; a CPU's threads run beside each other.
-        self._turn: threading.Lock | None = None
-        if self.device.type == "cuda":
-            self._turn = threading.Lock()
-            self._graph.to(memory_format=torch.channels_last)
-            self._graph = cast(nn.Module, torch.compile(self._graph, mode="reduce-overhead", fullgraph=False))
+
+    def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
+        return _numpy_noise(seed, first, count, shape)
 
     def logits(self, noisy: Tensor, sigma: float) -> Tensor:
-        if sigma not in self._constants:  # a copy to the device for each batch would stop its queue
+        if sigma not in self._constants:  # once: on CUDA a copy to the device stops its queue
             found = self.denoiser.constants(sigma)
             self._constants[sigma] = tuple(torch.as_tensor(value, device=self.device) for value in found)
-        with torch.inference_mode(), self._alone():
-            noisy = noisy.to(self._torch_dtype)
-            if self._turn is not None:
-                noisy = noisy.contiguous(memory_format=torch.channels_last)
-            logits: Tensor = self._graph(noisy, *self._constants[sigma])
-            # clone: the next replay writes into the same memory
-            return logits.float() if self._turn is None else logits.float().clone()
+        with torch.inference_mode():
+            return self._graph(noisy.to(self._torch_dtype), *self._constants[sigma]).float()
 
     def plain(self, images: Tensor) -> Tensor:
         with torch.inference_mode():
             logits: Tensor = self.classifier(images.to(self._torch_dtype))
             return logits.float()
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if self._turn is None:
-            yield
-        else:
-            with self._turn:
-                yield
+
+class CudaEngine(TorchEngine):
+    """torch on a CUDA device: channels_last, compiled, replayed as CUDA graphs; noise is made there too.
+
+    torch keeps its CUDA graphs for each thread by itself, so one thread of the engine's own drives the device, whoever
+    calls. Callers only wait for what they copy back.
+    """
+
+    generator = CUDA_GENERATOR
+
+    def __init__(self, denoiser: Denoiser, classifier: Classifier, *, dtype: str, device: str = "cuda") -> None:
+        super().__init__(denoiser, classifier, dtype=dtype, device=device)
+        graph = Graph(self.denoiser, self.classifier).to(memory_format=torch.channels_last)
+        self._graph = torch.compile(graph, mode="reduce-overhead", dynamic=False)
+        self._noise = torch.compile(device_noise, dynamic=False)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="certify-cuda")
+
+    def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
+        def make() -> Tensor:
+            key = torch.tensor([seed & 0xFFFFFFFF, seed >> 32]).to(self.device, non_blocking=True)
+            chunks = torch.arange(first, first + count).to(self.device, non_blocking=True)
+            with torch.inference_mode():
+                return self._noise(key, chunks, shape)
+
+        return self._thread.submit(make).result()
+
+    def logits(self, noisy: Tensor, sigma: float) -> Tensor:
+        def run() -> Tensor:
+            batch = noisy.contiguous(memory_format=torch.channels_last)
+            # clone: the next replay writes into the same memory
+            return super(CudaEngine, self).logits(batch, sigma).clone()
+
+        return self._thread.submit(run).result()
+
+    def plain(self, images: Tensor) -> Tensor:
+        return self._thread.submit(super().plain, images).result()
 
 
 class OpenVinoEngine:
@@ -122,6 +154,7 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
+    generator = CPU_GENERATOR
 
     def __init__(
         self,
@@ -162,6 +195,9 @@ class OpenVinoEngine:
         self.dtype = {openvino.Type.f32: "float32", openvino.Type.bf16: "bfloat16"}[ran]
         self._requests = threading.local()  # a request has its own buffers
 
+    def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
+        return _numpy_noise(seed, first, count, shape)
+
     def logits(self, noisy: Tensor, sigma: float) -> Tensor:
         if not hasattr(self._requests, "one"):
             self._requests.one = self._compiled.create_infer_request()
@@ -173,6 +209,10 @@ class OpenVinoEngine:
         with torch.inference_mode():
             logits: Tensor = self.classifier(images)
             return logits
+
+
+def _numpy_noise(seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(np.concatenate([chunk_noise(seed, j, shape) for j in range(first, first + count)]))
 
 
 def _traced(graph: Graph, example: tuple[Tensor, ...]) -> torch.jit.ScriptModule:

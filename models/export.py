@@ -23,12 +23,12 @@ from typing import Any
 
 from models.bundle import MANIFEST, BundleError, Manifest, find_bundle, load_manifest, verify
 from models.engines import ENGINES
-from models.runtime import GENERATOR, RuntimeOptions, options_for, usable_cores
+from models.runtime import RuntimeOptions, options_for, usable_cores
 
 __all__ = ("export", "facts_of")
 
 MODEL = "mdds"
-MODULES = ("__init__", "bundle", "classifier", "denoiser", "engines", "pipeline", "runtime", "schedule")
+MODULES = ("__init__", "bundle", "classifier", "denoiser", "engines", "noise", "pipeline", "runtime", "schedule")
 DEVICES = ("cpu", "cuda")
 MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so
 QUEUE = 256  # requests: four full batches; whoever comes after them is better told at once
@@ -48,7 +48,7 @@ def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> 
         "chunk": manifest.chunk,
         "grain": options.micro_batch,
         "runtime": {
-            "generator": GENERATOR,
+            "generator": options.generator,
             "device": options.device,
             "engine": options.engine,
             "dtype": manifest.dtype,

@@ -1,13 +1,8 @@
 """noise -> denoise -> classify -> votes, in micro-batches of one fixed shape.
 
-The noise of a request is a stream of samples 0, 1, 2, ... named by (seed, sigma), cut into chunks of `chunk` samples.
-Generator `cpu-philox-v1`, of which each part belongs to the definition:
-
-    chunk j of seed s = numpy Generator(Philox(key=[s, j], counter=0)).standard_normal((chunk, C, H, W), float32)
-
-numpy's Philox is Philox4x64-10 (Salmon et al. 2011): a 128-bit key, here the words (seed, chunk index), and a 256-bit
-counter that starts at 0. The stream is of unit normals; sigma multiplies them. Two scales with one seed would share
-their noise, so whoever derives seeds puts sigma into them.
+The noise of a request is a stream of samples 0, 1, 2, ... named by (seed, sigma), cut into chunks of `chunk` samples
+(models.noise). The stream is of unit normals; sigma multiplies them. Two scales with one seed would share their noise,
+so whoever derives seeds puts sigma into them.
 
 A sample's vote may not depend on what was asked for around it, and a network's last bits do depend on the batch's
 shape and on a sample's place in it. Hence: sample i always stands at place i mod `micro_batch` of a full micro-batch,
@@ -26,15 +21,7 @@ from torch import Tensor
 from models.bundle import Manifest
 from models.engines import Engine
 
-__all__ = ("GENERATOR", "Pipeline", "chunk_noise")
-
-GENERATOR = "cpu-philox-v1"
-
-
-def chunk_noise(seed: int, index: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Unit normals of one chunk. seed: uint64; index: chunk number >= 0; shape: (chunk, C, H, W)."""
-    key = np.array([seed, index], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=0)).standard_normal(shape, dtype=np.float32)
+__all__ = ("Pipeline",)
 
 
 class Pipeline:
@@ -55,11 +42,15 @@ class Pipeline:
 
         image: (C, H, W) float32 in [0, 1]. first and count: multiples of the bundle's chunk.
         """
-        total = np.zeros(len(self.manifest.classes), dtype=np.int64)
-        for low, high in self._micro_batches(first, count):
-            labels = self._labels(image, sigma, seed, low, high)
-            total += np.bincount(labels, minlength=len(total))
-        return total
+        total = torch.zeros(len(self.manifest.classes) + 1, dtype=torch.int64, device=self.engine.device)
+        places = torch.arange(len(total), device=self.engine.device)
+        for labels in self._batches(image, sigma, seed, first, count):
+            # Counted where they are: on a CUDA device nothing waits for it until the last batch.
+            total += (labels[:, None] == places).sum(dim=0)
+        *votes, unusable = total.tolist()
+        if unusable:
+            raise FloatingPointError(f"the network's logits are not finite for {unusable} of {count} samples")
+        return np.array(votes, dtype=np.int64)
 
     def chunk_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
@@ -74,13 +65,27 @@ class Pipeline:
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
         """The class of each sample, int64 (count,): what `votes` counts. Ties go to the lowest index."""
-        parts = [self._labels(image, sigma, seed, low, high) for low, high in self._micro_batches(first, count)]
-        return np.concatenate(parts)
+        labels: NDArray[np.int64] = torch.cat(list(self._batches(image, sigma, seed, first, count))).cpu().numpy()
+        if unusable := int((labels == len(self.manifest.classes)).sum()):
+            raise FloatingPointError(f"the network's logits are not finite for {unusable} of {count} samples")
+        return labels
 
     def classify(self, image: NDArray[np.float32]) -> int:
         """The plain classifier's answer on the clean image: no noise, no denoiser; the same fixed shape."""
         batch = self._tensor(image).expand(self.micro_batch, *image.shape)
-        return int(self._argmax(self.engine.plain(batch.contiguous()))[0])
+        label = int(_argmax(self.engine.plain(batch.contiguous()))[0])
+        if label == len(self.manifest.classes):
+            raise FloatingPointError("the classifier's logits on the clean image are not finite")
+        return label
+
+    def _batches(self, image: NDArray[np.float32], sigma: float, seed: int, first: int, count: int) -> Iterator[Tensor]:
+        """Classes of samples first..first+count-1, int64, in pieces of one micro-batch each, on the engine's device."""
+        pixels, chunk = self._tensor(image), self.manifest.chunk
+        for low, high in self._micro_batches(first, count):
+            start = low - low % self.micro_batch
+            noise = self.engine.noise(seed, start // chunk, self.micro_batch // chunk, (chunk, *image.shape))
+            logits = self.engine.logits(pixels + sigma * noise, sigma)
+            yield _argmax(logits)[low - start : high - start]
 
     def _micro_batches(self, first: int, count: int) -> Iterator[tuple[int, int]]:
         """[first, first + count) cut at multiples of micro_batch, as (low, high) sample numbers."""
@@ -90,24 +95,15 @@ class Pipeline:
         cuts = range(first - first % self.micro_batch, first + count, self.micro_batch)
         return ((max(first, cut), min(first + count, cut + self.micro_batch)) for cut in cuts)
 
-    def _labels(self, image: NDArray[np.float32], sigma: float, seed: int, low: int, high: int) -> NDArray[np.int64]:
-        """Classes of samples low..high-1, all of one micro-batch."""
-        chunk, start = self.manifest.chunk, low - low % self.micro_batch
-        noise = np.zeros((self.micro_batch, *image.shape), dtype=np.float32)  # zeros: the padding is the image itself
-        for at in range(low, high, chunk):
-            noise[at - start : at - start + chunk] = chunk_noise(seed, at // chunk, (chunk, *image.shape))
-        x = self._tensor(image) + sigma * torch.from_numpy(noise).to(self.engine.device)
-        labels: NDArray[np.int64] = self._argmax(self.engine.logits(x, sigma)).cpu().numpy()
-        return labels[low - start : high - start]
-
     def _tensor(self, image: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(image).to(self.engine.device)
 
-    @staticmethod
-    def _argmax(logits: Tensor) -> Tensor:
-        """(N, K) -> int64 (N,). torch.argmax promises no order among equals; ties must go to the lowest index."""
-        largest = logits.amax(dim=1, keepdim=True)  # NaN if any logit is
-        if not bool(torch.isfinite(largest).all()):
-            raise FloatingPointError("the network's logits are not finite")
-        places = torch.arange(logits.shape[1], device=logits.device)
-        return torch.where(logits == largest, places, logits.shape[1]).amin(dim=1)
+
+def _argmax(logits: Tensor) -> Tensor:
+    """(N, K) -> int64 (N,); K where a logit is not finite, which is no vote.
+
+    torch.argmax promises no order among equals; ties must go to the lowest index.
+    """
+    largest = logits.amax(dim=1, keepdim=True)  # NaN if any logit is
+    places = torch.arange(logits.shape[1], device=logits.device)
+    return torch.where((logits == largest) & torch.isfinite(largest), places, logits.shape[1]).amin(dim=1)

@@ -18,11 +18,11 @@ import torch
 from models.bundle import BundleError, Manifest, find_bundle, load_manifest, verify
 from models.classifier import Classifier
 from models.denoiser import Denoiser
-from models.engines import ENGINES, Engine, OpenVinoEngine, TorchEngine, default_engine
-from models.pipeline import GENERATOR, Pipeline
+from models.engines import ENGINES, CudaEngine, Engine, OpenVinoEngine, TorchEngine, default_engine
+from models.noise import CPU_GENERATOR, CUDA_GENERATOR
+from models.pipeline import Pipeline
 
 __all__ = (
-    "GENERATOR",
     "RuntimeOptions",
     "limit_threads",
     "load_pipeline",
@@ -44,6 +44,11 @@ class RuntimeOptions:
     engine: str = "torch"  # one of ENGINES
     micro_batch: int = CPU_MICRO_BATCH  # samples in one forward
     workers: int | None = None  # threads that run micro-batches at once; None = one for each usable core
+
+    @property
+    def generator(self) -> str:
+        """Of the noise: the engine's, known before it is made."""
+        return CUDA_GENERATOR if self.device == "cuda" else CPU_GENERATOR
 
 
 def options_for(
@@ -105,7 +110,8 @@ def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine
             denoiser, classifier, dtype=manifest.dtype, batch=options.micro_batch, shape=manifest.input_shape,
             streams=options.workers or usable_cores(),
         )  # fmt: skip
-    return TorchEngine(denoiser, classifier, dtype=manifest.dtype, device=options.device)
+    kind = CudaEngine if options.device == "cuda" else TorchEngine
+    return kind(denoiser, classifier, dtype=manifest.dtype, device=options.device)
 
 
 def _check(denoiser: Denoiser, classifier: Classifier, manifest: Manifest) -> None:

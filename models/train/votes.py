@@ -140,7 +140,7 @@ def _undenoised(
     pipeline: Pipeline, image: NDArray[np.float32], sigma: float, seed: int, samples: int
 ) -> NDArray[np.int64]:
     """Classes of the noisy images without the denoiser, over the same noise."""
-    from models.pipeline import chunk_noise
+    from models.noise import chunk_noise
 
     chunk = pipeline.manifest.chunk
     parts: list[NDArray[np.int64]] = []

@@ -188,8 +188,6 @@ def _slices(first: int, count: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _info_of(pipeline: Pipeline) -> BackendInfo:
-    from models.runtime import GENERATOR
-
     manifest, engine = pipeline.manifest, pipeline.engine
     return BackendInfo(
         kind="embedded",
@@ -202,7 +200,7 @@ def _info_of(pipeline: Pipeline) -> BackendInfo:
         final="plurality" if manifest.final == "plurality" else "threshold",
         chunk=manifest.chunk,
         grain=pipeline.micro_batch,
-        runtime=Runtime(generator=GENERATOR, device=engine.device.type, engine=engine.name, dtype=engine.dtype),
+        runtime=Runtime(generator=engine.generator, device=engine.device.type, engine=engine.name, dtype=engine.dtype),
     )
 
 

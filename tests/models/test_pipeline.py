@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 from models.bundle import BundleError  # noqa: E402
-from models.pipeline import Pipeline, chunk_noise  # noqa: E402
+from models.noise import chunk_noise  # noqa: E402
+from models.pipeline import Pipeline, _argmax  # noqa: E402
 from models.runtime import limit_threads, load_pipeline, options_for  # noqa: E402
 
 SEED = 0x0123456789ABCDEF
@@ -127,13 +128,22 @@ def test_sampling_is_the_written_formula(pipeline: Pipeline, image: NDArray[np.f
 
 def test_ties_go_to_the_lowest_class() -> None:
     logits = torch.tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [0.0, 1.0, 5.0]])
-    assert Pipeline._argmax(logits).tolist() == [1, 0, 2]
+    assert _argmax(logits).tolist() == [1, 0, 2]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_logits_that_are_not_finite_are_no_vote(bad: float) -> None:
-    with pytest.raises(FloatingPointError, match="not finite"):
-        Pipeline._argmax(torch.tensor([[0.0, bad]]))
+def test_logits_that_are_not_finite_are_no_vote(
+    pipeline: Pipeline, image: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    def spoiled(noisy: torch.Tensor, sigma: float) -> torch.Tensor:
+        logits = torch.zeros(len(noisy), 10)
+        logits[5, 3] = bad
+        return logits
+
+    monkeypatch.setattr(pipeline.engine, "logits", spoiled)
+    for ask in (pipeline.votes, pipeline.labels):
+        with pytest.raises(FloatingPointError, match="not finite for 2 of 128 samples"):
+            ask(image, sigma=SIGMA, seed=SEED, first=0, count=128)
 
 
 def test_memory_does_not_grow_with_the_number_of_samples(pipeline: Pipeline, image: NDArray[np.float32]) -> None:

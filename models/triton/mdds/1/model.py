@@ -25,7 +25,7 @@ import triton_python_backend_utils as pb_utils  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from models.pipeline import Pipeline  # noqa: E402
-from models.runtime import GENERATOR, RuntimeOptions, limit_threads, load_pipeline  # noqa: E402
+from models.runtime import RuntimeOptions, limit_threads, load_pipeline  # noqa: E402
 
 
 class Cancelled(Exception):
@@ -46,7 +46,7 @@ class TritonPythonModel:
         self.pipeline: Pipeline = load_pipeline(HERE / "bundle", options)
         self.identity: str = facts["identity"]
         engine = self.pipeline.engine
-        ours = (self.pipeline.manifest.digest, engine.name, GENERATOR, engine.dtype)
+        ours = (self.pipeline.manifest.digest, engine.name, engine.generator, engine.dtype)
         stated = (facts["bundle"]["digest"], runtime["engine"], runtime["generator"], runtime["dtype"])
         if ours != stated:
             raise RuntimeError(f"config.pbtxt speaks of {stated}, but here runs {ours}; export the bundle again")
