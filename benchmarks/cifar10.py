@@ -21,21 +21,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.agreement import compare
+from benchmarks.agreement import table as agreement_table
 from benchmarks.machine import machine
 from benchmarks.tables import CURVES, ROOT, adaptive, costs, named, votes_of, write
 from models.bundle import BUNDLES, Manifest, file_digests, load_manifest, save_manifest
-from models.runtime import load_pipeline
+from models.runtime import options_for
 from models.train.config import PairConfig
 from models.train.log import log
 from models.train.pair import run as train
 from models.train.size import size
 from service.backends import open_backend
 from service.bodies import parse_texts
-from service.core import cascade_certificate, plan_from_pilot
-from service.core.certificate import Cascade
 from service.curves import Curve, curves_of_votes, draw, markdown
 from service.datasets import open_dataset
-from service.images import decode_image
 from service.settings import load_settings
 from service.survey import Here
 from service.tuning import best_curve, tune
@@ -75,52 +74,12 @@ def choose(votes: VotesFile) -> tuple[float, ...]:
     return choice.candidates[choice.chosen]
 
 
-def compare_dtypes(folder: Path, data: Path, images: int, samples: int, work: Path) -> str:
-    """Votes in float32 and bfloat16 over the same noise: samples whose class differs, radius, ACR."""
+def compare_dtypes(folder: Path, data: Path, images: int, samples: int, device: str) -> str:
+    """Votes in float32 and bfloat16 over the same noise, as a sentence and a table."""
     dataset = open_dataset(str(data / "test.npz")).part(limit=images)
-    outputs, pilot_draws = {}, 128
-    for dtype in ("float32", "bfloat16"):
-        copy = work / f"as-{dtype}"
-        if not copy.exists():
-            shutil.copytree(folder, copy)
-            save_manifest(dataclasses.replace(load_manifest(copy), dtype=dtype), copy)
-        pipeline = load_pipeline(copy)
-        began, drawn = time.monotonic(), []
-        for position in range(len(dataset)):
-            image = decode_image(dataset.read(position), (3, 32, 32), resize=False, max_pixels=2**20).tensor
-            seeds = [dataset.idx[position] * 100 + k for k in range(len(pipeline.manifest.sigmas))]
-            drawn.append(
-                [
-                    pipeline.labels(image, sigma=sigma, seed=seed, first=0, count=samples + pilot_draws)
-                    for sigma, seed in zip(pipeline.manifest.sigmas, seeds, strict=True)
-                ]
-            )
-        outputs[dtype] = np.array(drawn), time.monotonic() - began
-    manifest = load_manifest(folder)
-    classes, cascade = len(manifest.classes), Cascade.of(manifest.sigmas, manifest.thresholds, "plurality")
-    radii: dict[str, list[float]] = {}
-    truth = dataset.labels_in(manifest.classes)
-    right: dict[str, list[float]] = {}
-    for dtype, (labels, _) in outputs.items():
-        radii[dtype], right[dtype] = [], []
-        for image in range(len(labels)):
-            pilot = [np.bincount(row[:pilot_draws], minlength=classes).tolist() for row in labels[image]]
-            counts = [np.bincount(row[pilot_draws:], minlength=classes).tolist() for row in labels[image]]
-            plan = plan_from_pilot(pilot, cascade, 0.001, samples)
-            found = cascade_certificate(
-                counts, plan.label, cascade.sigmas, cascade.thresholds, 0.001, plan.weights, cascade.final
-            )
-            radii[dtype].append(found.radius)
-            right[dtype].append(found.radius * (plan.label == truth[image]))
-    a, b = outputs["float32"], outputs["bfloat16"]
-    change = np.abs(np.array(radii["float32"]) - np.array(radii["bfloat16"]))
-    acr = {dtype: statistics.mean(values) for dtype, values in right.items()}
-    return (
-        f"float32 against bfloat16 on {images} test images, {samples} draws at each scale, the same noise: "
-        f"{np.mean(a[0] != b[0]):.3%} of the draws get another class; the radius changes by {change.mean():.4f} on "
-        f"average and by {change.max():.4f} at most; ACR {acr['float32']:.4f} and {acr['bfloat16']:.4f}; bfloat16 took "
-        f"{b[1] / a[1]:.2f} times as long here."
-    )
+    options = [dataclasses.replace(options_for(device), dtype=dtype) for dtype in ("float32", "bfloat16")]
+    _, variants = compare(folder, dataset, samples, options)
+    return f"Over the same noise, {images} test images, {samples} draws at each scale:\n\n{agreement_table(variants)}"
 
 
 async def answer_seconds(bundle: Path, data: Path, device: str) -> tuple[float, float]:
@@ -167,7 +126,7 @@ def measure(config: PairConfig, data: Path, work: Path, device: str) -> None:
     save_manifest(manifest, out)
     facts = size(out)
     clean = [float(np.mean(votes.plain == votes.labels)) for votes in (before, after)]
-    dtypes = compare_dtypes(out, data, min(50, config.judge_images), 256, work)
+    dtypes = compare_dtypes(out, data, min(50, config.judge_images), 256, device)
     seconds = asyncio.run(answer_seconds(out, data, device))
     table = asyncio.run(costs(open_dataset(test).part(limit=config.cost_images), str(out)))
     how = "CPU-trained" if config.name.endswith("_cpu") else "GPU-trained"

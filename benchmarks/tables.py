@@ -28,6 +28,7 @@ from service.votesfile import VotesFile, load_votes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results.md"
+PERFORMANCE = ROOT / "docs" / "performance.md"
 CURVES = ROOT / "docs" / "curves"
 SEED = 1  # of all noise
 
@@ -139,12 +140,12 @@ async def costs(dataset: DataSet, bundle: str) -> str:
     )
 
 
-def write(name: str, text: str) -> None:
-    """Replace what stands between the marks of `name` in docs/results.md."""
-    document = RESULTS.read_text(encoding="utf-8")
+def write(name: str, text: str, path: Path = RESULTS) -> None:
+    """Replace what stands between the marks of `name` in a document of docs/."""
+    document = path.read_text(encoding="utf-8")
     begin, end = f"<!-- {name}: written by the command -->\n", f"<!-- end of {name} -->"
     head, found, rest = document.partition(begin)
     _, ended, tail = rest.partition(end)
     if not (found and ended):
-        raise SystemExit(f"{RESULTS}: expected the marks {begin.strip()} and {end}")
-    RESULTS.write_text(f"{head}{begin}\n{text}\n\n{end}{tail}", encoding="utf-8")
+        raise SystemExit(f"{path}: expected the marks {begin.strip()} and {end}")
+    path.write_text(f"{head}{begin}\n{text}\n\n{end}{tail}", encoding="utf-8")

@@ -38,12 +38,13 @@ CUDA_MICRO_BATCH = 512
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions:
-    """How to run. device, engine and micro_batch can move a vote's last bits; workers cannot."""
+    """How to run. device, engine, micro_batch and dtype can move a vote's last bits; workers cannot."""
 
     device: str = "cpu"  # or "cuda"
     engine: str = "torch"  # one of ENGINES
     micro_batch: int = CPU_MICRO_BATCH  # samples in one forward
     workers: int | None = None  # threads that run micro-batches at once; None = one for each usable core
+    dtype: str | None = None  # None = the bundle's, which alone is served; another one to compare with it
 
     @property
     def generator(self) -> str:
@@ -105,13 +106,14 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
 def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine:
     denoiser, classifier = Denoiser.from_folder(folder), Classifier.from_folder(folder / "classifier")
     _check(denoiser, classifier, manifest)
+    dtype = options.dtype or manifest.dtype
     if options.engine == "openvino":
         return OpenVinoEngine(
-            denoiser, classifier, dtype=manifest.dtype, batch=options.micro_batch, shape=manifest.input_shape,
+            denoiser, classifier, dtype=dtype, batch=options.micro_batch, shape=manifest.input_shape,
             streams=options.workers or usable_cores(),
         )  # fmt: skip
     kind = CudaEngine if options.device == "cuda" else TorchEngine
-    return kind(denoiser, classifier, dtype=manifest.dtype, device=options.device)
+    return kind(denoiser, classifier, dtype=dtype, device=options.device)
 
 
 def _check(denoiser: Denoiser, classifier: Classifier, manifest: Manifest) -> None:

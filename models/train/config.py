@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 __all__ = ("FinetuneConfig", "Optimisation", "PairConfig", "TrainConfig")
 
@@ -107,6 +107,12 @@ class FinetuneConfig(Optimisation):
 @dataclass(frozen=True, kw_only=True)
 class PairConfig:
     """A classifier and a denoiser, trained apart, then the denoiser fine-tuned through the classifier."""
+
+    # Fields on which the classifier's and the denoiser's weights do not depend.
+    NOT_TRAINING: ClassVar = frozenset(
+        ("version", "dtype", "finetune", "sigmas", "judge_images", "tune_samples", "cost_images")
+        + ("samples_before", "samples_after")
+    )
 
     name: str
     version: str

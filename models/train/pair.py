@@ -93,8 +93,8 @@ def _train_classifier(config: PairConfig, classifier: Classifier, images: Tensor
         loss = functional.cross_entropy(logits, truth[chosen], label_smoothing=config.label_smoothing)
         return {"total": loss, "right": (logits.argmax(dim=1) == truth[chosen]).float().mean()}
 
-    identity = {"stage": "classifier", "images": len(images), **dataclasses.asdict(config)}
-    run_stage("classifier", stage, accelerator, classifier, losses_of, work / "classifier.pt", _plain(identity))
+    identity = _identity("classifier", images, config)
+    run_stage("classifier", stage, accelerator, classifier, losses_of, work / "classifier.pt", identity)
 
 
 def _train_denoiser(config: PairConfig, denoiser: Denoiser, images: Tensor, work: Path) -> None:
@@ -113,8 +113,8 @@ def _train_denoiser(config: PairConfig, denoiser: Denoiser, images: Tensor, work
         denoised = running(x + sigma.view(-1, 1, 1, 1) * torch.randn_like(x), sigma).float()
         return {"total": denoising_loss(denoised, x, sigma)}
 
-    identity = {"stage": "denoiser", "images": len(images), **dataclasses.asdict(config)}
-    run_stage("denoiser", stage, accelerator, denoiser, losses_of, work / "denoiser.pt", _plain(identity))
+    identity = _identity("denoiser", images, config)
+    run_stage("denoiser", stage, accelerator, denoiser, losses_of, work / "denoiser.pt", identity)
 
 
 def _varied(config: PairConfig, images: Tensor) -> Tensor:
@@ -129,9 +129,11 @@ def _compile_on_gpu(network: nn.Module, device: torch.device) -> None:
         network.compile()  # in place: names in the state dict stay
 
 
-def _plain(identity: dict[str, object]) -> dict[str, object]:
-    """Tuples as lists: a checkpoint comes back with what it was saved with, and so compares equal."""
-    return {name: repr(value) if isinstance(value, dict | tuple) else value for name, value in identity.items()}
+def _identity(stage: str, images: Tensor, config: PairConfig) -> dict[str, object]:
+    """What the stage's weights depend on, and not how they are stored, tuned and judged; as numbers and text."""
+    fields = {name: value for name, value in dataclasses.asdict(config).items() if name not in config.NOT_TRAINING}
+    facts = {"stage": stage, "images": len(images), **fields}
+    return {name: repr(value) if isinstance(value, dict | tuple) else value for name, value in facts.items()}
 
 
 def _scheduler(config: PairConfig):  # type: ignore[no-untyped-def]  # diffusers has no types
