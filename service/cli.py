@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from service import __version__, commands, console, log, packing
+from service import __version__, commands, console, log, packing, tune_runtime
 from service.errors import CertifyError, SettingsError
 from service.settings import ENV_PREFIX, Settings, load_settings
 
@@ -192,9 +192,8 @@ def pack(
         )  # fmt: skip
 
 
-def _add(name: str) -> None:
-    """Register service.commands' `name`_command; its module is loaded already, torch and matplotlib are not."""
-    command = getattr(commands, f"{name}_command")
+def _add(name: str, command: Callable[..., None]) -> None:
+    """Register it; its module is loaded already, torch and matplotlib are not."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -204,8 +203,13 @@ def _add(name: str) -> None:
     app.command(name)(run)
 
 
-for _name in ("dataset", "curve", "tune"):
-    _add(_name)
+for _name, _command in (
+    ("dataset", commands.dataset_command),
+    ("curve", commands.curve_command),
+    ("tune", commands.tune_command),
+    ("tune-runtime", tune_runtime.tune_runtime_command),
+):
+    _add(_name, _command)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Live progress of `certify dataset`: a bar at a terminal, a line now and then in a log."""
+"""Live progress of the commands that take long: a bar at a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from service.tables import Row, Table
 
-__all__ = ("Live",)
+__all__ = ("Live", "Steps")
 
 LINE_SECONDS = 30.0  # without a terminal
 
@@ -23,17 +23,7 @@ class Live:
         self._right, self._radius = int(done.correct.sum()), float((done.correct * done.radius).sum())
         self._console = Console(stderr=True)
         self._started = self._said = time.monotonic()
-        self._bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            speed_estimate_period=300,
-        )
+        self._bar = _bar(self._console)
         self._task = self._bar.add_task("", total=total, completed=self._rows, figures=self._figures())
 
     def __enter__(self) -> Live:
@@ -65,3 +55,48 @@ class Live:
         if not self._rows:
             return "certified accuracy -"
         return f"certified accuracy {self._right / self._rows:.3f}  ACR {self._radius / self._rows:.3f}"
+
+
+class Steps:
+    """`with Steps() as steps: steps.begin(total); steps.add(what)`: a known number of steps that are not rows."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = _bar(self._console)
+        self._task = self._bar.add_task("", total=None, figures="")
+
+    def __enter__(self) -> Steps:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def begin(self, total: int) -> None:
+        self._bar.update(self._task, total=total)
+
+    def add(self, what: str) -> None:
+        """One step more; `what` it is or gave."""
+        self._bar.advance(self._task)
+        self.say(what)
+
+    def say(self, what: str) -> None:
+        self._bar.update(self._task, figures=what)
+        if not self._console.is_terminal:
+            self._console.print(what, highlight=False, soft_wrap=True)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        disable=not console.is_terminal,
+        speed_estimate_period=300,
+    )

@@ -83,6 +83,13 @@ class EmbeddedBackend:
         if pool is not None:
             await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
 
+    @property
+    def workers(self) -> int:
+        """Threads that sample. Legal only after open(), as is info()."""
+        self.info()
+        assert self._workers is not None
+        return self._workers
+
     def info(self) -> BackendInfo:
         if self._info is None:
             raise BackendUnavailable("the embedded backend is not open")
