@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "certify"
 
+Object = dict[str, Any]
+
 EVERYTHING: dict[str, Any] = {
     "commonLabels": {"team": "vision"},
     "imagePullSecrets": [{"name": "pull"}],
     "gateway": {
-        "settings": {"max_queued": 128, "log_level": "debug"},
+        "settings": {"max_queued": 128, "log_level": "debug", "tracing": True},
+        "env": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://otel-collector:4318"}],
         "keda": {"enabled": True},
         "podLabels": {"tier": "edge"},
         "podAnnotations": {"a": "b"},
@@ -41,6 +45,11 @@ VALUES: dict[str, dict[str, Any]] = {
     "default": {},
     "production": yaml.safe_load((CHART / "values-prod.yaml").read_text()),
     "embedded": {"embedded": {"enabled": True}},
+    "embedded-tuned": {
+        "embedded": {"enabled": True, "engine": "openvino", "microBatch": 32},
+        "gateway": {"settings": {"workers": 3}, "replicas": 1},
+        "tests": {"enabled": False},
+    },
     "everything": EVERYTHING,
     "everything-embedded": {**EVERYTHING, "embedded": {"enabled": True}},
     "volume": {
@@ -65,3 +74,26 @@ def render(values: dict[str, Any], *, name: str = "release", namespace: str = "m
             found = [each for each in yaml.safe_load_all(text) if each is not None]
             objects += [{**each, "_from": path} for each in found]
     return objects
+
+
+def of(objects: list[Object], kind: str) -> list[Object]:
+    return [each for each in objects if each["kind"] == kind]
+
+
+def pods(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
+    """(object, pod's metadata and spec)."""
+    for each in objects:
+        if each["kind"] == "Pod":
+            yield each, each
+        elif each["kind"] in ("Deployment", "Job"):
+            yield each, each["spec"]["template"]
+
+
+def containers(pod: Object) -> list[Object]:
+    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+
+
+def gateway_of(objects: list[Object]) -> Object:
+    """The gateways' Deployment."""
+    (found,) = [each for each in of(objects, "Deployment") if each["metadata"]["name"].endswith("-gateway")]
+    return found

@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from service.settings import Settings
-from tests.deploy.conftest import CHART, VALUES, render
+from tests.deploy.conftest import CHART, VALUES, Object, containers, gateway_of, of, pods, render
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs pip install kubernetes-validate")
 
 # Custom resources: their schemas are their operators', and are not at hand. Their parts that matter are checked below.
 NOT_CHECKED = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "HTTPRoute"}
-OWN = {"http_host", "http_port", "backend", "bundle", "triton_url", "seed_key", "grace_seconds"}
-
-Object = dict[str, Any]
+# Settings that the chart sets from values of their own.
+OWN = {*"http_host http_port backend bundle engine micro_batch triton_url seed_key grace_seconds".split()}
 
 
 @pytest.fixture(params=list(VALUES))
 def objects(request: pytest.FixtureRequest) -> list[Object]:
     return render(VALUES[request.param])
-
-
-def of(objects: list[Object], kind: str) -> list[Object]:
-    return [each for each in objects if each["kind"] == kind]
-
-
-def pods(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
-    """(object, pod's metadata and spec)."""
-    for each in objects:
-        if each["kind"] == "Pod":
-            yield each, each
-        elif each["kind"] in ("Deployment", "Job"):
-            yield each, each["spec"]["template"]
-
-
-def containers(pod: Object) -> list[Object]:
-    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -155,7 +136,7 @@ def test_every_reference_resolves(objects: list[Object]) -> None:
 
 
 def test_the_gateway_calls_the_headless_service_by_its_grpc_port(objects: list[Object]) -> None:
-    (gateway,) = [d for d in of(objects, "Deployment") if d["metadata"]["name"].endswith("-gateway")]
+    gateway = gateway_of(objects)
     environment = {e["name"]: e.get("value") for e in gateway["spec"]["template"]["spec"]["containers"][0]["env"]}
     if environment["CERTIFY_BACKEND"] == "embedded":
         assert "CERTIFY_TRITON_URL" not in environment and len(of(objects, "Deployment")) == 1
@@ -179,7 +160,7 @@ def test_no_container_is_root_writes_its_image_or_runs_without_requests_and_limi
 
 
 def test_a_drain_is_longer_than_the_longest_answer(objects: list[Object]) -> None:
-    (gateway,) = [d for d in of(objects, "Deployment") if d["metadata"]["name"].endswith("-gateway")]
+    gateway = gateway_of(objects)
     spec = gateway["spec"]["template"]["spec"]
     environment = {e["name"]: e.get("value") for e in spec["containers"][0]["env"]}
     stop = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1]
@@ -188,13 +169,14 @@ def test_a_drain_is_longer_than_the_longest_answer(objects: list[Object]) -> Non
 
 
 def test_the_gateways_environment_is_settings_that_exist(objects: list[Object]) -> None:
-    (gateway,) = [d for d in of(objects, "Deployment") if d["metadata"]["name"].endswith("-gateway")]
+    gateway = gateway_of(objects)
     environment = gateway["spec"]["template"]["spec"]["containers"][0]["env"]
     names = [variable["name"] for variable in environment]
     assert len(names) == len(set(names))
-    assert {name.removeprefix("CERTIFY_").lower() for name in names} <= set(Settings.model_fields)
-    values = {v["name"].removeprefix("CERTIFY_").lower(): v["value"] for v in environment if "value" in v}
-    Settings.model_validate(values)
+    ours = [variable for variable in environment if variable["name"].startswith("CERTIFY_")]
+    values = {v["name"].removeprefix("CERTIFY_").lower(): v.get("value") for v in ours}
+    assert values.keys() <= Settings.model_fields.keys()
+    Settings.model_validate({name: value for name, value in values.items() if value is not None})
 
 
 def test_triton_gets_a_gpu_and_shared_memory() -> None:
@@ -232,6 +214,14 @@ def test_only_gateways_reach_triton_and_only_prometheus_its_metrics() -> None:
         ({"gateway": {"replica": 2}}, "replica"),
         ({"gateway": {"settings": {"max_queue": 3}}}, "max_queue"),
         ({"gateway": {"settings": {"seed_key": "x"}}}, "seed_key"),
+        ({"gateway": {"settings": {"max_queued": "many"}}}, "max_queued"),
+        ({"gateway": {"settings": {"log_level": "loud"}}}, "log_level"),
+        ({"gateway": {"env": [{"name": "CERTIFY_SEED_KEY", "value": "x"}]}}, "env"),
+        ({"gateway": {"podLabels": {"app.kubernetes.io/instance": "other"}}}, "app.kubernetes.io/instance"),
+        ({"gateway": {"autoscaling": {"minReplicas": 0}}}, "minReplicas"),
+        ({"embedded": {"engine": "tensorrt"}}, "engine"),
+        ({"commonLabels": {"tier": 3}}, "tier"),
+        ({"dataset": {"out": "/tmp/results"}}, "out"),
         ({"gateway": {"replicas": -1}}, "replicas"),
         ({"gateway": {"resources": {"limits": None}}}, "limits"),
         ({"triton": {"modelRepository": {"source": "s3"}}}, "source"),
@@ -253,6 +243,7 @@ def test_values_that_are_not_the_charts_are_refused(values: dict[str, Any], mess
     ("values", "message"),
     [
         ({"gateway": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}}}, "expected one of them"),
+        ({"gateway": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 4}}}, "expected minReplicas"),
         ({"triton": {"modelRepository": {"source": "volume"}}}, "expected a claim"),
         ({"triton": {"modelRepository": {"source": "init"}}}, "expected an image"),
         ({"dataset": {"enabled": True}}, "expected a claim"),
@@ -265,7 +256,13 @@ def test_values_that_contradict_each_other_are_refused(values: dict[str, Any], m
         render(values)
 
 
-def test_the_schema_knows_every_setting() -> None:
+def test_the_schema_knows_every_setting_and_its_type() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
-    settings = schema["properties"]["gateway"]["properties"]["settings"]["properties"]
-    assert set(settings) == set(Settings.model_fields) - OWN
+    expected = {}
+    for name, given in Settings.model_json_schema()["properties"].items():
+        field = {key: value for key, value in given.items() if key not in ("title", "default", "anyOf")}
+        # Optional: a value that is not given is a null in Python, and no key in YAML.
+        (own,) = [each for each in given.get("anyOf", [{}]) if each != {"type": "null"}]
+        if name not in OWN:
+            expected[name] = {**own, **field}
+    assert schema["properties"]["gateway"]["properties"]["settings"]["properties"] == expected

@@ -15,6 +15,11 @@
 {{- define "certify.gateway" -}}{{ include "certify.fullname" . }}-gateway{{- end -}}
 {{- define "certify.triton" -}}{{ include "certify.fullname" . }}-triton{{- end -}}
 
+{{/* A number as it is written: Helm's own way turns 10485760 into 1.048576e+07, which no setting takes. */}}
+{{- define "certify.text" -}}
+{{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
+{{- end -}}
+
 {{/* What selects pods: never changed by an upgrade. Argument: (list $ "gateway"). */}}
 {{- define "certify.selector" -}}
 app.kubernetes.io/name: {{ include "certify.name" (index . 0) }}
