@@ -1,20 +1,24 @@
-# The gateway: HTTP, statistics, metrics. Without torch, unless EXTRAS=[embedded] puts the network into this process.
+# The gateway: HTTP, statistics, metrics. Without torch, unless EXTRAS puts the network into this process: openvino, the
+# fast engine on a CPU (with torch, which reads the bundle), or embedded, torch alone.
 #
 #   docker build -f docker/gateway.Dockerfile -t certify-gateway .
-#   docker build -f docker/gateway.Dockerfile -t certify-embedded --build-arg EXTRAS=[embedded] .
-#   docker run --read-only -p 8000:8000 certify-embedded serve --backend embedded
+#   docker build -f docker/gateway.Dockerfile -t certify-embedded --build-arg EXTRAS=[openvino,tracing] .
+#   docker run --read-only --tmpfs /tmp -p 8000:8000 certify-embedded serve --backend embedded
 
-FROM python:3.12.8-slim-bookworm AS build
-ARG EXTRAS=""
+FROM python:3.12.8-slim-bookworm@sha256:2199a62885a12290dc9c5be3ca0681d367576ab7bf037da120e564723292a2f0 AS build
+# tracing: spans are a setting, not another image.
+ARG EXTRAS=[tracing]
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY service ./service
 COPY models ./models
 RUN python -m venv /opt/certify
+# openvino-telemetry reports every start to its makers; openvino does without it.
 # hadolint ignore=DL3059
-RUN /opt/certify/bin/python -m pip install --no-cache-dir --disable-pip-version-check ".${EXTRAS}"
+RUN /opt/certify/bin/python -m pip install --no-cache-dir --disable-pip-version-check ".${EXTRAS}" \
+    && /opt/certify/bin/python -m pip uninstall --yes openvino-telemetry
 
-FROM python:3.12.8-slim-bookworm
+FROM python:3.12.8-slim-bookworm@sha256:2199a62885a12290dc9c5be3ca0681d367576ab7bf037da120e564723292a2f0
 RUN groupadd --gid 10001 certify && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin certify
 COPY --from=build /opt/certify /opt/certify
 # Nothing is written: no bytecode, no cache, no log file. Threads that wait must not spin (docs/performance.md).

@@ -3,24 +3,47 @@
 #   docker build -f docker/triton.Dockerfile -t certify-triton --build-arg BUNDLE=digits .
 #   docker run --gpus all --shm-size 1g -p 8001:8001 -p 8002:8002 certify-triton
 #
+# For a server without a GPU, with the fast engine for a CPU and one process for each of 8 cores:
+#
+#   docker build -f docker/triton.Dockerfile -t certify-triton-cpu \
+#       --build-arg DEVICE=cpu --build-arg EXTRAS=[openvino] --build-arg INSTANCES=8 .
+#
 # Another repository, made by `python -m models.export`, can be mounted over /models.
 
+# By tag alone: no registry was at hand to look up its digest.
 FROM nvcr.io/nvidia/tritonserver:25.01-py3
+# torch.compile on a GPU builds its launchers with a C compiler; of its needs the image has only Python's headers.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 ARG BUNDLE=digits
 # cuda, or cpu for a server without a GPU.
 ARG DEVICE=cuda
+# embedded: torch. openvino: that engine too, which `auto` then takes on a CPU.
+ARG EXTRAS=[embedded]
+ARG ENGINE=auto
+# Processes that run the model. Unset: one on a GPU; on a CPU one for each core of the machine that builds, so set it.
+ARG INSTANCES=
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY service ./service
 COPY models ./models
 # Into the image's own Python: it is the one that the Python backend's stub runs. The image manages nothing else there.
 ENV PIP_BREAK_SYSTEM_PACKAGES=1
+# openvino-telemetry reports every start to its makers; openvino does without it.
 # hadolint ignore=DL3013
-RUN python3 -m pip install --no-cache-dir --disable-pip-version-check ".[embedded]"
+RUN python3 -m pip install --no-cache-dir --disable-pip-version-check ".${EXTRAS}" \
+    && python3 -m pip uninstall --yes openvino-telemetry
 # hadolint ignore=DL3059
-RUN python3 -m models.export "${BUNDLE}" --out /models --device "${DEVICE}"
+RUN python3 -m models.export "${BUNDLE}" --out /models --device "${DEVICE}" --engine "${ENGINE}" \
+    ${INSTANCES:+--instances "${INSTANCES}"}
+# HOME and caches: compiled kernels go where a read-only root file system leaves room.
 ENV PYTHONDONTWRITEBYTECODE=1 \
-    OMP_WAIT_POLICY=PASSIVE
+    OMP_WAIT_POLICY=PASSIVE \
+    HOME=/tmp \
+    TORCHINDUCTOR_CACHE_DIR=/tmp/torchinductor \
+    TRITON_CACHE_DIR=/tmp/triton
 # The image's own user, triton-server.
 USER 1000:1000
 EXPOSE 8001 8002

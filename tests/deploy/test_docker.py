@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from service.errors import SettingsError
+from service.settings import Settings, load_settings
+
 yaml = pytest.importorskip("yaml")
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +31,18 @@ def instructions(name: str) -> list[str]:
 
 def runs(name: str) -> list[str]:
     return [line.removeprefix("RUN ") for line in instructions(name) if line.startswith("RUN ")]
+
+
+def argument(name: str, argument: str) -> str:
+    """The default of a build argument."""
+    (line,) = [line for line in instructions(name) if line.startswith(f"ARG {argument}=")]
+    return line.partition("=")[2]
+
+
+def clean_environment(home: Path, **variables: str) -> dict[str, str]:
+    """No variables but those that a package index may need."""
+    kept = {name: os.environ[name] for name in os.environ if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
+    return {"PATH": os.environ["PATH"], "HOME": str(home), **kept, **variables}
 
 
 @pytest.fixture
@@ -58,8 +73,9 @@ def test_bases_are_pinned_and_the_process_is_not_root(name: str) -> None:
     lines = instructions(name)
     for line in lines:
         if line.startswith("FROM "):
-            tag = line.split()[1].partition(":")[2]
+            tag, _, digest = line.split()[1].partition(":")[2].partition("@sha256:")
             assert re.match(r"\d+\.\d+", tag), line
+            assert len(digest) == 64 or "tritonserver" in line
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
     assert users and int(users[-1].split(":")[0]) > 0
     assert any(line.startswith("HEALTHCHECK ") for line in lines)
@@ -73,11 +89,17 @@ def test_what_is_copied_is_in_the_context(name: str, context: Path) -> None:
                 assert (context / source).exists(), line
 
 
+def test_the_contexts_are_small(context: Path) -> None:
+    """No environment, no runs, no history: what is sent to the engine at each build."""
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored and "**/__pycache__" in ignored
+    assert sum(path.stat().st_size for path in context.rglob("*")) < 64 * 2**20
+
+
 @pytest.mark.slow
 def test_the_gateways_install_line_makes_a_gateway_without_torch(context: Path, tmp_path: Path) -> None:
     make, install = runs("gateway.Dockerfile")[:2]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "EXTRAS": ""}
-    environment |= {name: os.environ[name] for name in os.environ if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
+    environment = clean_environment(tmp_path, EXTRAS=argument("gateway.Dockerfile", "EXTRAS"))
     place = tmp_path / "certify"
     for command in (make, install):
         line = command.replace("/opt/certify", str(place)).replace("python -m venv", f"{sys.executable} -m venv")
@@ -91,7 +113,9 @@ def test_the_gateways_install_line_makes_a_gateway_without_torch(context: Path, 
     assert "digits" in said(place / "bin" / "certify", "bundles")
     code = "import importlib.util as u; print([n for n in ('torch', 'diffusers', 'timm') if u.find_spec(n)])"
     assert said(python, "-c", code).strip() == "[]"
-    said(python, "-c", "import service.app, service.backends.triton")
+    said(
+        python, "-c", "import service.app, service.backends.triton; from service import tracing; tracing.configure('1')"
+    )
 
 
 @pytest.mark.slow
@@ -99,13 +123,53 @@ def test_tritons_export_line_makes_a_repository_for_a_gpu(context: Path, tmp_pat
     pytest.importorskip(
         "torch", reason="the export needs torch (pip install 'certify[embedded]')", exc_type=ImportError
     )
-    install, export = runs("triton.Dockerfile")
-    assert install.endswith('".[embedded]"')  # what the tests' own environment has too
+    _, _, export = runs("triton.Dockerfile")
     line = export.replace("python3", sys.executable).replace("/models", str(tmp_path / "models"))
-    environment = {**os.environ, "BUNDLE": "digits", "DEVICE": "cuda"}
-    subprocess.run(line, shell=True, cwd=context, env=environment, check=True)
+    arguments = {name: argument("triton.Dockerfile", name) for name in ("BUNDLE", "DEVICE", "ENGINE", "INSTANCES")}
+    subprocess.run(line, shell=True, cwd=context, env={**os.environ, **arguments}, check=True)
     config = (tmp_path / "models" / "mdds" / "config.pbtxt").read_text()
-    assert "KIND_GPU" in config and (tmp_path / "models" / "mdds" / "1" / "model.py").exists()
+    assert "KIND_GPU count: 1" in config and (tmp_path / "models" / "mdds" / "1" / "model.py").exists()
+    arguments |= {"DEVICE": "cpu", "ENGINE": "torch", "INSTANCES": "8"}
+    subprocess.run(line, shell=True, cwd=context, env={**os.environ, **arguments}, check=True)
+    assert "KIND_CPU count: 8" in (tmp_path / "models" / "mdds" / "config.pbtxt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "extras", "expected"),
+    [
+        ("gateway.Dockerfile", COMPOSE["services"]["embedded"]["build"]["args"]["EXTRAS"], {"torch", "openvino"}),
+        ("triton.Dockerfile", None, {"torch", "diffusers", "timm"}),
+    ],
+)
+def test_the_install_lines_with_torch_resolve_in_a_clean_place(
+    name: str, extras: str | None, expected: set[str], context: Path, tmp_path: Path
+) -> None:
+    """All but the download of some gigabytes; the tests' own environment has these packages installed."""
+    (install,) = [line for line in runs(name) if "pip install" in line]
+    python = tmp_path / "clean" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "clean"], check=True)
+    line = install.split("&&")[0].replace("/opt/certify/bin/python", "python3").replace("python3", str(python))
+    line = line.replace("pip install", "pip install --dry-run --quiet --report=report.json")
+    environment = clean_environment(tmp_path, EXTRAS=extras or argument(name, "EXTRAS"))
+    subprocess.run(line, shell=True, cwd=context, env=environment, check=True)
+    report = json.loads((context / "report.json").read_text())
+    assert {"certify", *expected} <= {package["metadata"]["name"] for package in report["install"]}
+
+
+def test_openvino_works_without_the_package_that_reports_its_starts() -> None:
+    """The images take it out; here it is hidden."""
+    pytest.importorskip("openvino", reason="needs pip install 'certify[openvino]'")
+    for name in ("gateway.Dockerfile", "triton.Dockerfile"):
+        (install,) = [line for line in runs(name) if "pip install" in line]
+        assert install.endswith("pip uninstall --yes openvino-telemetry")
+    code = (
+        "import sys; sys.modules['openvino_telemetry'] = None\n"
+        "from models.runtime import load_pipeline, options_for\n"
+        "print(load_pipeline('digits', options_for('cpu', 'openvino', workers=1)).engine.name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "openvino", done.stderr
 
 
 @pytest.mark.parametrize("name", COMPOSE["services"])
@@ -118,12 +182,23 @@ def test_composes_files_are_there(name: str) -> None:
         for argument in service["build"].get("args", {}):
             assert any(line.startswith(f"ARG {argument}") for line in stages)
     else:
-        assert re.search(r":v?\d+\.\d+", service["image"])
+        assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
     for volume in service.get("volumes", []):
         source = volume.split(":")[0]
         assert (DOCKER / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
     for other in service.get("depends_on", {}):
         assert set(service["profiles"]) <= set(COMPOSE["services"][other]["profiles"])
+
+
+def test_composes_services_start_without_any_variable_set() -> None:
+    """A variable by its name alone is passed on if the shell has it; `${NAME:-}` would pass an empty one, a bad key."""
+    for name in ("embedded", "gateway"):
+        service = COMPOSE["services"][name]
+        for variable in service["environment"]:
+            assert variable.removeprefix("CERTIFY_").lower() in Settings.model_fields
+        assert service["read_only"] and service["tmpfs"] == ["/tmp"]
+    with pytest.raises(SettingsError):
+        load_settings(seed_key="")
 
 
 def test_the_dashboards_data_source_is_provisioned() -> None:
