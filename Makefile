@@ -38,8 +38,9 @@ format: $(STAMP) ## rewrite the sources as ruff would have them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## samples a second against the reference loop; what HTTP adds
-	$(BIN)/python -m benchmarks.run
+# ARGS: more of its options, e.g. make bench ARGS="--data DIR --write"
+bench: $(STAMP) ## this machine against the reference loop and its own peaks; tables, JSON and a chart (six minutes)
+	$(BIN)/python -m benchmarks.run --json benchmarks/out/bench.json --chart benchmarks/out/bench.png $(ARGS)
 
 bench-triton: $(STAMP) ## requests in one execute(), fairness and cost of a real Triton server
 	$(BIN)/python -m benchmarks.triton

@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ("machine",)
+__all__ = ("machine", "rss", "sentence")
 
 
 def machine() -> dict[str, str]:
     """Processor, usable cores, load and the versions that matter, for the head of a table."""
-    packages = ("torch", "diffusers", "timm", "numpy", "scipy", "fastapi", "uvicorn")
+    packages = ("torch", "openvino", "diffusers", "timm", "numpy", "scipy", "fastapi", "uvicorn")
     return {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "load before": f"{os.getloadavg()[0]:.2f}",
         "python": platform.python_version(),
-        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
+        "versions": ", ".join(f"{name} {_version(name)}" for name in packages),
     }
+
+
+def sentence(described: dict[str, str]) -> str:
+    """The machine in words, to stand above a table."""
+    return (
+        f"{described['processor']}, {described['cores']} cores, load {described['load before']} before; Python "
+        f"{described['python']}, {described['versions']}."
+    )
+
+
+def rss(pid: int) -> int:
+    """Bytes of a process's resident memory."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # openvino is an extra
+        return "missing"
 
 
 def _processor() -> str:

@@ -7,26 +7,30 @@ noise: nothing can be repeated or shared out. Its batch size and threads are our
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.bundle import find_bundle, load_manifest
 from models.classifier import Classifier
 from models.denoiser import Denoiser
 
 __all__ = ("BATCHES", "Reference")
 
-BATCHES = (32, 64, 128, 256, 512)
+# 16: a CPU's best for networks of gigaflops (docs/performance.md); 512: no CPU was ever fastest there.
+BATCHES = (16, 32, 64, 128, 256, 512)
 
 
 class Reference:
     """The same networks as the service's, in a plain loop."""
 
-    def __init__(self, denoiser: Denoiser, classifier: Classifier, classes: int) -> None:
-        self.denoiser = denoiser
-        self.classifier = classifier
-        self.classes = classes
+    def __init__(self, bundle: str | Path) -> None:
+        folder = find_bundle(bundle)
+        self.denoiser = Denoiser.from_folder(folder).eval()
+        self.classifier = Classifier.from_folder(folder / "classifier").eval()
+        self.classes = len(load_manifest(folder).classes)
 
     @torch.inference_mode()
     def votes(self, image: NDArray[np.float32], *, sigma: float, count: int, batch: int) -> NDArray[np.int64]:
@@ -40,15 +44,31 @@ class Reference:
                 counts[label] += 1
         return counts
 
-    def best(self, image: NDArray[np.float32], *, sigma: float, count: int) -> tuple[int, int, dict[str, float]]:
-        """(threads, batch, samples a second of each) by one timed pass of each after one that warms up."""
-        rates = {}
-        for threads in sorted({1, torch.get_num_threads()}):
+    def rate(self, image: NDArray[np.float32], *, sigma: float, batch: int, seconds: float) -> float:
+        """Samples a second over whole batches, for at least `seconds`."""
+        began, count = time.perf_counter(), 0
+        while not count or time.perf_counter() - began < seconds:
+            self.votes(image, sigma=sigma, count=batch, batch=batch)
+            count += batch
+        return count / (time.perf_counter() - began)
+
+    def best(
+        self, image: NDArray[np.float32], *, sigma: float, threads: int, seconds: float
+    ) -> tuple[int, int, dict[str, float]]:
+        """(threads, batch, samples a second of each), by `seconds` of each after a pass that warms up.
+
+        With one thread and with `threads`. Batches grow until one is a fifth slower than the best: larger ones are
+        slower still.
+        """
+        rates: dict[tuple[int, int], float] = {}
+        for number in sorted({1, threads}):
+            torch.set_num_threads(number)
+            fastest = 0.0
             for batch in BATCHES:
-                torch.set_num_threads(threads)
                 self.votes(image, sigma=sigma, count=batch, batch=batch)
-                began = time.perf_counter()
-                self.votes(image, sigma=sigma, count=count, batch=batch)
-                rates[(threads, batch)] = count / (time.perf_counter() - began)
+                rates[(number, batch)] = rate = self.rate(image, sigma=sigma, batch=batch, seconds=seconds)
+                fastest = max(fastest, rate)
+                if rate < 0.8 * fastest:
+                    break
         threads, batch = max(rates, key=lambda pair: rates[pair])
         return threads, batch, {f"{t} threads, batch {b}": rate for (t, b), rate in rates.items()}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import statistics
@@ -22,7 +21,8 @@ from typing import Any
 
 import httpx
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, rss
+from benchmarks.report import save
 from benchmarks.served import Service, write_digits
 from benchmarks.triton import triton_and_gateway
 from models.triton.server import TritonServer
@@ -43,8 +43,7 @@ def main() -> None:
         parser.error(f"--minutes: expected at least 7, got {arguments.minutes:g}")
     figures = asyncio.run(soak(arguments.minutes * 60))
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+        save(figures, arguments.json)
     if max(figures["growth"].values()) > LIMIT:
         raise SystemExit(f"something grew by more than {LIMIT:.0%}")
 
@@ -137,12 +136,6 @@ def report(readings: list[dict[str, float]]) -> dict[str, float]:
         cells = " ".join(f"{size / 2**20:>10.1f}" for size in (first, last, most))
         print(f"{name:<10} {cells} {growth[name]:>+8.1%}")
     return growth
-
-
-def rss(pid: int) -> int:
-    """Bytes of resident memory."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def shared_memory(server: TritonServer) -> int:

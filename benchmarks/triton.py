@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import re
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +24,10 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.crowd import Spell, crowd
 from benchmarks.machine import machine
-from benchmarks.run import compare_http, progress, spread
+from benchmarks.overhead import compare_http, text
+from benchmarks.report import progress, save, spread
 from benchmarks.served import Service, service, write_digits
 from models.bundle import find_bundle
 from models.export import export
@@ -51,8 +51,7 @@ def main() -> None:
         parser.error("--rounds and --seconds: expected more than 0")
     figures = asyncio.run(bench(arguments.rounds, arguments.seconds))
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+        save(figures, arguments.json)
 
 
 async def bench(rounds: int, seconds: float) -> dict[str, Any]:
@@ -113,7 +112,7 @@ async def one_round(
     other = asyncio.create_task(long_requests(client, images[0])) if long else None
     await asyncio.sleep(0.5 if long else 0)
     before = server_counts(server)
-    times = await run_crowd(client, images, seconds)
+    spell = await run_crowd(client, images, seconds)
     after = server_counts(server)
     if other:
         if other.done():
@@ -121,27 +120,20 @@ async def one_round(
         other.cancel()
         await asyncio.gather(other, return_exceptions=True)
     return {
-        "p50": float(np.quantile(times, 0.5)),
-        "p95": float(np.quantile(times, 0.95)),
+        "p50": spell.quantile(0.5),
+        "p95": spell.quantile(0.95),
         "per_execute": (after[0] - before[0]) / (after[1] - before[1]),
-        "answers_a_second": len(times) / seconds,
+        "answers_a_second": spell.rate,
     }
 
 
-async def run_crowd(client: httpx.AsyncClient, images: list[bytes], seconds: float) -> list[float]:
-    """Seconds that each answer took; a client asks again as soon as it is answered, until the time is over."""
-    end = time.perf_counter() + seconds
-    times: list[float] = []
+async def run_crowd(client: httpx.AsyncClient, images: list[bytes], seconds: float) -> Spell:
+    async def ask(number: int) -> None:
+        image = images[number % len(images)]
+        reply = await client.post("/certify", files={"image": image}, data={"radius": RADIUS})
+        reply.raise_for_status()
 
-    async def one(number: int) -> None:
-        while (began := time.perf_counter()) < end:
-            image = images[(number + len(times)) % len(images)]
-            reply = await client.post("/certify", files={"image": image}, data={"radius": RADIUS})
-            reply.raise_for_status()
-            times.append(time.perf_counter() - began)
-
-    await asyncio.gather(*(one(number) for number in range(CLIENTS)))
-    return times
+    return await crowd(ask, clients=CLIENTS, seconds=seconds)
 
 
 async def long_requests(client: httpx.AsyncClient, image: bytes) -> None:
@@ -161,13 +153,13 @@ def server_counts(server: TritonServer) -> tuple[int, int]:
 
 async def measure_one(gateway: Service, files: list[Path], rounds: int) -> dict[str, Any]:
     """Part 3."""
-    print("\nagainst a bare loop over the pipeline in one process, one thread")
     loop = await compare_http(BareLoop(), gateway.url, files, rounds)
+    print(f"\nagainst a bare loop over the pipeline in one process, one thread\n\n{text(loop)}")
     backend = EmbeddedBackend(BUNDLE)
     await backend.open()
     try:
-        print("\nagainst the embedded backend, a thread for each core")
         embedded = await compare_http(backend, gateway.url, files, rounds)
+        print(f"\nagainst the embedded backend, a thread for each core\n\n{text(embedded)}\n")
     finally:
         await backend.close()
     for name, figures in (("bare loop", loop), ("embedded", embedded)):

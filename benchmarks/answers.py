@@ -1,0 +1,150 @@
+"""Samples and seconds of an answer: policy `best` as served, against the paper's protocol on the reference loop.
+
+    python -m benchmarks.answers digits                        all held-out images (half an hour on two cores)
+    python -m benchmarks.answers cifar10 --data DIR --images 100         DIR has test.npz
+
+`best` is timed. The reference's draws (N0 = 100 and N = 10,000 at each scale that it visits, p0 = 0.5, as published)
+come from the same engine as ours, so that both certify the same images in reasonable time; its seconds are its draws
+over the samples a second that the reference loop was measured at, in the same run, at its best batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import throughput
+from benchmarks.machine import machine, sentence
+from benchmarks.report import progress, table
+from benchmarks.tables import PERFORMANCE, SEED, write
+from service.backends.embedded import EmbeddedBackend
+from service.bodies import parse_texts
+from service.datasets import DataSet, open_dataset
+from service.errors import RequestError
+from service.policies import Policy
+from service.settings import load_settings
+from service.survey import Here, Said
+
+__all__ = ("data_of", "measure", "text")
+
+RADII = (0.0, 0.25, 0.5, 1.0)
+REFERENCE = "reference"
+# What is asked for, and the radius at which the answer is to be judged; None: at all of them.
+ORDERS: dict[str, tuple[Policy, dict[str, str], float | None]] = {
+    REFERENCE: ("reference", {"threshold": "0.5"}, None),
+    "best, 10,000 samples": ("best", {}, None),
+    "best, 3,000 samples": ("best", {"samples": "3000"}, None),
+    "best, radius 0.25": ("best", {"radius": "0.25"}, 0.25),
+    "best, radius 0.5": ("best", {"radius": "0.5"}, 0.5),
+    "best, radius 1.0": ("best", {"radius": "1.0"}, 1.0),
+}
+
+
+def data_of(bundle: str, data: Path | None) -> DataSet | None:
+    """Images that the bundle never saw; None where there are none."""
+    if bundle == "digits":
+        return open_dataset("digits")
+    return None if data is None else open_dataset(str(data / "test.npz"))
+
+
+async def measure(
+    bundle: str, backend: EmbeddedBackend, dataset: DataSet, *, reference_rate: float, seconds: float
+) -> dict[str, Any]:
+    """Policies take turns on each image, until `seconds` are over or all images done; at least two."""
+    settings = load_settings(backend="embedded", bundle=bundle)
+    labels = dataset.labels_in(backend.info().class_names)
+    askers, unreachable = {}, {}
+    for name, (policy, texts, _) in ORDERS.items():
+        fields = parse_texts({key: [value] for key, value in texts.items()})
+        try:
+            askers[name] = Here(backend, settings, fields, policy=policy, seed=SEED)
+        except RequestError as error:  # a radius that these scales cannot certify at all
+            unreachable[name] = error.detail
+    said: dict[str, list[Said]] = {name: [] for name in askers}
+    took: dict[str, list[float]] = {name: [] for name in askers}
+    began, done = time.perf_counter(), 0
+    for position in range(len(dataset)):
+        if done >= 2 and time.perf_counter() - began >= seconds:
+            break
+        for name, asker in askers.items():
+            start = time.perf_counter()
+            said[name].append(await asker.ask(dataset.idx[position], labels[position], dataset.read(position)))
+            took[name].append(time.perf_counter() - start)
+        done += 1
+        progress(f"  {bundle}: image {done}, {time.perf_counter() - began:.0f} s")
+    rows = {name: _figures(said[name], labels[:done], took[name]) for name in askers}
+    rows[REFERENCE]["seconds"] = rows[REFERENCE]["samples"] / reference_rate
+    for row in rows.values():
+        row["gain"] = rows[REFERENCE]["seconds"] / row["seconds"]
+    return {"images": done, "reference_rate": reference_rate, "rows": rows, "unreachable": unreachable}
+
+
+def _figures(said: list[Said], labels: tuple[int, ...], took: list[float]) -> dict[str, Any]:
+    right = np.array([each.predict == label for each, label in zip(said, labels, strict=True)])
+    radius = np.array([each.radius for each in said])
+    return {
+        "samples": float(np.mean([each.samples for each in said])),
+        "seconds": float(np.mean(took)),
+        "accuracy": {f"{r:g}": float(np.mean(right & (radius >= r))) for r in RADII},
+        "acr": float(np.mean(right * radius)),
+    }
+
+
+def text(bundle: str, figures: dict[str, Any]) -> str:
+    cells = []
+    for name, row in figures["rows"].items():
+        until = ORDERS[name][2]  # an answer that stops at a radius says nothing of larger ones
+        accuracy = [f"{row['accuracy'][f'{r:g}']:.3f}" if until is None or r <= until else "" for r in RADII]
+        acr = f"{row['acr']:.4f}" if until is None else ""
+        shown = f"{name}, its loop (counted)" if name == REFERENCE else name
+        gain = "1" if name == REFERENCE else f"**{row['gain']:.1f}**"
+        cells.append([shown, f"{row['samples']:,.0f}", f"{row['seconds']:.3f}", gain, *accuracy, acr])
+    head = ["", "samples", "seconds", "times faster", *(f"accuracy at {r:g}" for r in RADII), "ACR"]
+    lines = [
+        f"{bundle}: means of an answer over {figures['images']} held-out images; the reference loop draws "
+        f"{figures['reference_rate']:,.0f} samples a second. Certified accuracy.",
+        table(head, cells),
+    ]
+    lines += [f"{name}: left out ({why})." for name, why in figures["unreachable"].items()]
+    return "\n\n".join(lines)
+
+
+async def _alone(bundle: str, dataset: DataSet, rounds: int) -> str:
+    backend = EmbeddedBackend(bundle)
+    await backend.open()
+    try:
+        rates = await throughput.compare(bundle, backend, rounds=rounds, seconds=1.0)
+        figures = await measure(
+            bundle, backend, dataset, reference_rate=rates["reference_rate"], seconds=float("inf")
+        )  # fmt: skip
+    finally:
+        await backend.close()
+    return text(bundle, figures)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.answers", description=__doc__)
+    parser.add_argument("bundle", help="a shipped bundle's name")
+    parser.add_argument("--data", type=Path, help="folder with test.npz; digits need none")
+    parser.add_argument("--images", type=int, help="the first so many (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="in which the reference loop is timed (default 5)")
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md too")
+    arguments = parser.parse_args()
+    dataset = data_of(arguments.bundle, arguments.data)
+    if dataset is None:
+        parser.error(f"--data: expected a folder with test.npz for {arguments.bundle}")
+    described = machine()
+    found = asyncio.run(_alone(arguments.bundle, dataset.part(limit=arguments.images), arguments.rounds))
+    whole = f"{sentence(described)}\n\n{found}"
+    print(whole)
+    if arguments.write:
+        write(f"answers-{arguments.bundle}", whole, PERFORMANCE)
+
+
+if __name__ == "__main__":
+    main()

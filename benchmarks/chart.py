@@ -1,0 +1,82 @@
+"""The figures of `make bench` as one picture, PNG and SVG."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.answers import REFERENCE
+from benchmarks.report import progress
+
+__all__ = ("draw",)
+
+OURS, THEIRS = "tab:blue", "tab:gray"
+
+
+def draw(figures: dict[str, Any], out: Path) -> list[Path]:
+    """A panel for each part that was measured; nothing is written if there is none."""
+    import matplotlib
+
+    matplotlib.use("agg")  # files only: no display is looked for
+    from matplotlib import pyplot, rc_context
+
+    panels = [(name, panel) for name, panel in PANELS.items() if figures.get(name)]
+    if not panels:
+        return []
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(5.2 * len(panels), 4), layout="constrained", squeeze=False)
+    for (name, panel), where in zip(panels, axes[0], strict=True):
+        panel(figures[name], where)
+    figure.suptitle(f"{figures['machine']['processor']}, {figures['machine']['cores']} cores", fontsize="small")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    written = [out.with_suffix(".png"), out.with_suffix(".svg")]
+    with rc_context({"svg.hashsalt": "certify"}):  # the same figures give the same file
+        figure.savefig(written[0], dpi=120)
+        figure.savefig(written[1], metadata={"Date": None})
+    pyplot.close(figure)
+    for path in written:
+        progress(f"wrote {path}")
+    return written
+
+
+def _throughput(figures: dict[str, Any], axes: Any) -> None:
+    for place, f in enumerate(figures.values()):
+        axes.bar(place - 0.2, f["reference_rate"], 0.4, color=THEIRS, label="" if place else "reference loop")
+        bar = axes.bar(place + 0.2, f["rate"], 0.4, color=OURS, label="" if place else "default engine")
+        axes.bar_label(bar, [f"{statistics.median(f['ratios']):.1f}x"])
+    axes.set_xticks(range(len(figures)), [f"{name}\n{f['engine']}, {f['dtype']}" for name, f in figures.items()])
+    axes.set_yscale("log")
+    axes.set_ylabel("samples a second")
+    axes.margins(y=0.15)
+    axes.legend(fontsize="small")
+
+
+def _answers(figures: dict[str, Any], axes: Any) -> None:
+    names, seconds, colors = [], [], []
+    for bundle, f in figures.items():
+        for name, row in f["rows"].items():
+            names.append(f"{bundle}, {name} ({row['gain']:.0f}x)" if name != REFERENCE else f"{bundle}, {name}")
+            seconds.append(row["seconds"])
+            colors.append(THEIRS if name == REFERENCE else OURS)
+    axes.barh(names[::-1], seconds[::-1], color=colors[::-1])
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds of an answer, mean")
+    axes.tick_params(axis="y", labelsize="small")
+
+
+def _clients(figures: dict[str, Any], axes: Any) -> None:
+    for (backend, by_count), color in zip(figures["backends"].items(), (OURS, "tab:orange"), strict=False):
+        counts = [int(count) for count in by_count]
+        for key, style in (("p50", "o-"), ("p95", "o--")):
+            medians = [statistics.median(f[key]) for f in by_count.values()]
+            axes.plot(counts, medians, style, color=color, label=f"{backend}, {key}")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.set_xlabel(f"clients (radius {figures['radius']})")
+    axes.set_ylabel("seconds to an answer")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+
+
+PANELS = {"throughput": _throughput, "answers": _answers, "clients": _clients}
