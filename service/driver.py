@@ -40,6 +40,9 @@ class Run:
     timed_out: bool
     uncertified_class: int
     sampling_seconds: float
+    # Of each sigma: the most voted class's share of all draws, pilots included; None where nothing was drawn. For
+    # whoever watches the service; no bound rests on it.
+    leading: tuple[float | None, ...]
 
 
 async def drive(
@@ -61,6 +64,7 @@ async def drive(
     sampling_seconds = 0.0
     uncertified_class: int | None = None
     timed_out = False
+    drawn = np.zeros((len(sigmas), len(backend.info().class_names)), dtype=np.int64)
     try:
         async with asyncio.timeout_at(deadline):
             uncertified_class = await guard(backend.classify(image), limits.seconds)
@@ -71,13 +75,18 @@ async def drive(
                 finally:
                     sampling_seconds += clock() - began
                 certifier.observe(query, votes.tolist())
+                drawn[query.level] += votes
     except TimeoutError:
         timed_out = True
     result = certifier.result()
     if uncertified_class is None or (timed_out and not result.has_data):
         raise DeadlineExceeded("deadline_ms: the deadline came before any look was complete, so nothing can be said")
     return Run(
-        result=result, timed_out=timed_out, uncertified_class=uncertified_class, sampling_seconds=sampling_seconds
+        result=result,
+        timed_out=timed_out,
+        uncertified_class=uncertified_class,
+        sampling_seconds=sampling_seconds,
+        leading=tuple(float(votes.max() / votes.sum()) if votes.any() else None for votes in drawn),
     )
 
 

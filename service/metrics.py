@@ -8,12 +8,13 @@ bundle's scales and from fixed lists: no request can add a series. The abstentio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.backends.base import BackendInfo
-from service.schemas import AbstainReason, CertifyAnswer, Stage
+from service.schemas import AbstainReason, CertifyAnswer, Outcome, Stage
 
 __all__ = ("Metrics", "sigma_label")
 
@@ -59,12 +60,34 @@ class Metrics:
         )
         for reason in get_args(AbstainReason):
             self._abstentions.labels(reason)
+        self._abstained_stages = Counter(
+            "certify_abstained_stages",
+            "Visited stages of abstentions, by reason, sigma and whether one class had more than half of the votes.",
+            ["reason", "sigma", "majority"],
+            registry=registry,
+        )
+        for reason in get_args(AbstainReason):
+            for sigma in sigmas:
+                for majority in ("yes", "no"):
+                    self._abstained_stages.labels(reason, sigma, majority)
+        self._by_scales = Counter(
+            "certify_answers_by_scales",
+            "Answers by how many sigmas the request asked for, and outcome.",
+            ["scales", "outcome"],
+            registry=registry,
+        )
+        for scales in range(1, len(sigmas) + 1):
+            for outcome in get_args(Outcome):
+                self._by_scales.labels(str(scales), outcome)
         self._radius = Histogram(
             "certify_certified_radius",
-            "Certified L2 radius in units of [0, 1] pixels; abstentions are not in it.",
+            "Certified L2 radius in units of [0, 1] pixels, by certifying sigma; abstentions are not in it.",
+            ["sigma"],
             buckets=_RADIUS_BUCKETS,
             registry=registry,
         )
+        for sigma in sigmas:
+            self._radius.labels(sigma)
         self._samples = Histogram(
             "certify_samples_used",
             "Noise samples used by an answered request.",
@@ -127,13 +150,19 @@ class Metrics:
             runtime.dtype,
         ).set(1)
 
-    def answered(self, answer: CertifyAnswer) -> None:
-        """Count one answer."""
-        self._requests.labels(answer.outcome, "none" if answer.sigma is None else sigma_label(answer.sigma)).inc()
-        if answer.abstain_reason is not None:
-            self._abstentions.labels(answer.abstain_reason).inc()
+    def answered(self, answer: CertifyAnswer, *, leading: Mapping[float, float | None]) -> None:
+        """Count one answer. leading: each asked sigma's share of its most voted class, None where nothing was drawn."""
+        sigma = "none" if answer.sigma is None else sigma_label(answer.sigma)
+        self._requests.labels(answer.outcome, sigma).inc()
+        self._by_scales.labels(str(len(leading)), answer.outcome).inc()
+        if answer.abstain_reason is None:
+            self._radius.labels(sigma).observe(answer.radius)
         else:
-            self._radius.observe(answer.radius)
+            self._abstentions.labels(answer.abstain_reason).inc()
+            for each, share in leading.items():
+                if share is not None:
+                    majority = "yes" if share > 0.5 else "no"
+                    self._abstained_stages.labels(answer.abstain_reason, sigma_label(each), majority).inc()
         self._samples.observe(answer.samples_used)
         for stage in answer.stages:
             self._stages.labels(sigma_label(stage.sigma), stage.outcome).inc()

@@ -69,7 +69,7 @@ async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
         info=gateway.info,
         total_seconds=time.monotonic() - request.state.arrival,
     )
-    gateway.metrics.answered(answer)
+    gateway.metrics.answered(answer, leading=dict(zip(job.plan.sigmas, run.leading, strict=True)))
     return answer
 
 

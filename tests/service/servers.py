@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
 from service.backends.fake import FakeBackend
@@ -31,6 +32,12 @@ class InProcess:
 
     async def metric(self, line_start: str) -> float:
         return metric(await self.metrics_text(), line_start)
+
+    async def total(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        families = text_string_to_metric_families(await self.metrics_text())
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     async def metrics_text(self) -> str:
         return (await self.client.get("/metrics")).text

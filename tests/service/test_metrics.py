@@ -35,7 +35,18 @@ async def test_every_series_exists_from_the_start_at_zero() -> None:
         ),
         *(f"certify_stages_total|{outcome}|{s}" for outcome in ("path", "passed", "open") for s in SIGMAS),
         *(f"certify_errors_total|{code}" for code in CODES),
-        "certify_certified_radius_count",
+        *(f"certify_certified_radius_count|{s}" for s in SIGMAS),
+        *(
+            f"certify_abstained_stages_total|{majority}|{reason}|{s}"
+            for majority in ("yes", "no")
+            for reason in ("deadline", "rival_at_larger_sigma", "no_stage_confident", "undecided")
+            for s in SIGMAS
+        ),
+        *(
+            f"certify_answers_by_scales_total|{outcome}|{n}"
+            for outcome in ("certified", "below_radius", "abstained")
+            for n in range(1, len(SIGMAS) + 1)
+        ),
         "certify_samples_used_count",
         "certify_sampling_seconds_count",
         "certify_request_seconds_count",
@@ -79,9 +90,29 @@ async def test_answers_are_counted_and_the_abstention_rate_is_a_ratio_of_counter
         assert 0 < counted["abstained"] < 30
         assert reasons == counted["abstained"]
         assert stages >= 30
-        assert await service.metric("certify_certified_radius_count") == counted["certified"]
+        assert await service.total("certify_certified_radius_count") == counted["certified"]
+        assert await service.total("certify_answers_by_scales_total") == 30
+        assert await service.total("certify_answers_by_scales_total", scales="3", outcome="abstained") == reasons
         assert await service.metric("certify_samples_used_count") == 30
         assert text.count("\n") == before
+
+
+async def test_an_abstentions_stages_say_whether_one_class_led() -> None:
+    async with in_process() as service:
+
+        async def stages(sigma: str) -> list[float]:
+            """[with a majority, without], of twenty abstentions under a threshold that no image reaches."""
+            data = {"sigmas": sigma, "threshold": "0.99", "final": "threshold", "samples": "2000"}
+            for seed in range(20):
+                await service.client.post("/certify", files={"image": pictures.png(seed)}, data=data)
+            labels = {"reason": "no_stage_confident", "sigma": sigma_label(float(sigma))}
+            name = "certify_abstained_stages_total"
+            return [await service.total(name, majority=majority, **labels) for majority in ("yes", "no")]
+
+        # The fake backend favours a class of each image's own, less so as sigma grows.
+        assert await stages("0.25") == [20, 0]
+        leading, spread = await stages("1.0")
+        assert leading + spread == 20 and leading > 0 and spread > 0
 
 
 async def test_build_and_bundle_are_named() -> None:
