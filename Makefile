@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Threads that wait must not spin: with shared cores, spinning made two threads ten times slower than one.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help demo serve triton test lint format bench bench-triton soak train clean
+.PHONY: help demo serve triton test lint format bench bench-gpu bench-triton soak train clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ format: $(STAMP) ## rewrite the sources as ruff would have them
 # ARGS: more of its options, e.g. make bench ARGS="--data DIR --write"
 bench: $(STAMP) ## this machine against the reference loop and its own peaks; tables, JSON and a chart (six minutes)
 	$(BIN)/python -m benchmarks.run --json benchmarks/out/bench.json --chart benchmarks/out/bench.png $(ARGS)
+
+bench-gpu: $(STAMP) ## what a CUDA device makes of a bundle: samples, share of its peak, answers (five minutes)
+	$(BIN)/python -m benchmarks.gpu --json benchmarks/out/gpu.json $(ARGS)
 
 bench-triton: $(STAMP) ## requests in one execute(), fairness and cost of a real Triton server
 	$(BIN)/python -m benchmarks.triton
