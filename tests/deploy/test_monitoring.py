@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.deploy.conftest import CHART, ROOT, render
+from tests.deploy.conftest import CHART, EVERYTHING, ROOT, of, render
 from tests.service import pictures
 from tests.service.servers import Process, real_process
 
@@ -33,7 +33,23 @@ def groups(rule: dict[str, Any]) -> dict[str, Any]:
 
 
 def expressions() -> list[tuple[str, str]]:
-    return [(panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+    """Every PromQL expression of the dashboard, the autoscalers and the runbook, with its place."""
+    found = [(panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+    for scaler in of(render(EVERYTHING), "ScaledObject"):
+        found += [(scaler["metadata"]["name"], trigger["metadata"]["query"]) for trigger in scaler["spec"]["triggers"]]
+    runbook = (ROOT / "docs" / "operations.md").read_text()
+    for block in re.findall(r"```promql\n(.*?)```", runbook, re.DOTALL):
+        found += [("runbook", line) for line in block.splitlines()]
+    return found
+
+
+# Where there is no data here, and why.
+WITHOUT_DATA = {
+    "nv_gpu_": ["GPU utilization", "GPU memory", "GPU power"],  # there is no GPU
+    "offset 1w": ["Abstention rate now, and a week ago", "runbook", "runbook", "runbook"],  # nor was a Prometheus then
+}
+# What a Prometheus operator adds to each target.
+OPERATOR = {"namespace": "ml", "service": "release-certify-gateway"}
 
 
 def tool(name: str) -> str:
@@ -59,13 +75,16 @@ def test_every_alert_has_a_section_in_the_runbook() -> None:
 def test_promtool_finds_every_alert_firing_and_not(tmp_path: Path) -> None:
     promtool = tool("promtool")
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(groups({"enabled": True})))
-    shutil.copy(Path(__file__).parent / "alerts.yml", tmp_path / "alerts.yml")
+    cases = []
+    for name in ("alerts.yml", "alerts-week.yml"):
+        shutil.copy(Path(__file__).parent / name, tmp_path / name)
+        tests = yaml.safe_load((tmp_path / name).read_text())["tests"]
+        cases += [case for test in tests for case in test["alert_rule_test"]]
     done = subprocess.run(
-        [promtool, "test", "rules", "alerts.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+        [promtool, "test", "rules", "alerts.yml", "alerts-week.yml"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    tests = yaml.safe_load((tmp_path / "alerts.yml").read_text())["tests"]
-    cases = [case for test in tests for case in test["alert_rule_test"]]
     alerts = {
         rule["alert"] for group in groups({"enabled": True})["groups"] for rule in group["rules"] if "alert" in rule
     }
@@ -131,8 +150,14 @@ def prometheus(
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yml"],
         "scrape_configs": [
-            {"job_name": "certify", "static_configs": [{"targets": [f"127.0.0.1:{gateway.port}"]}]},
-            {"job_name": "certify-triton", "static_configs": [{"targets": targets}]},
+            {
+                "job_name": "certify",
+                "static_configs": [{"targets": [f"127.0.0.1:{gateway.port}"], "labels": OPERATOR}],
+            },
+            {
+                "job_name": "certify-triton",
+                "static_configs": [{"targets": targets, "labels": {**OPERATOR, "service": "release-certify-triton"}}],
+            },
         ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -182,7 +207,7 @@ def test_abstentions_move_the_recorded_rate_to_the_right_number_and_fire_the_ale
         return value is not None and abs(value - share) < 0.01
 
     wait(recorded, f"an abstention rate of {share}")
-    names = {"name": "fake", "job": "certify"}
+    names = {"name": "fake", "job": "certify", "namespace": "ml"}
     assert names.items() <= prometheus.query("certify:abstention:ratio_long")[0]["metric"].items()
 
     def fires() -> bool:
@@ -194,24 +219,24 @@ def test_abstentions_move_the_recorded_rate_to_the_right_number_and_fire_the_ale
 
 
 @pytest.mark.slow
-def test_every_expression_of_the_dashboard_has_data(
+def test_every_expression_of_dashboard_scalers_and_runbook_has_data(
     gateway: Process, triton: TritonServer | None, prometheus: Prometheus, tmp_path: Path
 ) -> None:
-    # Without a GPU there is nothing of one; a week ago there was no Prometheus; without a Triton, nothing of it.
-    excepted = re.compile("nv_gpu_|offset 1w" if triton is not None else "nv_|offset 1w")
-    checked = [(title, expression) for title, expression in expressions() if not excepted.search(expression)]
-    assert len(checked) == len(expressions()) - (4 if triton is not None else 9)
+    for pattern, places in WITHOUT_DATA.items():
+        assert [place for place, expression in expressions() if pattern in expression] == places
+    excepted = re.compile("|".join(WITHOUT_DATA) if triton is not None else "nv_|offset 1w")
+    checked = [(place, expression) for place, expression in expressions() if not excepted.search(expression)]
 
     def missing() -> list[tuple[str, str]]:
         for seed in range(3):
             certify(gateway, seed, sigmas="0.25", threshold="0.5")
             certify(gateway, seed, sigmas="1.0", threshold="0.99", final="threshold")
         found = []
-        for title, expression in checked:
+        for place, expression in checked:
             text = expression.replace("$job", "certify").replace("$__rate_interval", "30s")
-            values = [float(each["value"][1]) for each in prometheus.query(text)]
+            values = [float(each["value"][1]) for each in prometheus.query(re.sub(r"\[(1m|1h)\]", "[30s]", text))]
             if not any(value == value for value in values):  # NaN is no data
-                found.append((title, text))
+                found.append((place, text))
         return found
 
     if triton is not None:  # a gateway of its own on the real server, so that its counters move between two scrapes
@@ -220,3 +245,7 @@ def test_every_expression_of_the_dashboard_has_data(
                 certify(asking, seed, samples="640")
                 time.sleep(1.2)
     wait(lambda: not missing(), f"data for {missing()}", seconds=45)
+    if triton is not None:
+        # The queue's scaler has `or vector(0)`: without it there must be an answer too.
+        ((_, query),) = [each for each in checked if each[0] == "release-certify-triton"]
+        assert prometheus.value(query.removesuffix(" or vector(0)").replace("[1m]", "[5m]")) is not None
