@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from benchmarks import throughput
 from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, table
 from benchmarks.tables import PERFORMANCE, SEED, write
+from models.bundle import find_bundle, load_manifest
 from service.backends.embedded import EmbeddedBackend
 from service.bodies import parse_texts
 from service.datasets import DataSet, open_dataset
@@ -119,31 +121,31 @@ async def _alone(bundle: str, dataset: DataSet, rounds: int) -> str:
     await backend.open()
     try:
         rates = await throughput.compare(bundle, backend, rounds=rounds, seconds=1.0)
-        figures = await measure(
-            bundle, backend, dataset, reference_rate=rates["reference_rate"], seconds=float("inf")
-        )  # fmt: skip
+        rate = rates["reference_rate"]
+        figures = await measure(bundle, backend, dataset, reference_rate=rate, seconds=math.inf)
+        return text(backend.info().bundle_name, figures)
     finally:
         await backend.close()
-    return text(bundle, figures)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.answers", description=__doc__)
-    parser.add_argument("bundle", help="a shipped bundle's name")
+    parser.add_argument("bundle", help="a shipped bundle's name, or a folder")
     parser.add_argument("--data", type=Path, help="folder with test.npz; digits need none")
     parser.add_argument("--images", type=int, help="the first so many (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="in which the reference loop is timed (default 5)")
     parser.add_argument("--write", action="store_true", help="into docs/performance.md too")
     arguments = parser.parse_args()
-    dataset = data_of(arguments.bundle, arguments.data)
+    name = load_manifest(find_bundle(arguments.bundle)).name
+    dataset = data_of(name, arguments.data)
     if dataset is None:
-        parser.error(f"--data: expected a folder with test.npz for {arguments.bundle}")
+        parser.error(f"--data: expected a folder with test.npz for {name}")
     described = machine()
     found = asyncio.run(_alone(arguments.bundle, dataset.part(limit=arguments.images), arguments.rounds))
     whole = f"{sentence(described)}\n\n{found}"
     print(whole)
     if arguments.write:
-        write(f"answers-{arguments.bundle}", whole, PERFORMANCE)
+        write(f"answers-{name}", whole, PERFORMANCE)
 
 
 if __name__ == "__main__":

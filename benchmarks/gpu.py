@@ -64,7 +64,7 @@ def main() -> None:
         prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     bundle = "cifar10" if "cifar10" in list_bundles() else "digits"
-    parser.add_argument("--bundle", default=bundle, help="a shipped bundle's name (default: %(default)s)")
+    parser.add_argument("--bundle", default=bundle, help="a shipped bundle's name, or a folder (default: %(default)s)")
     parser.add_argument("--data", type=Path, help="folder with test.npz, to answer about; digits need none")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="briefly: to see that it works")
@@ -77,7 +77,7 @@ def main() -> None:
         )
     if arguments.write and arguments.device == "cpu":
         parser.error("--write: expected --device cuda, since docs/performance.md takes no GPU's figures from a CPU")
-    dataset = data_of(arguments.bundle, arguments.data)
+    dataset = data_of(load_manifest(find_bundle(arguments.bundle)).name, arguments.data)
     if dataset is None:
         progress(f"no --data: nothing to answer about for {arguments.bundle}; answers are left out")
     figures = bench(arguments.bundle, arguments.device, dataset, QUICK if arguments.quick else Pace())

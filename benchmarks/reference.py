@@ -19,8 +19,8 @@ from models.denoiser import Denoiser
 
 __all__ = ("BATCHES", "Reference")
 
-# 16: a CPU's best for networks of gigaflops (docs/performance.md); 512: no CPU was ever fastest there.
-BATCHES = (16, 32, 64, 128, 256, 512)
+# From less to more than any CPU was fastest at: 16 suits networks of gigaflops, 128 to 512 small ones.
+BATCHES = (16, 32, 64, 128, 256, 512, 1024)
 
 
 class Reference:

@@ -17,7 +17,7 @@ import argparse
 import asyncio
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, save
 from benchmarks.served import service, write_digits
 from benchmarks.tables import PERFORMANCE, ROOT, write
-from models.bundle import list_bundles
+from models.bundle import find_bundle, list_bundles, load_manifest
 from service.backends.embedded import EmbeddedBackend
 
 PARTS = ("throughput", "peak", "overhead", "answers", "clients", "stages")
@@ -59,6 +59,9 @@ def main() -> None:
         prog="python -m benchmarks.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--parts", default=",".join(PARTS), help="some of them, with commas between (default: all)")
+    parser.add_argument(
+        "--bundles", default=",".join(list_bundles()), help="names or folders (default: the shipped ones)"
+    )
     parser.add_argument("--rounds", type=int, help=f"alternations of each comparison (default {Pace.rounds})")
     parser.add_argument("--quick", action="store_true", help="one short round: to see that it works")
     parser.add_argument("--data", type=Path, help="folder with cifar10's test.npz: its answers are measured too")
@@ -76,7 +79,7 @@ def main() -> None:
     parts = arguments.parts.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"--parts: expected some of {','.join(PARTS)}, got {', '.join(sorted(unknown))}")
-    figures, texts = asyncio.run(bench(pace, parts, arguments.data))
+    figures, texts = asyncio.run(bench(pace, parts, arguments.bundles.split(","), arguments.data))
     for path in (arguments.json, SHOWN / "bench.json" if arguments.write else None):
         if path:
             save(figures, path)
@@ -90,7 +93,9 @@ def main() -> None:
         progress(f"wrote {PERFORMANCE.relative_to(ROOT)}")
 
 
-async def bench(pace: Pace, parts: Sequence[str], data: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
+async def bench(
+    pace: Pace, parts: Sequence[str], bundles: Sequence[str], data: Path | None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Measure and print; (figures as JSON values, Markdown of each part)."""
     began = time.monotonic()
     figures: dict[str, Any] = {"machine": machine()}
@@ -103,7 +108,7 @@ async def bench(pace: Pace, parts: Sequence[str], data: Path | None) -> tuple[di
         progress(f"-- {part}: done after {time.monotonic() - began:.0f} s")
 
     if {"throughput", "peak", "answers"} & set(parts):  # the others are held against its figures
-        await _bundles(pace, parts, data, figures, done)
+        await _bundles(pace, parts, bundles, data, figures, done)
     if "overhead" in parts:
         figures["overhead"] = await _overhead(pace)
         done("overhead", overhead.text(figures["overhead"], figures["overhead"]["state_machine_seconds"]))
@@ -111,27 +116,35 @@ async def bench(pace: Pace, parts: Sequence[str], data: Path | None) -> tuple[di
         figures["clients"] = await clients.measure(rounds=pace.crowds, seconds=pace.crowd)
         done("clients", f"{clients.text(figures['clients'])}\n\n{clients.memory_text(figures['clients'])}")
     if "stages" in parts:
-        figures["stages"] = {name: stages.measure(name, seconds=pace.seconds) for name in list_bundles()}
+        figures["stages"] = {_name(each): stages.measure(each, seconds=pace.seconds) for each in bundles}
         done("stages", stages.text(figures["stages"]))
     figures["seconds"] = time.monotonic() - began
     return figures, texts
 
 
-async def _bundles(pace: Pace, parts: Sequence[str], data: Path | None, figures: dict[str, Any], done: Any) -> None:
+async def _bundles(
+    pace: Pace,
+    parts: Sequence[str],
+    bundles: Sequence[str],
+    data: Path | None,
+    figures: dict[str, Any],
+    done: Callable[[str, str], None],
+) -> None:
     """throughput, answers and peak, which need each bundle's backend or its figures."""
     rates: dict[str, Any] = {}
     found: dict[str, Any] = {}
     threads = 1
-    for name in list_bundles():
-        backend = EmbeddedBackend(name)
+    for each in bundles:
+        name, backend = _name(each), EmbeddedBackend(each)
         await backend.open()
         try:
             threads = backend.workers
-            rates[name] = await throughput.compare(name, backend, rounds=pace.rounds, seconds=pace.seconds)
+            rates[name] = await throughput.compare(each, backend, rounds=pace.rounds, seconds=pace.seconds)
             if "answers" in parts and (dataset := answers.data_of(name, data)) is not None:
+                rate = rates[name]["reference_rate"]
                 found[name] = await answers.measure(
-                    name, backend, dataset, reference_rate=rates[name]["reference_rate"], seconds=pace.answers
-                )
+                    each, backend, dataset, reference_rate=rate, seconds=pace.answers
+                )  # fmt: skip
         finally:
             await backend.close()
     figures["throughput"] = rates
@@ -140,7 +153,7 @@ async def _bundles(pace: Pace, parts: Sequence[str], data: Path | None, figures:
         figures["answers"] = found
         done("answers", "\n\n".join(answers.text(name, each) for name, each in found.items()))
     if "peak" in parts:
-        costs = {name: peak.mflop(name) for name in rates}
+        costs = {_name(each): peak.mflop(each) for each in bundles}
         peaks = peak.peak(("float32", "bfloat16"), threads=threads, seconds=pace.seconds)
         rows = []
         for name, each in rates.items():
@@ -148,6 +161,10 @@ async def _bundles(pace: Pace, parts: Sequence[str], data: Path | None, figures:
             rows.append((f"{name}, reference loop", "float32", costs[name], each["reference_rate"]))
         figures["peak"] = {"gflops": peaks, "mflop_per_sample": costs}
         done("peak", peak.share_text(rows, peaks))
+
+
+def _name(bundle: str) -> str:
+    return load_manifest(find_bundle(bundle)).name
 
 
 async def _overhead(pace: Pace) -> dict[str, Any]:
