@@ -39,7 +39,7 @@ CONFIG = PairConfig(
     finetune=FinetuneConfig(
         name="cifar10", version="1", start="plain", data="cifar10", trains="denoiser", loss="brier",
         anti_consistency=1.0, target="label", augment_share=1.0, augment_degrees=0.0, augment_scale=0.0,
-        augment_shear=0.0, augment_shift_pixels=3.0, augment_flip=True, seed=0, steps=1000, batch=48,
+        augment_shear=0.0, augment_shift_pixels=3.0, augment_flip=True, seed=0, steps=700, batch=48,
         learning_rate=5e-4, warmup_steps=50, weight_decay=1e-2,
         grad_clip=1.0, ema=0.99, mixed_precision="bf16", checkpoint_every=100,
     ),
