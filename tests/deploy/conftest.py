@@ -62,14 +62,18 @@ VALUES: dict[str, dict[str, Any]] = {
 }
 
 
-def render(values: dict[str, Any], *, name: str = "release", namespace: str = "ml") -> list[dict[str, Any]]:
-    """All objects, each with the template that made it under "_from"."""
+def rendered(values: dict[str, Any], *, name: str = "release", namespace: str = "ml") -> dict[str, str]:
+    """Template -> its text."""
     from helm_python import Chart
 
     with Chart.load(str(CHART)) as chart:
-        files = chart.render(values, name=name, namespace=namespace)
+        return dict(chart.render(values, name=name, namespace=namespace))
+
+
+def render(values: dict[str, Any], *, name: str = "release", namespace: str = "ml") -> list[dict[str, Any]]:
+    """All objects, each with the template that made it under "_from"."""
     objects = []
-    for path, text in files.items():
+    for path, text in rendered(values, name=name, namespace=namespace).items():
         if path.endswith(".yaml"):
             found = [each for each in yaml.safe_load_all(text) if each is not None]
             objects += [{**each, "_from": path} for each in found]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from service.settings import Settings
-from tests.deploy.conftest import CHART, VALUES, Object, containers, gateway_of, of, pods, render
+from tests.deploy.conftest import CHART, VALUES, Object, containers, gateway_of, of, pods, render, rendered
 
+yaml = pytest.importorskip("yaml")
 kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs pip install kubernetes-validate")
 
 # Custom resources: their schemas are their operators', and are not at hand. Their parts that matter are checked below.
@@ -237,6 +238,53 @@ def test_values_that_are_not_the_charts_are_refused(values: dict[str, Any], mess
     with pytest.raises(HelmError) as caught:
         render(values)
     assert message in str(caught.value)
+
+
+# Maps whose keys are the user's, by their last name or their path.
+FREE = {"commonLabels", "annotations", "labels", "podAnnotations", "podLabels", "nodeSelector", "affinity"}
+
+
+def nodes(values: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every map of the chart's values whose keys are the chart's."""
+    found = [path]
+    for key, value in values.items():
+        if isinstance(value, dict) and key not in FREE and path[-1:] != ("resources",):
+            found += nodes(value, (*path, key))
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", nodes(yaml.safe_load((CHART / "values.yaml").read_text())), ids=lambda path: ".".join(path) or "top"
+)
+def test_a_key_that_the_chart_does_not_know_is_refused_at_every_depth(path: tuple[str, ...]) -> None:
+    from helm_python import HelmError
+
+    values: dict[str, Any] = {"unheardOf": 1}
+    for key in reversed(path):
+        values = {key: values}
+    with pytest.raises(HelmError, match="unheardOf"):
+        render(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "said", "unless"),
+    [
+        ({"ingress": {"enabled": True}}, "networkPolicy.ingressFrom", {"networkPolicy": {"enabled": False}}),
+        (
+            {"gateway": {"keda": {"enabled": True}}},
+            "serviceMonitor",
+            {"monitoring": {"serviceMonitor": {"enabled": True}}},
+        ),
+        ({}, "Keep a copy", {"seedKey": {"existingSecret": "mine"}}),
+    ],
+)
+def test_notes_say_what_is_still_missing(values: dict[str, Any], said: str, unless: dict[str, Any]) -> None:
+    def notes(values: dict[str, Any]) -> str:
+        (text,) = [text for path, text in rendered(values).items() if path.endswith("NOTES.txt")]
+        return text
+
+    assert said in notes(values)
+    assert said not in notes({**values, **unless})
 
 
 @pytest.mark.parametrize(
