@@ -155,6 +155,7 @@ def test_no_container_is_root_writes_its_image_or_runs_without_requests_and_limi
         for container in containers(pod):
             own = container["securityContext"]
             assert own["readOnlyRootFilesystem"] is True and own["allowPrivilegeEscalation"] is False
+            assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
             assert own["capabilities"] == {"drop": ["ALL"]}
             for kind in ("requests", "limits"):
                 assert {"cpu", "memory"} <= container["resources"][kind].keys(), each["_from"]

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.deploy.conftest import EVERYTHING, Object, gateway_of, of, render
 from tests.service import pictures
-from tests.service.servers import Process, real_process
+from tests.service.servers import ROOT, Process, real_process
 
 
 def environment(values: dict[str, Any]) -> dict[str, Any]:
@@ -111,6 +112,33 @@ def test_the_jobs_pods_certify_each_image_of_the_data_set_once(service: Process,
     assert [table.name for table in tables] == [f"shard-{number}-of-3.tsv" for number in (1, 2, 3)]
     rows = [line.split("\t")[0] for table in tables for line in table.read_text().splitlines()[1:]]
     assert sorted(map(int, rows)) == list(range(7))
+
+
+SANDBOX = """
+mount -o remount,ro,bind / && mount -t tmpfs tmpfs /tmp || exit
+exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs env HOME=/home/nobody-has-this "$@"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_an_embedded_gateway_serves_on_a_read_only_root_without_a_home_or_capabilities(
+    engine: str, tmp_path: Path
+) -> None:
+    """As in its container, but for the user: a mount namespace of its own, where only /tmp can be written."""
+    pytest.importorskip(engine, reason="needs pip install 'certify[openvino]'", exc_type=ImportError)
+    prefix = ("unshare", "--mount", "sh", "-c", SANDBOX, "sh")
+    try:
+        subprocess.run([*prefix, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        pytest.skip(f"no mount namespace can be had here: {exc}")
+    written = subprocess.run([*prefix, "touch", ROOT / "written"], check=False, capture_output=True)
+    assert written.returncode != 0 and not (ROOT / "written").exists()
+    with real_process(tmp_path / "log", prefix=prefix, backend="embedded", engine=engine, workers=1) as service:
+        answer = httpx.post(
+            f"{service.url}/certify", files={"image": pictures.png()}, data={"samples": "640"}, timeout=None
+        )
+    assert answer.status_code == 200 and answer.json()["runtime"]["engine"] == engine
 
 
 def helm_test() -> list[str]:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,15 +74,19 @@ class Process:
 
 
 @contextlib.contextmanager
-def real_process(log: Path, **flags: object) -> Iterator[Process]:
-    """`certify serve` on a free port, ready; it is ended with SIGTERM unless it has ended already."""
+def real_process(log: Path, *, prefix: Sequence[str] = (), **flags: object) -> Iterator[Process]:
+    """`certify serve` on a free port, ready; it is ended with SIGTERM unless it has ended already.
+
+    prefix: a command that runs it.
+    """
     flags = {"backend": "fake", "http_port": 0, "seed_key": SEED_KEY, **flags}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
     with log.open("w") as stderr:
         popen = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve", *options], stderr=stderr, text=True, cwd=ROOT, env=environment
-        )
+            [*prefix, sys.executable, "-m", "service", "serve", *options],
+            stderr=stderr, text=True, cwd=ROOT, env=environment,
+        )  # fmt: skip
     try:
         port = _port(popen, log)
         yield Process(popen, f"http://127.0.0.1:{port}", port, log)
