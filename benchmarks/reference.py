@@ -28,8 +28,8 @@ class Reference:
 
     def __init__(self, bundle: str | Path) -> None:
         folder = find_bundle(bundle)
-        self.denoiser = Denoiser.from_folder(folder).eval()
-        self.classifier = Classifier.from_folder(folder / "classifier").eval()
+        self.denoiser = Denoiser.from_folder(folder).float().eval()
+        self.classifier = Classifier.from_folder(folder / "classifier").float().eval()
         self.classes = len(load_manifest(folder).classes)
 
     @torch.inference_mode()
