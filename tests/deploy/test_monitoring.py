@@ -10,11 +10,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from service.schemas import AbstainReason
 from tests.deploy.conftest import CHART, EVERYTHING, ROOT, of, render
 from tests.service import pictures
 from tests.service.servers import Process, real_process
@@ -70,6 +72,25 @@ def test_every_alert_has_a_section_in_the_runbook() -> None:
             if "alert" in rule:
                 assert f"### {rule['alert']}\n" in runbook
                 assert rule["annotations"]["runbook"].endswith(rule["alert"])
+
+
+def test_the_abstention_runbook_tells_every_reason_and_every_known_failure_apart() -> None:
+    runbook = (ROOT / "docs" / "operations.md").read_text()
+    section = runbook.split("### CertifyAbstentionHigh\n")[1].split("\n### ")[0]
+    for reason in get_args(AbstainReason):
+        assert f"`{reason}`" in section
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
+    signatures = [row[0] for row in rows]
+    assert len(set(signatures)) == len(signatures) == 7
+    for words in ("too weak", "p0 is too high", "rival", "inconsistent", "drifted", "budget", "deadlines"):
+        assert sum(words in row[1] for row in rows) >= 1, words
+
+
+def test_operations_names_every_metric(gateway: Process) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    for family in text_string_to_metric_families(httpx.get(f"{gateway.url}/metrics").text):
+        # The client library adds to each counter and histogram when it was made.
+        assert f"`{family.name.removesuffix('_created')}" in text, family.name
 
 
 def test_promtool_finds_every_alert_firing_and_not(tmp_path: Path) -> None:
