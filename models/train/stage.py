@@ -92,6 +92,7 @@ def run_stage(
     with torch.no_grad():
         for parameter, mean in zip(parameters, average, strict=True):
             parameter.copy_(mean)
+    trained.to(memory_format=torch.contiguous_format)  # safetensors refuses any other
 
 
 def save_checkpoint(
