@@ -84,11 +84,11 @@ def compare_dtypes(folder: Path, data: Path, images: int, samples: int, device: 
 
 
 async def answer_seconds(bundle: Path, data: Path, device: str) -> tuple[float, float]:
-    """Mean seconds of an answer as served, on four images: 10,000 samples, and radius .25."""
+    """Mean seconds of an answer as served, on two images: 10,000 samples, and radius .25."""
     settings = load_settings(backend="embedded", bundle=str(bundle), device=device)
     backend = open_backend(settings)
     await backend.open()
-    dataset = open_dataset(str(data / "test.npz")).part(limit=4)
+    dataset = open_dataset(str(data / "test.npz")).part(limit=2)
     seconds: list[list[float]] = [[], []]
     try:
         for position in range(len(dataset)):

@@ -45,8 +45,8 @@ CONFIG = PairConfig(
     ),
     sigmas=(0.25, 0.5, 1.0),
     judge_images=100,
-    tune_samples=500,
-    cost_images=2,
+    tune_samples=320,
+    cost_images=1,
     samples_before=1000,
     samples_after=1000,
 )  # fmt: skip
