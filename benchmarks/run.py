@@ -26,7 +26,7 @@ from benchmarks import answers, chart, clients, overhead, peak, stages, throughp
 from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, save
 from benchmarks.served import service, write_digits
-from benchmarks.tables import PERFORMANCE, ROOT, write
+from benchmarks.tables import PERFORMANCE, write
 from models.bundle import find_bundle, list_bundles, load_manifest
 from service.backends.embedded import EmbeddedBackend
 
@@ -79,27 +79,43 @@ def main() -> None:
     parts = arguments.parts.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"--parts: expected some of {','.join(PARTS)}, got {', '.join(sorted(unknown))}")
-    figures, texts = asyncio.run(bench(pace, parts, arguments.bundles.split(","), arguments.data))
-    for path in (arguments.json, SHOWN / "bench.json" if arguments.write else None):
+    figures: dict[str, Any] = {"machine": machine()}
+    texts: dict[str, str] = {}
+    try:
+        asyncio.run(bench(pace, parts, arguments.bundles.split(","), arguments.data, figures, texts))
+    finally:  # a part that fails takes nothing from those before it
+        if texts:
+            keep(figures, texts, json=arguments.json, picture=arguments.chart, shown=arguments.write)
+
+
+def keep(
+    figures: dict[str, Any], texts: dict[str, str], *, json: Path | None, picture: Path | None, shown: bool
+) -> None:
+    """Files for whoever measured, and for docs/performance.md if it is to be shown there."""
+    for path in (json, SHOWN / "bench.json" if shown else None):
         if path:
             save(figures, path)
-    if arguments.chart:
-        chart.draw(figures, arguments.chart)
-    if arguments.write:
-        if drawn := chart.draw(figures, SHOWN / "bench.png"):
-            write("chart", f"![the figures above](performance/{drawn[-1].name})", PERFORMANCE)
-        for name, text in texts.items():
-            write(name, f"{sentence(figures['machine'])}\n\n{text}", PERFORMANCE)
-        progress(f"wrote {PERFORMANCE.relative_to(ROOT)}")
+    if picture:
+        chart.draw(figures, picture)
+    if not shown:
+        return
+    if drawn := chart.draw(figures, SHOWN / "bench.png"):
+        write("chart", f"![the figures above](performance/{drawn[-1].name})", PERFORMANCE)
+    for name, text in texts.items():
+        write(name, f"{sentence(figures['machine'])}\n\n{text}", PERFORMANCE)
+    progress(f"wrote {PERFORMANCE}")
 
 
 async def bench(
-    pace: Pace, parts: Sequence[str], bundles: Sequence[str], data: Path | None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Measure and print; (figures as JSON values, Markdown of each part)."""
+    pace: Pace,
+    parts: Sequence[str],
+    bundles: Sequence[str],
+    data: Path | None,
+    figures: dict[str, Any],
+    texts: dict[str, str],
+) -> None:
+    """Measure and print; figures (JSON values) and the Markdown of each part are added as they come."""
     began = time.monotonic()
-    figures: dict[str, Any] = {"machine": machine()}
-    texts: dict[str, str] = {}
     print(sentence(figures["machine"]))
 
     def done(part: str, text: str) -> None:
@@ -119,7 +135,6 @@ async def bench(
         figures["stages"] = {_name(each): stages.measure(each, seconds=pace.seconds) for each in bundles}
         done("stages", stages.text(figures["stages"]))
     figures["seconds"] = time.monotonic() - began
-    return figures, texts
 
 
 async def _bundles(

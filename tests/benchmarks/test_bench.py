@@ -151,6 +151,19 @@ def test_a_part_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch, ca
     assert "got speed" in capsys.readouterr().err
 
 
+def test_a_part_that_fails_takes_nothing_from_those_before_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    async def breaks(*arguments: object) -> None:
+        *_, figures, texts = arguments
+        figures["peak"], texts["peak"] = {"gflops": 1}, "a table"
+        raise RuntimeError("the service was not ready")
+
+    monkeypatch.setattr(run, "bench", breaks)
+    monkeypatch.setattr("sys.argv", ["run", "--json", str(tmp_path / "bench.json")])
+    with pytest.raises(RuntimeError, match="not ready"):
+        run.main()
+    assert json.loads((tmp_path / "bench.json").read_text())["peak"] == {"gflops": 1}
+
+
 def test_figures_are_saved_as_json_in_a_folder_made_for_them(tmp_path: Path):
     report.save({"a": [1.5]}, tmp_path / "new" / "bench.json")
     assert json.loads((tmp_path / "new" / "bench.json").read_text()) == {"a": [1.5]}
