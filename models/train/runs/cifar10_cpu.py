@@ -45,7 +45,7 @@ CONFIG = PairConfig(
     ),
     sigmas=(0.25, 0.5, 1.0),
     judge_images=100,
-    tune_samples=320,
+    tune_samples=256,
     cost_images=1,
     samples_before=1000,
     samples_after=1000,
