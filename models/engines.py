@@ -11,6 +11,7 @@ sample's logits may depend on nothing but the batch's shape and the sample's pla
 from __future__ import annotations
 
 import importlib.util
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -167,6 +168,8 @@ class OpenVinoEngine:
         streams: int,
     ) -> None:
         """batch and shape (C, H, W): of every call. streams: as many as there are threads that call."""
+        # It would report every start to its makers over the network; openvino does without it.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
         self.device = torch.device("cpu")

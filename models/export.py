@@ -30,6 +30,8 @@ __all__ = ("export", "facts_of")
 MODEL = "mdds"
 MODULES = ("__init__", "bundle", "classifier", "denoiser", "engines", "noise", "pipeline", "runtime", "schedule")
 DEVICES = ("cpu", "cuda")
+# Not auto: with openvino, Triton's stub was seen to load the model and then to sleep for ever.
+ENGINE = "torch"
 MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so
 QUEUE = 256  # requests: four full batches; whoever comes after them is better told at once
 # A minute in the queue is longer than any client of ours waits (service.settings.call_seconds); requests carry less.
@@ -63,10 +65,10 @@ def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> 
     }
 
 
-def export(bundle: Path, out: Path, *, device: str = "cpu", engine: str = "auto", instances: int | None = None) -> None:
+def export(bundle: Path, out: Path, *, device: str = "cpu", engine: str = ENGINE, instances: int | None = None) -> None:
     """Write the repository `out`, whole or not at all; an older export there is replaced, anything else refused.
 
-    engine: as for models.runtime.options_for, auto by what is installed here: the server's Python must have it too.
+    engine: as for models.runtime.options_for; the server's Python must have it too.
     instances: processes that run the model; None = one for each usable core on a CPU, one on a GPU. Raises BundleError
     if the bundle is altered or there is no such engine, FileExistsError if `out` is something else than an export.
     """
@@ -158,7 +160,7 @@ def main() -> None:
     parser.add_argument("bundle", help="a shipped bundle's name or a folder")
     parser.add_argument("--out", type=Path, required=True, help="the model repository to write")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="default: %(default)s")
-    parser.add_argument("--engine", choices=("auto", *ENGINES), default="auto", help="default: the fastest there is")
+    parser.add_argument("--engine", choices=("auto", *ENGINES), default=ENGINE, help="default: %(default)s")
     parser.add_argument("--instances", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
     arguments = parser.parse_args()
     try:

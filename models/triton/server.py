@@ -292,13 +292,13 @@ def main() -> None:
     """Export a bundle into a temporary repository and serve it until Ctrl-C or SIGTERM."""
     from models.bundle import find_bundle
     from models.engines import ENGINES
-    from models.export import export
+    from models.export import ENGINE, export
 
     parser = argparse.ArgumentParser(prog="python -m models.triton.server", description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", default="digits", help="a shipped bundle's name or a folder (default: %(default)s)")
     parser.add_argument("--grpc-port", type=int, default=8001, help="default: %(default)s")
     parser.add_argument("--metrics-port", type=int, default=8002, help="default: %(default)s")
-    parser.add_argument("--engine", choices=("auto", *ENGINES), default="auto", help="default: the fastest there is")
+    parser.add_argument("--engine", choices=("auto", *ENGINES), default=ENGINE, help="default: %(default)s")
     parser.add_argument("--instances", type=int, help="worker processes (default: one for each core)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
