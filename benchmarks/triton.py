@@ -31,7 +31,7 @@ from benchmarks.report import progress, save, spread
 from benchmarks.served import Service, service, write_digits
 from models.bundle import find_bundle
 from models.export import export
-from models.runtime import limit_threads, load_pipeline, options_for
+from models.runtime import limit_threads, load_pipeline
 from models.triton.server import TritonServer
 from service.backends.embedded import EmbeddedBackend
 
@@ -155,7 +155,7 @@ async def measure_one(gateway: Service, files: list[Path], rounds: int) -> dict[
     """Part 3."""
     loop = await compare_http(BareLoop(), gateway.url, files, rounds)
     print(f"\nagainst a bare loop over the pipeline in one process, one thread\n\n{text(loop)}")
-    backend = EmbeddedBackend(BUNDLE, engine="torch")
+    backend = EmbeddedBackend(BUNDLE)
     await backend.open()
     try:
         embedded = await compare_http(backend, gateway.url, files, rounds)
@@ -172,7 +172,7 @@ class BareLoop:
 
     def __init__(self) -> None:
         limit_threads()
-        self._pipeline = load_pipeline(BUNDLE, options_for(engine="torch"))
+        self._pipeline = load_pipeline(BUNDLE)
 
     async def count_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int

@@ -3,10 +3,10 @@
 #   docker build -f docker/triton.Dockerfile -t certify-triton --build-arg BUNDLE=digits .
 #   docker run --gpus all --shm-size 1g -p 8001:8001 -p 8002:8002 certify-triton
 #
-# For a server without a GPU, one process for each of 8 cores:
+# For a server without a GPU, with the fast engine for a CPU and one process for each of 8 cores:
 #
 #   docker build -f docker/triton.Dockerfile -t certify-triton-cpu \
-#       --build-arg DEVICE=cpu --build-arg INSTANCES=8 .
+#       --build-arg DEVICE=cpu --build-arg EXTRAS=[openvino] --build-arg INSTANCES=8 .
 #
 # Another repository, made by `python -m models.export`, can be mounted over /models.
 
@@ -20,9 +20,9 @@ RUN apt-get update \
 ARG BUNDLE=digits
 # cuda, or cpu for a server without a GPU.
 ARG DEVICE=cuda
-# openvino would add that engine; Triton's stub was seen to hang with it (models/export.py), so it is not the default.
+# embedded: torch. openvino: that engine too, which `auto` then takes on a CPU.
 ARG EXTRAS=[embedded]
-ARG ENGINE=torch
+ARG ENGINE=auto
 # Processes that run the model. Unset: one on a GPU; on a CPU one for each core of the machine that builds, so set it.
 ARG INSTANCES=
 WORKDIR /src

@@ -140,8 +140,10 @@ class TritonServer:
             str(home / "bin" / "tritonserver"),
             "--model-repository", str(self.repository),
             "--backend-directory", str(home / "backends"),
-            # A cold start of 500 ms is not a hung stub: the default of 30 s is kept, the region's size is not. An
-            # image and a handful of votes need little shared memory; 64 MB a stub is the default.
+            # After 30 s, the default, a stub that still reads torch from a cold and busy disk would count as dead, and
+            # the server would end with it.
+            "--backend-config", f"python,stub-timeout-seconds={int(START_SECONDS)}",
+            # An image and a handful of votes need little shared memory; 64 MB a stub is the default.
             "--backend-config", "python,shm-default-byte-size=4194304",
             "--backend-config", "python,shm-growth-byte-size=1048576",
             "--backend-config", f"python,shm-region-prefix-name={self._region}",

@@ -26,7 +26,7 @@ def image(number: int) -> np.ndarray:
 
 @pytest.fixture
 async def embedded():
-    backend = EmbeddedBackend("digits", workers=2, engine="torch")  # as the export
+    backend = EmbeddedBackend("digits", workers=2)
     await backend.open()
     yield backend
     await backend.close()
