@@ -25,9 +25,10 @@ from benchmarks.machine import machine
 from benchmarks.tables import PERFORMANCE, write
 from models.bundle import Manifest, find_bundle, load_manifest
 from models.runtime import RuntimeOptions, limit_threads, load_pipeline, options_for, usable_cores
-from service.core import Cascade, cascade_certificate, plan_from_pilot
+from service.core import Cascade, plan_from_pilot
 from service.datasets import DataSet, open_dataset
 from service.images import decode_image
+from service.policies import best
 
 __all__ = ("Variant", "compare", "table")
 
@@ -106,10 +107,7 @@ def _certify(manifest: Manifest, rows: NDArray[np.int64]) -> tuple[int, float]:
     final = "plurality" if manifest.final == "plurality" else "threshold"
     cascade = Cascade.of(manifest.sigmas, manifest.thresholds, final)
     plan = plan_from_pilot(pilot, cascade, ALPHA, rows.shape[1] - PILOT)
-    found = cascade_certificate(
-        counts, plan.label, cascade.sigmas, cascade.thresholds, ALPHA, plan.weights, final=cascade.final
-    )
-    return plan.label, found.radius
+    return plan.label, best(np.array(counts), plan.label, cascade, ALPHA, plan.weights).radius
 
 
 def table(variants: Sequence[Variant]) -> str:
@@ -129,16 +127,12 @@ def table(variants: Sequence[Variant]) -> str:
 
 
 def variants_here(dtypes: Sequence[str], device: str = "cpu") -> list[RuntimeOptions]:
-    """torch in float32 first, then every engine of the device in each dtype."""
-    engines = ("torch", "openvino") if device == "cpu" else ("torch",)
-    reference = options_for(device, "torch")
-    pairs = [(engine, dtype) for engine in engines for dtype in dtypes if (engine, dtype) != ("torch", "float32")]
+    """torch in float32 first, then the engine that is fastest on the device, in each dtype."""
     # torch's bfloat16 on a CPU is slower than its float32 where the CPU has none, and nobody's default: left out.
-    pairs = [pair for pair in pairs if device != "cpu" or pair[0] != "torch"]
-    return [
-        replace(reference, dtype="float32"),
-        *(replace(options_for(device, engine), dtype=dtype) for engine, dtype in pairs),
-    ]
+    engine = "openvino" if device == "cpu" else "torch"
+    reference = replace(options_for(device, "torch"), dtype="float32")
+    others = [replace(options_for(device, engine), dtype=dtype) for dtype in dtypes]
+    return [reference, *(each for each in others if each != reference)]
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.answers import REFERENCE
 from benchmarks.report import progress
+from service.curves import save_figure
 
 __all__ = ("draw",)
 
@@ -19,7 +20,7 @@ def draw(figures: dict[str, Any], out: Path) -> list[Path]:
     import matplotlib
 
     matplotlib.use("agg")  # files only: no display is looked for
-    from matplotlib import pyplot, rc_context
+    from matplotlib import pyplot
 
     panels = [(name, panel) for name, panel in PANELS.items() if figures.get(name)]
     if not panels:
@@ -28,12 +29,7 @@ def draw(figures: dict[str, Any], out: Path) -> list[Path]:
     for (name, panel), where in zip(panels, axes[0], strict=True):
         panel(figures[name], where)
     figure.suptitle(f"{figures['machine']['processor']}, {figures['machine']['cores']} cores", fontsize="small")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    written = [out.with_suffix(".png"), out.with_suffix(".svg")]
-    with rc_context({"svg.hashsalt": "certify"}):  # the same figures give the same file
-        figure.savefig(written[0], dpi=120)
-        figure.savefig(written[1], metadata={"Date": None})
-    pyplot.close(figure)
+    written = save_figure(figure, out)
     for path in written:
         progress(f"wrote {path}")
     return written

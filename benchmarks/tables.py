@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, sentence
 from models.runtime import RuntimeOptions
 from service.backends import open_backend
 from service.bodies import parse_texts
@@ -133,7 +133,7 @@ async def costs(dataset: DataSet, bundle: str) -> str:
     return "\n\n".join(
         [
             f"{len(dataset)} images, policies in turn for each image, embedded backend "
-            f"({', '.join(machine().values())}). A pilot is {pilot_size(chunk)} draws. `best` from a file of votes "
+            f"({sentence(machine()).rstrip('.')}). A pilot is {pilot_size(chunk)} draws. `best` from a file of votes "
             "draws what `first` does.",
             "\n".join(lines),
         ]

@@ -33,6 +33,7 @@ __all__ = (
     "load",
     "markdown",
     "plans_of",
+    "save_figure",
 )
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)  # where the field's tables are cut
@@ -189,7 +190,7 @@ def draw(curves: Sequence[Curve], out: Path, *, title: str = "") -> list[Path]:
     axes.legend(fontsize="small")
     if title:
         axes.set_title(title)
-    return _save(figure, out)
+    return save_figure(figure, out)
 
 
 def draw_choice(points: NDArray[np.float64], chosen: int, out: Path, *, labels: tuple[str, str]) -> list[Path]:
@@ -201,7 +202,7 @@ def draw_choice(points: NDArray[np.float64], chosen: int, out: Path, *, labels: 
     axes.set_ylabel(labels[1])
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    return _save(figure, out)
+    return save_figure(figure, out)
 
 
 def _figure() -> tuple[Any, Any]:
@@ -217,12 +218,13 @@ def _figure() -> tuple[Any, Any]:
     return figure, axes
 
 
-def _save(figure: Any, out: Path) -> list[Path]:
+def save_figure(figure: Any, out: Path) -> list[Path]:
+    """Write a matplotlib figure to out.png and out.svg and close it; equal figures give equal files."""
     from matplotlib import pyplot, rc_context
 
     out.parent.mkdir(parents=True, exist_ok=True)
     written = [out.with_suffix(".png"), out.with_suffix(".svg")]
-    with rc_context({"svg.hashsalt": "certify"}):  # the same curves give the same file
+    with rc_context({"svg.hashsalt": "certify"}):
         figure.savefig(written[0], dpi=120)
         figure.savefig(written[1], metadata={"Date": None})
     pyplot.close(figure)
