@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.classifier import Classifier
@@ -197,6 +198,7 @@ class OpenVinoEngine:
         ran = self._compiled.get_property("INFERENCE_PRECISION_HINT")
         self.dtype = {openvino.Type.f32: "float32", openvino.Type.bf16: "bfloat16"}[ran]
         self._requests = threading.local()  # a request has its own buffers
+        self._constants: dict[float, list[NDArray[np.float32]]] = {}
 
     def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
         return _numpy_noise(seed, first, count, shape)
@@ -204,9 +206,11 @@ class OpenVinoEngine:
     def logits(self, noisy: Tensor, sigma: float) -> Tensor:
         if not hasattr(self._requests, "one"):
             self._requests.one = self._compiled.create_infer_request()
-        constants = [np.full(self._batch, value, dtype=np.float32) for value in self.denoiser.constants(sigma)]
-        (found,) = self._requests.one.infer([noisy.numpy(), *constants], share_inputs=True).values()
-        return torch.from_numpy(np.array(found))  # a copy: the request's buffer is written again
+        if sigma not in self._constants:
+            found = self.denoiser.constants(sigma)
+            self._constants[sigma] = [np.full(self._batch, value, dtype=np.float32) for value in found]
+        (logits,) = self._requests.one.infer([noisy.numpy(), *self._constants[sigma]], share_inputs=True).values()
+        return torch.from_numpy(np.array(logits))  # a copy: the request's buffer is written again
 
     def plain(self, images: Tensor) -> Tensor:
         with torch.inference_mode():
