@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.agreement import compare
 from benchmarks.agreement import table as agreement_table
-from benchmarks.machine import machine
+from benchmarks.machine import machine, sentence
 from benchmarks.tables import CURVES, ROOT, adaptive, costs, named, votes_of, write
 from models.bundle import BUNDLES, Manifest, file_digests, load_manifest, save_manifest
 from models.runtime import options_for
@@ -128,8 +128,14 @@ def measure(config: PairConfig, data: Path, work: Path, device: str) -> None:
     if out.exists():
         shutil.rmtree(out)
     shutil.copytree(work / ships, out)
+    manifest = load_manifest(out)
     manifest = dataclasses.replace(
-        load_manifest(out), thresholds=chosen[ships], files=file_digests(out), name="cifar10"
+        manifest,
+        thresholds=chosen[ships],
+        files=file_digests(out),
+        name="cifar10",
+        # How it was judged may have changed since it was trained, and a run that goes on does not train again.
+        provenance={**manifest.provenance, "config": dataclasses.asdict(config)},
     )
     save_manifest(manifest, out)
     facts = size(out)
@@ -202,7 +208,7 @@ weights, {manifest.dtype}.
 - **Scales** {_text(manifest.sigmas)} (L2 noise in units of [0, 1] pixels), **thresholds** {_text(manifest.thresholds)},
   finest scale by {manifest.final}. The classifier is right on {figures["clean_accuracy"]:.1%} of the clean test images.
 - **An answer takes** {seconds[0]:.0f} s at 10,000 samples and {seconds[1]:.1f} s for radius 0.25, on {device}
-  ({", ".join(machine().values())}).
+  ({sentence(machine()).rstrip(".")}).
 - **Not for** deciding anything about real photographs: it knows ten classes at 32x32.
 
 {dtypes}

@@ -203,7 +203,7 @@ def winner() -> str:
     )
 
 
-def cost(images: int = 10) -> str:
+def cost(images: int = 20) -> str:
     return asyncio.run(costs(open_dataset("digits").part(limit=images), "digits"))
 
 
