@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bundle import MANIFEST, BundleError, Manifest, find_bundle, load_manifest, verify
-from models.engines import ENGINES
+from models.engines import ENGINES, openvino_dtype
 from models.runtime import RuntimeOptions, options_for, usable_cores
 
 __all__ = ("export", "facts_of")
@@ -52,7 +52,8 @@ def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> 
             "generator": options.generator,
             "device": options.device,
             "engine": options.engine,
-            "dtype": manifest.dtype,
+            # OpenVINO has bfloat16 on some CPUs only. A server on another kind than this one refuses the model.
+            "dtype": openvino_dtype(manifest.dtype) if options.engine == "openvino" else manifest.dtype,
         },
     }
     identity = "sha256:" + hashlib.sha256(_json(claims).encode()).hexdigest()

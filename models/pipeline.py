@@ -100,10 +100,6 @@ class Pipeline:
 
 
 def _argmax(logits: Tensor) -> Tensor:
-    """(N, K) -> int64 (N,); K where a logit is not finite, which is no vote.
-
-    torch.argmax promises no order among equals; ties must go to the lowest index.
-    """
-    largest = logits.amax(dim=1, keepdim=True)  # NaN if any logit is
-    places = torch.arange(logits.shape[1], device=logits.device)
-    return torch.where((logits == largest) & torch.isfinite(largest), places, logits.shape[1]).amin(dim=1)
+    """(N, K) -> int64 (N,), ties to the lowest index, as torch.max promises; K where a logit is not finite: no vote."""
+    largest, labels = logits.max(dim=1)  # NaN if any logit is
+    return torch.where(torch.isfinite(largest), labels, logits.shape[1])
