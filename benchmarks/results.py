@@ -42,6 +42,9 @@ NAMES = {
 SLACK = 0.005
 
 
+PLAIN = "digits_plain"  # what the fine-tunings begin from
+
+
 def drawn(bundle: str, part: str, samples: int, limit: int | None = None) -> VotesFile:
     name = Path(bundle).parent.name if "/" in bundle else bundle
     more = () if limit is None else ("--limit", str(limit))
@@ -115,7 +118,7 @@ def _comparison(untuned: list[Curve], tuned: list[Curve], singles: list[Curve]) 
 
 
 def ablation() -> str:
-    files: dict[str, list[VotesFile]] = {"none": [drawn("digits", "held_out", 2_000, 150)]}
+    files: dict[str, list[VotesFile]] = {"none": [drawn(PLAIN, "held_out", 2_000, 150)]}
     for run in RUNS:
         files[run] = [drawn(finetuned(run, seed), "held_out", 2_000, 150) for seed in SEEDS]
     rows, shares = [], []
@@ -173,7 +176,7 @@ def _winner() -> str:
 def winner() -> str:
     run = _winner()
     bundle = finetuned(run, SEEDS[0])
-    plain, better = drawn("digits", "held_out", 10_000), drawn(bundle, "held_out", 10_000)
+    plain, better = drawn(PLAIN, "held_out", 10_000), drawn(bundle, "held_out", 10_000)
     chosen = tuned_thresholds(bundle)
     rows = []
     for name, votes, thresholds in (

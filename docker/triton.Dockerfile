@@ -49,4 +49,6 @@ USER 1000:1000
 EXPOSE 8001 8002
 HEALTHCHECK --interval=10s --timeout=3s --start-period=180s \
     CMD ["curl", "--fail", "--silent", "http://127.0.0.1:8000/v2/health/ready"]
-CMD ["tritonserver", "--model-repository=/models", "--exit-on-error=true", "--exit-timeout-secs=30"]
+# A model's process loads torch before it answers; on a busy machine that takes longer than Triton's 30 seconds.
+CMD ["tritonserver", "--model-repository=/models", "--exit-on-error=true", "--exit-timeout-secs=30", \
+     "--backend-config=python,stub-timeout-seconds=180"]

@@ -43,8 +43,15 @@ class RuntimeOptions:
     device: str = "cpu"  # or "cuda"
     engine: str = "torch"  # one of ENGINES
     micro_batch: int = CPU_MICRO_BATCH  # samples in one forward
-    workers: int | None = None  # threads that run micro-batches at once; None = one for each usable core
+    workers: int | None = None  # micro-batches computed at once; None = one for each usable core
     dtype: str | None = None  # None = the bundle's, which alone is served; another one to compare with it
+
+    @property
+    def callers(self) -> int:
+        """Threads that should call the engine. OpenVINO computes in threads of its own: while it has a caller's batch,
+        another makes noise and counts votes, and neither waits for the other's hold of the interpreter."""
+        workers = self.workers or usable_cores()
+        return 2 * workers if self.engine == "openvino" else workers
 
     @property
     def generator(self) -> str:

@@ -19,8 +19,9 @@ Handwritten digits, 8x8 gray, ten classes. A diffusers `UNet2DModel` {channels} 
 
 - **Data**: {data}.
   Split `{split}`: 60% to train, 15% to choose thresholds, 25% held out. The figures are of
-  the held-out part ({images} images), by which nothing was chosen.
-- **Made by** `{command}`; **measured by** `python -m models.train.evaluate {name} --samples {samples}`.
+  the held-out part ({images} images){chosen}.
+- **Made by** `{command}`; **measured by** `python -m models.train.evaluate {run} --samples {samples} --bundle {name}`.
+- **Runs in** {dtype} where the CPU or GPU has it; measured in {ran}.
 - **Scales** {sigmas} (L2 noise in units of [0, 1] pixels), **thresholds** {thresholds}, finest scale by {final}.
 - **Not for** reading real handwriting: it knows centred 8x8 digits by 13 writers. It shows the service's method.
 
@@ -47,6 +48,9 @@ at the bundle's own. Certified accuracy at radius r: right, and the radius at le
 {verdict}
 """
 
+_CHOSEN = """; which fine-tuning ships
+  was chosen by it too (docs/results.md), thresholds and all else were not"""
+
 
 def write_card(config: TrainConfig, manifest: Manifest, folder: Path) -> None:
     """Write folder/README.md from the manifest's figures and provenance."""
@@ -59,6 +63,10 @@ def write_card(config: TrainConfig, manifest: Manifest, folder: Path) -> None:
         megabytes=measured["weights_megabytes"],
         data=provenance["data"],
         split=provenance["split"],
+        chosen=_CHOSEN if "finetuned_from" in provenance else ", by which nothing was chosen",
+        run=config.name,
+        dtype=manifest.dtype,
+        ran=measured["runtime"],
         command=provenance["command"],
         images=measured["images"],
         samples=f"{measured['samples']}",

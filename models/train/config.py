@@ -13,9 +13,12 @@ class TrainConfig:
     """One run. Scales are in units of [0, 1] pixels."""
 
     # what comes out
-    name: str
+    name: str  # of the bundle that ships; what is trained first comes out as <name>_plain
     version: str
+    dtype: Literal["float32", "bfloat16"]  # in which both run
     final: str  # how the finest scale decides
+    finetune: str  # the run of models.train.runs that goes on from the plain bundle
+    finetune_seed: int
     # networks
     unet_channels: tuple[int, ...]  # width at each resolution, finest first
     unet_groups: int  # of its group norms

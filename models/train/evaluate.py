@@ -1,6 +1,6 @@
 """Measure a bundle on the held-out part and write its card.
 
-    python -m models.train.evaluate digits --samples 10000 [--bundle FOLDER] [--work FOLDER]
+    python -m models.train.evaluate digits --samples 10000 [--bundle NAME-OR-FOLDER] [--work FOLDER]
 
 Stopped and started again, it goes on from the votes already drawn.
 """
@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import BUNDLES, Manifest, load_manifest, save_manifest
+from models.bundle import Manifest, find_bundle, load_manifest, save_manifest
 from models.train.card import write_card
 from models.train.config import TrainConfig
 from models.train.log import log
 from models.train.protocols import Final, cascade, reference, shares, single_scale, summary
 from models.train.size import size
-from models.train.votes import Votes, collect
+from models.train.votes import Votes, collect, runtime
 
 __all__ = ("evaluate", "figures")
 
@@ -34,7 +34,7 @@ def evaluate(config: TrainConfig, folder: Path, samples: int, work: Path, log: C
     )
     log("computing the tables")
     manifest = load_manifest(folder)
-    measured = {**size(folder), **figures(config, manifest, votes, samples)}
+    measured = {**size(folder), "runtime": runtime(folder), **figures(config, manifest, votes, samples)}
     manifest = dataclasses.replace(manifest, figures=measured)  # outside the digest: the bundle stays the same
     save_manifest(manifest, folder)
     write_card(config, manifest, folder)
@@ -81,11 +81,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m models.train.evaluate", description=__doc__)
     parser.add_argument("run", choices=["digits"])
     parser.add_argument("--samples", type=int, default=10_000, help="draws a scale (default: %(default)s)")
-    parser.add_argument("--bundle", type=Path, help="bundle folder (default: the shipped bundle's)")
+    parser.add_argument("--bundle", help="a shipped bundle's name or a folder (default: the run's name)")
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder for drawn votes (default: runs)")
     arguments = parser.parse_args()
     config: TrainConfig = importlib.import_module(f"models.train.runs.{arguments.run}").CONFIG
-    evaluate(config, arguments.bundle or BUNDLES / config.name, arguments.samples, arguments.work, log)
+    evaluate(config, find_bundle(arguments.bundle or config.name), arguments.samples, arguments.work, log)
 
 
 if __name__ == "__main__":

@@ -69,10 +69,13 @@ def finetune(
     )
 
 
-def write_finetuned(config: FinetuneConfig, networks: Networks, start: Path, out: Path) -> Manifest:
+def write_finetuned(
+    config: FinetuneConfig, networks: Networks, start: Path, out: Path, *, command: str | None = None
+) -> Manifest:
     """A bundle like `start` with the trained network in its place; written whole or not at all.
 
-    Raises FileExistsError if `out` is there and not an empty folder.
+    command: what the provenance says made it; None = this module's run. Raises FileExistsError if `out` is there and
+    not an empty folder.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out}: expected a folder that is empty or not there yet")
@@ -102,7 +105,7 @@ def write_finetuned(config: FinetuneConfig, networks: Networks, start: Path, out
             provenance={
                 **before.provenance,
                 "finetuned_from": before.digest,
-                "finetuned_by": f"python -m models.train.finetune {config.name}",
+                "finetuned_by": command or f"python -m models.train.finetune {config.name} --seed {config.seed}",
                 "finetune_config": dataclasses.asdict(config),
             },
         )

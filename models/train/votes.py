@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from models.bundle import load_manifest
 from models.pipeline import Pipeline
-from models.runtime import RuntimeOptions, limit_threads, load_pipeline, options_for, usable_cores
+from models.runtime import limit_threads, load_pipeline, options_for, usable_cores
 from models.train.data import digits_split, load_digits
 
-__all__ = ("PILOT", "Votes", "collect", "evaluation_seed")
+__all__ = ("PILOT", "Votes", "collect", "evaluation_seed", "runtime")
 
 PILOT = 128  # pilot draws kept for each scale: the largest pilot (100, in chunks of 32), never reused for estimation
 SAVE_SECONDS = 30.0
@@ -59,6 +59,12 @@ def evaluation_seed(part: str, image: int, sigma: float, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(name).digest()[:8], "little")
 
 
+def runtime(folder: Path) -> str:
+    """What draws a bundle's votes here: engine, dtype and device."""
+    engine = load_pipeline(folder, options_for(workers=1)).engine
+    return f"{engine.name} {engine.dtype}, {engine.device.type}"
+
+
 def collect(
     folder: Path,
     part: str,
@@ -78,12 +84,13 @@ def collect(
     manifest = load_manifest(folder)
     samples = -(-samples // manifest.chunk) * manifest.chunk
     indices = getattr(digits_split(), part)[:max_images]
+    ran, micro_batch = runtime(folder), options_for().micro_batch
     done: list[Drawn] = []
     context = multiprocessing.get_context("spawn")  # a forked torch may hang
     with ProcessPoolExecutor(usable_cores(), context, initializer=_start, initargs=(folder,)) as pool:
         for sigma in sigmas:
             bare = sigma in undenoised
-            question = [dict(manifest.files), part, sigma, samples, len(indices), RuntimeOptions().micro_batch, bare]
+            question = [dict(manifest.files), ran, part, sigma, samples, len(indices), micro_batch, bare]
             key = json.dumps(question, sort_keys=True)
             path = checkpoints / f"{manifest.name}-{part}-{sigma:g}-{samples}.npz"
             drawn = _open_checkpoint(path, key, len(indices), samples)

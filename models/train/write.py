@@ -16,19 +16,20 @@ __all__ = ("write_bundle",)
 
 
 def write_bundle(config: TrainConfig, networks: Networks, folder: Path) -> Manifest:
-    """The three model folders and a manifest with thresholds of 1/2, still to be chosen."""
+    """The plain bundle: three model folders and a manifest with thresholds of 1/2, still to be chosen."""
     networks.denoiser.unet.save_pretrained(str(folder / "denoiser"), safe_serialization=True)
     build_scheduler(config).save_pretrained(str(folder / "scheduler"))
     save_classifier(networks.classifier, folder / "classifier")
     size = networks.classifier.input_size
     manifest = Manifest(
-        name=config.name,
+        name=f"{config.name}_plain",
         version=config.version,
         classes=tuple(str(digit) for digit in range(10)),
         input_shape=(size[0], size[1], size[2]),
         sigmas=config.sigmas,
         thresholds=(0.5,) * len(config.sigmas),
         final=config.final,
+        dtype=config.dtype,
         files=file_digests(folder),
         preprocessing={"color": "gray", "pixels": "uint8 / 255"},
         provenance={

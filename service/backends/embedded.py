@@ -2,10 +2,10 @@
 
 `models` (and torch with it) is imported inside functions, so that a gateway without torch can import this module.
 
-Fairness without a scheduler: a request is cut into slices and never has more than one for each worker in the pool's
+Fairness without a scheduler: a request is cut into slices and never has more than one for each thread in the pool's
 first-in-first-out queue. Requests so take turns slice by slice: a short one waits for the slices ahead of it, not for a
 long request to end, and a cancelled one leaves at most its running slices behind. A slice is one micro-batch: a longer
-one would leave workers idle longer at the end of each look. A worker for which nobody else waits goes on with the next
+one would leave threads idle longer at the end of each look. A thread for which nobody else waits goes on with the next
 slice by itself: a micro-batch of digits takes a few milliseconds, and going by way of the event loop would add one.
 Memory does not grow with `count`: slices are cut as they are needed.
 """
@@ -29,6 +29,7 @@ from service.errors import BackendUnavailable, BundleError
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
+    from models.runtime import RuntimeOptions
 
 __all__ = ("EmbeddedBackend",)
 
@@ -47,7 +48,7 @@ class EmbeddedBackend:
         engine: str = "auto",
         micro_batch: int | None = None,
     ) -> None:
-        """bundle: a shipped bundle's name or a folder. workers: threads; None = one a core.
+        """bundle: a shipped bundle's name or a folder. workers: micro-batches at once; None = one a core.
 
         device, engine, micro_batch: as for models.runtime.options_for.
         """
@@ -61,7 +62,8 @@ class EmbeddedBackend:
         self._pool: ThreadPoolExecutor | None = None
         self._pipeline: Pipeline | None = None
         self._info: BackendInfo | None = None
-        self._waiting = 0  # calls in the pool's queue that no worker has begun
+        self._lanes = 1  # threads of the pool
+        self._waiting = 0  # calls in the pool's queue that no thread has begun
         self._waiting_lock = threading.Lock()
 
     async def open(self) -> None:
@@ -69,12 +71,14 @@ class EmbeddedBackend:
         if self._pool is not None:
             return
         with _translated():
-            from models.runtime import limit_threads, usable_cores
+            from models.runtime import limit_threads, options_for, usable_cores
 
             self._workers = self._workers or usable_cores()
-            pool = ThreadPoolExecutor(self._workers, thread_name_prefix="certify-sampler", initializer=limit_threads)
+            options = options_for(self._device, self._engine, micro_batch=self._micro_batch, workers=self._workers)
+            self._lanes = options.callers
+            pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="certify-sampler", initializer=limit_threads)
         try:
-            self._pipeline = await asyncio.get_running_loop().run_in_executor(pool, self._load)
+            self._pipeline = await asyncio.get_running_loop().run_in_executor(pool, self._load, options)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -89,7 +93,7 @@ class EmbeddedBackend:
 
     @property
     def workers(self) -> int:
-        """Threads that sample. Legal only after open(), as is info()."""
+        """Micro-batches computed at once. Legal only after open(), as is info()."""
         self.info()
         assert self._workers is not None
         return self._workers
@@ -142,13 +146,13 @@ class EmbeddedBackend:
         work: Callable[[int, int], NDArray[np.int64]],
         take: Callable[[int, int, NDArray[np.int64]], None],
     ) -> None:
-        """take(low, high, work(low, high)) for each slice, on the workers: `work` side by side, `take` one by one."""
-        assert self._pipeline is not None and self._workers is not None
+        """take(low, high, work(low, high)) for each slice, on the pool: `work` side by side, `take` one by one."""
+        assert self._pipeline is not None
         slices = _slices(first, count, self._pipeline.micro_batch)
         turn, given_up = threading.Lock(), threading.Event()
 
         def some() -> bool:
-            """Slices until none is left (True), somebody else waits for a worker, or nobody wants them any more."""
+            """Slices until none is left (True), somebody else waits for a thread, or nobody wants them any more."""
             while not given_up.is_set():
                 with turn:
                     low, high = next(slices, (0, 0))
@@ -168,7 +172,7 @@ class EmbeddedBackend:
         try:
             # Lanes share one iterator: whichever is free takes the next slice.
             async with asyncio.TaskGroup() as lanes:
-                for _ in range(self._workers):
+                for _ in range(self._lanes):
                     lanes.create_task(lane())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
@@ -203,15 +207,14 @@ class EmbeddedBackend:
         return await asyncio.wrap_future(future)
 
     def _wait(self, change: int) -> None:
-        """Count who waits for a worker. From any thread."""
+        """Count who waits for a thread. From any thread."""
         with self._waiting_lock:
             self._waiting += change
 
-    def _load(self) -> Pipeline:
+    def _load(self, options: RuntimeOptions) -> Pipeline:
         with _translated():
-            from models.runtime import load_pipeline, options_for
+            from models.runtime import load_pipeline
 
-            options = options_for(self._device, self._engine, micro_batch=self._micro_batch, workers=self._workers)
             return load_pipeline(self._bundle, options)
 
 

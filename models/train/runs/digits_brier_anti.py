@@ -9,7 +9,7 @@ from models.train.runs.digits import CONFIG as PRETRAINING
 CONFIG = FinetuneConfig(
     name="digits_brier_anti",
     version="1",
-    start="digits",
+    start="digits_plain",
     data="digits",
     trains="denoiser",
     loss="brier",

@@ -11,11 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
+pytest.importorskip("accelerate", reason="training needs accelerate (pip install 'certify[train]')")
 from models.bundle import load_manifest, verify  # noqa: E402
 from models.runtime import load_pipeline  # noqa: E402
 from models.train import __main__ as command  # noqa: E402
 from models.train.evaluate import evaluate  # noqa: E402
 from models.train.runs.digits import CONFIG  # noqa: E402
+from models.train.runs.digits_classifier import CONFIG as FINETUNING  # noqa: E402
 
 TINY = dataclasses.replace(
     CONFIG,
@@ -30,17 +32,23 @@ TINY = dataclasses.replace(
     evaluate_samples=128,
     samples=256,
 )
+SHORT = dataclasses.replace(FINETUNING, steps=2, batch=8, warmup_steps=1, checkpoint_every=2)
 
 
 @pytest.mark.slow
 def test_training_ends_with_a_bundle_that_loads_and_a_card_with_its_figures(tmp_path: Path) -> None:
-    folder, work = tmp_path / "bundle", tmp_path / "work"
+    folder, plain, work = tmp_path / "bundle", tmp_path / "plain", tmp_path / "work"
     threads = torch.get_num_threads()
-    command.run(TINY, folder, work)
+    command.run(TINY, SHORT, folder, plain, work)
     torch.set_num_threads(threads)
 
-    manifest = load_manifest(folder)
+    manifest, before = load_manifest(folder), load_manifest(plain)
     verify(folder, manifest)
+    verify(plain, before)
+    assert (manifest.name, before.name) == ("digits", "digits_plain")
+    assert manifest.provenance["finetuned_from"] == before.digest and manifest.thresholds == before.thresholds
+    assert manifest.provenance["command"] == manifest.provenance["finetuned_by"] == "python -m models.train digits"
+    assert manifest.dtype == before.dtype == TINY.dtype
     assert manifest.sigmas == (0.25, 0.5)
     assert manifest.thresholds[1] in TINY.candidate_thresholds
     votes = load_pipeline(folder).votes(np.zeros((1, 8, 8), np.float32), sigma=0.25, seed=0, first=0, count=32)
