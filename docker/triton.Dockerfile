@@ -25,6 +25,8 @@ ARG EXTRAS=[embedded]
 ARG ENGINE=auto
 # Processes that run the model. Unset: one on a GPU; on a CPU one for each core of the machine that builds, so set it.
 ARG INSTANCES=
+# Samples computed together, as `certify tune-runtime` advises. Unset: the device's default.
+ARG MICRO_BATCH=
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY service ./service
@@ -37,7 +39,7 @@ RUN python3 -m pip install --no-cache-dir --disable-pip-version-check ".${EXTRAS
     && python3 -m pip uninstall --yes openvino-telemetry
 # hadolint ignore=DL3059
 RUN python3 -m models.export "${BUNDLE}" --out /models --device "${DEVICE}" --engine "${ENGINE}" \
-    ${INSTANCES:+--instances "${INSTANCES}"}
+    ${INSTANCES:+--instances "${INSTANCES}"} ${MICRO_BATCH:+--micro-batch "${MICRO_BATCH}"}
 # HOME and caches: compiled kernels go where a read-only root file system leaves room.
 ENV PYTHONDONTWRITEBYTECODE=1 \
     OMP_WAIT_POLICY=PASSIVE \

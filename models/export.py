@@ -65,10 +65,18 @@ def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> 
     }
 
 
-def export(bundle: Path, out: Path, *, device: str = "cpu", engine: str = ENGINE, instances: int | None = None) -> None:
+def export(
+    bundle: Path,
+    out: Path,
+    *,
+    device: str = "cpu",
+    engine: str = ENGINE,
+    micro_batch: int | None = None,
+    instances: int | None = None,
+) -> None:
     """Write the repository `out`, whole or not at all; an older export there is replaced, anything else refused.
 
-    engine: as for models.runtime.options_for; the server's Python must have it too.
+    engine, micro_batch: as for models.runtime.options_for; the server's Python must have the engine too.
     instances: processes that run the model; None = one for each usable core on a CPU, one on a GPU. Raises BundleError
     if the bundle is altered or there is no such engine, FileExistsError if `out` is something else than an export.
     """
@@ -77,8 +85,10 @@ def export(bundle: Path, out: Path, *, device: str = "cpu", engine: str = ENGINE
     if instances is not None and instances < 1:
         raise ValueError(f"instances: expected at least 1, got {instances}")
     instances = instances or (usable_cores() if device == "cpu" else 1)
-    options = options_for(device, engine)
+    options = options_for(device, engine, micro_batch=micro_batch)
     manifest = load_manifest(bundle)
+    if options.micro_batch < 1 or options.micro_batch % manifest.chunk:
+        raise ValueError(f"micro_batch: expected a multiple of {manifest.chunk}, got {options.micro_batch}")
     verify(bundle, manifest)
     if out.exists() and [path.name for path in out.iterdir()] not in ([], [MODEL]):
         raise FileExistsError(f"{out}: expected an empty folder or an earlier export, got other files")
@@ -161,12 +171,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the model repository to write")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="default: %(default)s")
     parser.add_argument("--engine", choices=("auto", *ENGINES), default=ENGINE, help="default: %(default)s")
+    parser.add_argument("--micro-batch", type=int, help="samples computed together (default: the device's)")
     parser.add_argument("--instances", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
     arguments = parser.parse_args()
     try:
         export(
             find_bundle(arguments.bundle), arguments.out, device=arguments.device, engine=arguments.engine,
-            instances=arguments.instances,
+            micro_batch=arguments.micro_batch, instances=arguments.instances,
         )  # fmt: skip
     except (BundleError, FileExistsError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -251,7 +251,9 @@ class There:
                 if response.is_success:
                     return _said(CertifyAnswer.model_validate_json(response.content))
                 problem = Problem.model_validate_json(response.content)
-            if response.headers.get("retry-after") is None and problem.code != "backend_unavailable":
+            # draining: that replica goes away, and another one behind the same address takes its place
+            passes = response.headers.get("retry-after") or problem.code in ("backend_unavailable", "draining")
+            if not passes:
                 raise RequestError(problem.code, problem.detail)
             wait = response.headers.get("retry-after", "")
             await asyncio.sleep(min(LONGEST_PAUSE, float(wait) if wait.isdecimal() else 2.0**attempt))

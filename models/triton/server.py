@@ -301,12 +301,16 @@ def main() -> None:
     parser.add_argument("--grpc-port", type=int, default=8001, help="default: %(default)s")
     parser.add_argument("--metrics-port", type=int, default=8002, help="default: %(default)s")
     parser.add_argument("--engine", choices=("auto", *ENGINES), default=ENGINE, help="default: %(default)s")
+    parser.add_argument("--micro-batch", type=int, help="samples computed together (default: the CPU's)")
     parser.add_argument("--instances", type=int, help="worker processes (default: one for each core)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="certify-triton-") as folder:
         repository = Path(folder) / "repository"
-        export(find_bundle(arguments.bundle), repository, engine=arguments.engine, instances=arguments.instances)
+        export(
+            find_bundle(arguments.bundle), repository, engine=arguments.engine, micro_batch=arguments.micro_batch,
+            instances=arguments.instances,
+        )  # fmt: skip
         server = TritonServer(repository, grpc_port=arguments.grpc_port, metrics_port=arguments.metrics_port)
         with server:
             _say(f"\nready: certify serve --backend triton --triton-url {server.url}\n")

@@ -118,6 +118,9 @@ def test_the_gateways_install_line_makes_a_gateway_without_torch(context: Path, 
     )
 
 
+ARGS = ("BUNDLE", "DEVICE", "ENGINE", "INSTANCES", "MICRO_BATCH")
+
+
 @pytest.mark.slow
 def test_tritons_export_line_makes_a_repository_for_a_gpu(context: Path, tmp_path: Path) -> None:
     pytest.importorskip(
@@ -125,13 +128,14 @@ def test_tritons_export_line_makes_a_repository_for_a_gpu(context: Path, tmp_pat
     )
     _, _, export = runs("triton.Dockerfile")
     line = export.replace("python3", sys.executable).replace("/models", str(tmp_path / "models"))
-    arguments = {name: argument("triton.Dockerfile", name) for name in ("BUNDLE", "DEVICE", "ENGINE", "INSTANCES")}
+    arguments = {name: argument("triton.Dockerfile", name) for name in ARGS}
     subprocess.run(line, shell=True, cwd=context, env={**os.environ, **arguments}, check=True)
     config = (tmp_path / "models" / "mdds" / "config.pbtxt").read_text()
     assert "KIND_GPU count: 1" in config and (tmp_path / "models" / "mdds" / "1" / "model.py").exists()
-    arguments |= {"DEVICE": "cpu", "ENGINE": "torch", "INSTANCES": "8"}
+    arguments |= {"DEVICE": "cpu", "ENGINE": "torch", "INSTANCES": "8", "MICRO_BATCH": "128"}
     subprocess.run(line, shell=True, cwd=context, env={**os.environ, **arguments}, check=True)
-    assert "KIND_CPU count: 8" in (tmp_path / "models" / "mdds" / "config.pbtxt").read_text()
+    config = (tmp_path / "models" / "mdds" / "config.pbtxt").read_text()
+    assert "KIND_CPU count: 8" in config and r"\"grain\":128" in config
 
 
 @pytest.mark.slow

@@ -55,6 +55,17 @@ def test_the_identity_does_not_depend_on_how_many_processes_run_it(tmp_path):
     assert facts(tmp_path / "a")["identity"] == facts(tmp_path / "b")["identity"]
 
 
+def test_the_micro_batch_is_part_of_the_identity_and_must_fit_the_chunk(tmp_path):
+    export(DIGITS, tmp_path / "a", instances=1)
+    export(DIGITS, tmp_path / "b", instances=1, micro_batch=128)
+    a, b = facts(tmp_path / "a"), facts(tmp_path / "b")
+    assert (a["grain"], b["grain"]) == (64, 128)
+    assert a["identity"] != b["identity"]
+    for bad in (-64, 48):
+        with pytest.raises(ValueError, match=f"micro_batch: expected a multiple of 32, got {bad}"):
+            export(DIGITS, tmp_path / "c", micro_batch=bad)
+
+
 def test_the_exported_model_needs_nothing_of_the_service(tmp_path):
     export(DIGITS, tmp_path / "r", instances=1)
     version = tmp_path / "r" / "mdds" / "1"

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -20,11 +21,12 @@ from service.errors import BackendUnavailable
 from service.fixed import FixedSampler
 from service.plans import make_plan
 from service.policies import POLICIES
-from service.schemas import CertifyFields
+from service.schemas import CertifyFields, Info
+from service.survey import There
 from service.tables import read_table
 from service.votesfile import load_votes
 from tests.service import pictures
-from tests.service.servers import ROOT, real_process
+from tests.service.servers import ROOT, in_process, real_process
 from tests.service.test_cli import certify
 
 FAKE = ("--backend=fake", "--seed=1")
@@ -251,6 +253,28 @@ def test_over_http_the_rows_are_the_services_answers(folder: str, tmp_path: Path
     assert json.loads(answer[1])["radius"] == table.radius[0]
     facts = json.loads((tmp_path / "t.tsv.json").read_text())
     assert facts["url"] == service.url and facts["bundle_digest"].startswith("sha256:")
+
+
+@pytest.mark.anyio
+async def test_a_replica_that_shuts_down_is_asked_again_until_another_answers() -> None:
+    """Behind one address, as a balancer has them: the first call reaches the one that drains."""
+
+    class Balancer(httpx.AsyncBaseTransport):
+        def __init__(self, *transports: httpx.ASGITransport) -> None:
+            self.transports, self.calls = transports, 0
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            self.calls += 1
+            return await self.transports[min(self.calls, len(self.transports)) - 1].handle_async_request(request)
+
+    async with in_process() as leaving, in_process() as staying:
+        info = Info.model_validate((await leaving.client.get("/info")).json())
+        leaving.gateway.admission.drain()
+        balancer = Balancer(leaving.client._transport, staying.client._transport)
+        async with httpx.AsyncClient(transport=balancer, timeout=60) as client:
+            said = await There(client, "http://certify", info, {"samples": "640"}).ask(0, 1, pictures.png())
+    assert balancer.calls == 2
+    assert said.outcome == "certified"
 
 
 @pytest.mark.anyio
