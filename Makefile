@@ -51,7 +51,7 @@ bench-triton: $(STAMP) ## requests in one execute(), fairness and cost of a real
 soak: $(STAMP) ## half an hour of mixed load on a real Triton server: does anything grow?
 	$(BIN)/python -m benchmarks.soak
 
-train: $(STAMP) ## retrain the digits bundle from nothing (under 30 minutes on 2 cores)
+train: $(STAMP) ## retrain the digits bundles from nothing (under 30 minutes on 2 cores)
 	$(BIN)/python -m models.train digits
 
 clean: ## remove the environment and caches
