@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     workers: Count | None = Field(None, description="embedded backend only: sampling threads; unset: one for each core")
     # cpu: a laptop has no other. cuda: to measure a data set without a server; production has Triton for it.
     device: Literal["cpu", "cuda"] = Field("cpu", description="embedded backend only: cpu or cuda")
-    # auto: openvino where it is installed and the device is a CPU, several times as fast as torch (docs/performance.md).
+    # auto: openvino where it is installed and the device is a CPU, several times as fast (docs/performance.md).
     engine: Literal["auto", "torch", "openvino"] = Field(
         "auto", description="embedded backend only: what computes the networks: auto, torch or openvino"
     )

@@ -152,7 +152,7 @@ class EmbeddedBackend:
         turn, given_up = threading.Lock(), threading.Event()
 
         def some() -> bool:
-            """Slices until none is left (True), somebody else waits for a thread, or nobody wants them any more."""
+            """Slices until none is left or wanted (True), or a thread is wanted by somebody else or by close()."""
             while not given_up.is_set():
                 with turn:
                     low, high = next(slices, (0, 0))
@@ -161,7 +161,7 @@ class EmbeddedBackend:
                 votes = work(low, high)
                 with turn:
                     take(low, high, votes)
-                if self._waiting:
+                if self._waiting or self._pool is None:
                     return False
             return True
 
