@@ -51,7 +51,7 @@ ORDERS: dict[str, tuple[Policy, dict[str, str], float | None]] = {
 
 def data_of(bundle: str, data: Path | None) -> DataSet | None:
     """Images that the bundle never saw; None where there are none."""
-    if bundle == "digits":
+    if bundle in ("digits", "digits_plain"):
         return open_dataset("digits")
     return None if data is None else open_dataset(str(data / "test.npz"))
 

@@ -27,7 +27,7 @@ from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, save
 from benchmarks.served import service, write_digits
 from benchmarks.tables import PERFORMANCE, write
-from models.bundle import find_bundle, list_bundles, load_manifest
+from models.bundle import find_bundle, load_manifest
 from service.backends.embedded import EmbeddedBackend
 
 PARTS = ("throughput", "peak", "overhead", "answers", "clients", "stages")
@@ -59,9 +59,7 @@ def main() -> None:
         prog="python -m benchmarks.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--parts", default=",".join(PARTS), help="some of them, with commas between (default: all)")
-    parser.add_argument(
-        "--bundles", default=",".join(list_bundles()), help="names or folders (default: the shipped ones)"
-    )
+    parser.add_argument("--bundles", default="cifar10,digits", help="names or folders (default: %(default)s)")
     parser.add_argument("--rounds", type=int, help=f"alternations of each comparison (default {Pace.rounds})")
     parser.add_argument("--quick", action="store_true", help="one short round: to see that it works")
     parser.add_argument("--data", type=Path, help="folder with cifar10's test.npz: its answers are measured too")

@@ -71,9 +71,8 @@ class Pipeline:
         return labels
 
     def classify(self, image: NDArray[np.float32]) -> int:
-        """The plain classifier's answer on the clean image: no noise, no denoiser; the same fixed shape."""
-        batch = self._tensor(image).expand(self.micro_batch, *image.shape)
-        label = int(_argmax(self.engine.plain(batch.contiguous()))[0])
+        """The plain classifier's answer on the clean image: no noise, no denoiser; a batch of one, whoever asks."""
+        label = int(_argmax(self.engine.plain(self._tensor(image)[None]))[0])
         if label == len(self.manifest.classes):
             raise FloatingPointError("the classifier's logits on the clean image are not finite")
         return label
