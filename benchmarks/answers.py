@@ -1,7 +1,7 @@
 """Samples and seconds of an answer: policy `best` as served, against the paper's protocol on the reference loop.
 
-    python -m benchmarks.answers digits                        all held-out images (half an hour on two cores)
-    python -m benchmarks.answers cifar10 --data DIR --images 100         DIR has test.npz
+    python -m benchmarks.answers digits                        all held-out images (a quarter of an hour on two cores)
+    python -m benchmarks.answers cifar10 --data DIR --images 5           DIR has test.npz
 
 `best` is timed. The reference's draws (N0 = 100 and N = 10,000 at each scale that it visits, p0 = 0.5, as published)
 come from the same engine as ours, so that both certify the same images in reasonable time; its seconds are its draws
