@@ -178,7 +178,7 @@ class OpenVinoEngine:
         shape: tuple[int, ...],
         streams: int,
     ) -> None:
-        """batch and shape (C, H, W): of every call. streams: as many as there are threads that call."""
+        """batch and shape (C, H, W): of every call. streams: batches computed at once; more threads may call."""
         openvino = _openvino()
         self.dtype = openvino_dtype(dtype)
         self.device = torch.device("cpu")
@@ -191,17 +191,21 @@ class OpenVinoEngine:
             example_input=example,
             input=[list(x.shape) for x in example],  # static: the same graph is three times slower over any shape
         )
+        precision = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}[self.dtype]
         self._compiled = openvino.Core().compile_model(
             model,
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[self.dtype],
+                "INFERENCE_PRECISION_HINT": precision,
                 "NUM_STREAMS": streams,
                 "INFERENCE_NUM_THREADS": streams,
                 # Several processes, as Triton's instances, would each be pinned to the same first cores.
                 "ENABLE_CPU_PINNING": False,
             },
         )
+        ran = self._compiled.get_property("INFERENCE_PRECISION_HINT")
+        if ran != precision:  # an answer names the dtype, and must not name another than ran
+            raise RuntimeError(f"openvino: expected to run in {precision}, got {ran}")
         self._requests = threading.local()  # a request has its own buffers
         self._constants: dict[float, list[NDArray[np.float32]]] = {}
 
