@@ -19,7 +19,7 @@ def test_one_engine_agrees_with_itself_and_draws_what_was_asked_for():
     assert images == 2
     assert first.labels.shape == (2, 3, PILOT + 64)  # whole chunks
     assert np.array_equal(first.labels, second.labels)
-    assert first.name == "torch float32, cpu"
+    assert first.name == "torch bfloat16, cpu"
     assert (first.radius == second.radius).all() and first.radius.max() > 0
     # Other scales and images have other noise: were it shared, their labels would be alike on no account but chance.
     assert not np.array_equal(first.labels[0], first.labels[1])
