@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -115,7 +116,9 @@ def test_seed_and_sigma_change_the_votes(pipeline: Pipeline, image: NDArray[np.f
 
 
 def test_sampling_is_the_written_formula(pipeline: Pipeline, image: NDArray[np.float32]) -> None:
-    """argmax classify(denoise(image + sigma * noise)), put together here by hand for one micro-batch."""
+    """argmax classify(denoise(image + sigma * noise)), put together here by hand for one micro-batch, in float32."""
+    options = dataclasses.replace(options_for(engine=pipeline.engine.name), dtype="float32")
+    pipeline = load_pipeline("digits", options)
     size = pipeline.micro_batch
     noise = np.concatenate([chunk_noise(SEED, j, (32, 1, 8, 8)) for j in range(size // 32)])
     engine = pipeline.engine
