@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import tracemalloc
-import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
