@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from models.bundle import MANIFEST, BundleError, Manifest, find_bundle, load_manifest, verify
-from models.engines import ENGINES, openvino_dtype
+from models.engines import ENGINES
+from models.pipeline import check_micro_batch
 from models.runtime import RuntimeOptions, options_for, usable_cores
 
 __all__ = ("export", "facts_of")
@@ -52,8 +53,7 @@ def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> 
             "generator": options.generator,
             "device": options.device,
             "engine": options.engine,
-            # OpenVINO has bfloat16 on some CPUs only. A server on another kind than this one refuses the model.
-            "dtype": openvino_dtype(manifest.dtype) if options.engine == "openvino" else manifest.dtype,
+            "dtype": options.runs_in(manifest.dtype),  # a server whose CPU runs it in another refuses the model
         },
     }
     identity = "sha256:" + hashlib.sha256(_json(claims).encode()).hexdigest()
@@ -87,8 +87,7 @@ def export(
     instances = instances or (usable_cores() if device == "cpu" else 1)
     options = options_for(device, engine, micro_batch=micro_batch)
     manifest = load_manifest(bundle)
-    if options.micro_batch < 1 or options.micro_batch % manifest.chunk:
-        raise ValueError(f"micro_batch: expected a multiple of {manifest.chunk}, got {options.micro_batch}")
+    check_micro_batch(options.micro_batch, manifest)
     verify(bundle, manifest)
     if out.exists() and [path.name for path in out.iterdir()] not in ([], [MODEL]):
         raise FileExistsError(f"{out}: expected an empty folder or an earlier export, got other files")

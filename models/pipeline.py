@@ -21,7 +21,13 @@ from torch import Tensor
 from models.bundle import Manifest
 from models.engines import Engine
 
-__all__ = ("Pipeline",)
+__all__ = ("Pipeline", "check_micro_batch")
+
+
+def check_micro_batch(micro_batch: int, manifest: Manifest) -> None:
+    """Raises ValueError unless it is a number of whole chunks."""
+    if micro_batch < 1 or micro_batch % manifest.chunk:
+        raise ValueError(f"micro_batch: expected a multiple of {manifest.chunk}, got {micro_batch}")
 
 
 class Pipeline:
@@ -29,8 +35,7 @@ class Pipeline:
 
     def __init__(self, engine: Engine, manifest: Manifest, *, micro_batch: int) -> None:
         """micro_batch: samples in one forward, a multiple of manifest.chunk; part of what a vote depends on."""
-        if micro_batch < 1 or micro_batch % manifest.chunk:
-            raise ValueError(f"micro_batch: expected a multiple of {manifest.chunk}, got {micro_batch}")
+        check_micro_batch(micro_batch, manifest)
         self.manifest = manifest
         self.micro_batch = micro_batch
         self.engine = engine

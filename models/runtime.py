@@ -18,7 +18,7 @@ import torch
 from models.bundle import BundleError, Manifest, find_bundle, load_manifest, verify
 from models.classifier import Classifier
 from models.denoiser import Denoiser
-from models.engines import ENGINES, CudaEngine, Engine, OpenVinoEngine, TorchEngine, default_engine
+from models.engines import ENGINES, CudaEngine, Engine, OpenVinoEngine, TorchEngine, default_engine, openvino_dtype
 from models.noise import CPU_GENERATOR, CUDA_GENERATOR
 from models.pipeline import Pipeline
 
@@ -52,6 +52,10 @@ class RuntimeOptions:
         another makes noise and counts votes, and neither waits for the other's hold of the interpreter."""
         workers = self.workers or usable_cores()
         return 2 * workers if self.engine == "openvino" else workers
+
+    def runs_in(self, dtype: str) -> str:
+        """What a bundle of that dtype runs in here: OpenVINO has bfloat16 on some CPUs only."""
+        return openvino_dtype(dtype) if self.engine == "openvino" else dtype
 
     @property
     def generator(self) -> str:

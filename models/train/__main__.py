@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from models.bundle import BUNDLES, MANIFEST
+from models.bundle import BUNDLES, MANIFEST, load_manifest
 from models.runtime import limit_threads
 from models.train.config import FinetuneConfig, TrainConfig
 from models.train.data import SPLIT_NAME, digits_split, load_digits
@@ -35,12 +35,13 @@ def run(config: TrainConfig, finetuning: FinetuneConfig, folder: Path, plain: Pa
     digits, split = load_digits(), digits_split()
     log(f"{config.name}: {SPLIT_NAME}, {len(split.train)} images to train on, {config.steps} steps")
     images, labels = torch.from_numpy(digits.images[split.train]), torch.from_numpy(digits.labels[split.train])
-    before = write_bundle(config, train(config, images, labels, classes=10, log=log), plain)
+    write_bundle(config, train(config, images, labels, classes=10, log=log), plain)
     log(f"wrote {plain}; choosing scales and thresholds on {len(split.tune)} images")
     tune(config, plain, work, log)
     log(f"fine-tuning as {finetuning.name}, {finetuning.steps} steps")
-    # A folder for each start: a checkpoint of other weights is refused.
-    networks = finetune(finetuning, images, labels, plain, work / f"{finetuning.name}-{before.digest[7:19]}")
+    # A folder for each start: a checkpoint of another is refused.
+    start = load_manifest(plain).digest.removeprefix("sha256:")[:12]
+    networks = finetune(finetuning, images, labels, plain, work / f"{finetuning.name}-{start}")
     if (folder / MANIFEST).exists():
         shutil.rmtree(folder)  # an earlier one
     named = dataclasses.replace(finetuning, name=config.name, version=config.version)

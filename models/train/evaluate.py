@@ -34,7 +34,7 @@ def evaluate(config: TrainConfig, folder: Path, samples: int, work: Path, log: C
     )
     log("computing the tables")
     manifest = load_manifest(folder)
-    measured = {**size(folder), "runtime": runtime(folder), **figures(config, manifest, votes, samples)}
+    measured = {**size(folder), "runtime": runtime(manifest), **figures(config, manifest, votes, samples)}
     manifest = dataclasses.replace(manifest, figures=measured)  # outside the digest: the bundle stays the same
     save_manifest(manifest, folder)
     write_card(config, manifest, folder)

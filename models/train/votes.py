@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.bundle import load_manifest
+from models.bundle import Manifest, load_manifest
 from models.pipeline import Pipeline
 from models.runtime import limit_threads, load_pipeline, options_for, usable_cores
 from models.train.data import digits_split, load_digits
@@ -59,10 +59,10 @@ def evaluation_seed(part: str, image: int, sigma: float, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(name).digest()[:8], "little")
 
 
-def runtime(folder: Path) -> str:
+def runtime(manifest: Manifest) -> str:
     """What draws a bundle's votes here: engine, dtype and device."""
-    engine = load_pipeline(folder, options_for(workers=1)).engine
-    return f"{engine.name} {engine.dtype}, {engine.device.type}"
+    options = options_for()
+    return f"{options.engine} {options.runs_in(manifest.dtype)}, {options.device}"
 
 
 def collect(
@@ -84,7 +84,7 @@ def collect(
     manifest = load_manifest(folder)
     samples = -(-samples // manifest.chunk) * manifest.chunk
     indices = getattr(digits_split(), part)[:max_images]
-    ran, micro_batch = runtime(folder), options_for().micro_batch
+    ran, micro_batch = runtime(manifest), options_for().micro_batch
     done: list[Drawn] = []
     context = multiprocessing.get_context("spawn")  # a forked torch may hang
     with ProcessPoolExecutor(usable_cores(), context, initializer=_start, initargs=(folder,)) as pool:
