@@ -4,7 +4,7 @@ from service.core.bounds import clopper_pearson_lower, clopper_pearson_upper, fl
 from service.core.certificate import Cascade, Certificate, CertificateReason, Final, cascade_certificate
 from service.core.certifier import Certifier
 from service.core.limits import max_radius, min_samples
-from service.core.pilot import PilotPlan, plan_from_pilot
+from service.core.replay import PilotPlan, plan_from_pilot
 from service.core.results import ProtocolError, Query, Reason, Result, StageOutcome, StageResult
 
 __all__ = (

@@ -27,10 +27,10 @@ from operator import index
 from typing import Any, Literal
 
 from service.core import strategy
+from service.core.allocation import FUTILITY_LEVEL
 from service.core.bounds import clopper_pearson_lower, radius_needed
 from service.core.certificate import Cascade, Final, level_bounds
 from service.core.level import Level
-from service.core.plan import FUTILITY_LEVEL
 from service.core.results import ProtocolError, Query, Reason, Result, StageOutcome, StageResult
 
 __all__ = ("Certifier",)

@@ -8,9 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from service.core.bounds import clopper_pearson_lower, clopper_pearson_upper, normal_cdf, normal_quantile
-from service.core.certificate import level_bounds
-from service.core.plan import (
+from service.core.allocation import (
     EARLY_SHARE,
     EXTENSION_SHARE,
     FUTILITY_LEVEL,
@@ -24,6 +22,8 @@ from service.core.plan import (
     term_z,
     waterfill,
 )
+from service.core.bounds import clopper_pearson_lower, clopper_pearson_upper, normal_cdf, normal_quantile
+from service.core.certificate import level_bounds
 from service.core.results import Query
 
 if TYPE_CHECKING:
