@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from service import __version__, problems
 from service.admission import Admission
+from service.answering.seeds import random_key
 from service.backends import open_backend
 from service.backends.base import Backend
 from service.errors import BundleError, SettingsError
@@ -21,7 +22,6 @@ from service.metrics import Metrics
 from service.openapi import use_openapi
 from service.readiness import Readiness
 from service.routes import certify, health, info
-from service.seeds import random_key
 from service.settings import ENV_PREFIX, Settings
 
 __all__ = ("create_app",)

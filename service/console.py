@@ -14,16 +14,16 @@ from pathlib import Path
 
 import httpx
 
-from service.answers import make_answer
+from service.answering.answers import make_answer
+from service.answering.driver import CallLimits, drive
+from service.answering.images import decode_image
+from service.answering.plans import make_plan
+from service.answering.schemas import CertifyAnswer, CertifyFields, Problem
+from service.answering.seeds import key_from_number
 from service.backends import open_backend
 from service.backends.base import Backend
 from service.bodies import parse_texts
-from service.driver import CallLimits, drive
 from service.errors import BackendUnavailable, DeadlineExceeded, RequestError
-from service.images import decode_image
-from service.plans import make_plan
-from service.schemas import CertifyAnswer, CertifyFields, Problem
-from service.seeds import key_from_number
 from service.settings import Settings
 
 __all__ = ("Reply", "ask", "certify_bytes", "certify_here")

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from service.answering.driver import CallLimits, guard
+from service.answering.plans import Plan
 from service.backends.base import Backend
 from service.core import Cascade, PilotPlan, plan_from_pilot
-from service.driver import CallLimits, guard
 from service.errors import BackendUnavailable
-from service.plans import Plan
 from service.policies import Outcome, Policy, best, first, max_radius, reference, single
 
 __all__ = ("Drawn", "FixedSampler", "apply", "cascade_of", "pilot_size")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from service.admission import Admission
+from service.answering.driver import CallLimits
 from service.backends.base import Backend, BackendInfo
-from service.driver import CallLimits
 from service.metrics import Metrics
 from service.readiness import Readiness
 from service.settings import Settings

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import typer
 
+from service.answering.images import decode_image
 from service.datasets import DataSet, open_dataset
 from service.errors import BackendUnavailable, BundleError, DataError, RequestError
-from service.images import decode_image
 
 __all__ = ("pack_bundle",)
 

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from service.answering.schemas import Problem
 from service.errors import (
     BackendUnavailable,
     CertifyError,
@@ -24,7 +25,6 @@ from service.errors import (
     QueueFull,
     RequestError,
 )
-from service.schemas import Problem
 
 __all__ = ("CODES", "MEDIA_TYPE", "Kind", "install")
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from service.answering.driver import guard
 from service.backends.base import Backend
-from service.driver import guard
 from service.errors import BackendUnavailable
 
 __all__ = ("ANSWER_SECONDS", "Readiness")

@@ -15,17 +15,17 @@ from typing import Protocol
 
 import httpx
 
+from service.answering.driver import CallLimits
+from service.answering.images import decode_image
+from service.answering.plans import make_plan
+from service.answering.schemas import CertifyAnswer, CertifyFields, Info, Problem
+from service.answering.seeds import key_from_number
 from service.backends.base import Backend
 from service.console import certify_bytes
 from service.datasets import DataSet
-from service.driver import CallLimits
 from service.errors import BackendUnavailable, CertifyError, DataError, RequestError
 from service.fixed import FixedSampler, apply, cascade_of, pilot_size
-from service.images import decode_image
-from service.plans import make_plan
 from service.policies import Outcome, Policy
-from service.schemas import CertifyAnswer, CertifyFields, Info, Problem
-from service.seeds import key_from_number
 from service.settings import Settings
 from service.tables import ABSTAIN, Row, TableWriter
 from service.voteparts import VoteParts

@@ -14,15 +14,15 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from service.answers import make_answer
+from service.answering.answers import make_answer
+from service.answering.driver import Run, drive
+from service.answering.images import Picture, decode_image
+from service.answering.plans import Plan, make_plan
+from service.answering.schemas import CertifyAnswer, CertifyFields
 from service.bodies import parse_body, read_limited
-from service.driver import Run, drive
 from service.errors import BackendUnavailable, DeadlineExceeded, Draining, RequestError
 from service.gateway import Gateway, gateway_of
-from service.images import Picture, decode_image
 from service.openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
-from service.plans import Plan, make_plan
-from service.schemas import CertifyAnswer, CertifyFields
 from service.tracing import span
 
 __all__ = ("router",)

@@ -7,10 +7,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.answering.schemas import Probe
 from service.errors import Draining
 from service.gateway import gateway_of
 from service.openapi import METRICS_ANSWER, READY_ANSWERS
-from service.schemas import Probe
 
 __all__ = ("router",)
 

@@ -6,11 +6,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 
 from service import __version__
-from service.answers import runtime_facts
+from service.answering.answers import runtime_facts
+from service.answering.plans import largest_radius, make_plan
+from service.answering.schemas import BackendFacts, BundleFacts, CertifyFields, Defaults, Info, Limits
 from service.core import min_samples
 from service.gateway import gateway_of
-from service.plans import largest_radius, make_plan
-from service.schemas import BackendFacts, BundleFacts, CertifyFields, Defaults, Info, Limits
 
 __all__ = ("router",)
 

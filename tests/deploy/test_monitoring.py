@@ -17,7 +17,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.schemas import AbstainReason
+from service.answering.schemas import AbstainReason
 from tests.deploy.conftest import CHART, EVERYTHING, ROOT, of, render
 from tests.service import pictures
 from tests.service.servers import Process, real_process

@@ -14,14 +14,14 @@ import httpx
 import numpy as np
 import pytest
 
+from service.answering.driver import CallLimits
+from service.answering.plans import make_plan
+from service.answering.schemas import CertifyFields, Info
 from service.backends.fake import FakeBackend
 from service.curves import curves_of_votes
-from service.driver import CallLimits
 from service.errors import BackendUnavailable
 from service.fixed import FixedSampler
-from service.plans import make_plan
 from service.policies import POLICIES
-from service.schemas import CertifyFields, Info
 from service.survey import There
 from service.tables import read_table
 from service.votesfile import load_votes

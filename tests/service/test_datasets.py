@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.answering.images import decode_image
 from service.datasets import open_dataset
 from service.errors import DataError
-from service.images import decode_image
 
 
 def jpeg(level: int) -> bytes:

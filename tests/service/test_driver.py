@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.answering.driver import CallLimits, Run, drive, guard
 from service.backends.base import Backend
 from service.backends.fake import FAKE_INFO, FakeBackend
 from service.core import Certifier
-from service.driver import CallLimits, Run, drive, guard
 from service.errors import BackendUnavailable, DeadlineExceeded
 
 pytestmark = pytest.mark.anyio

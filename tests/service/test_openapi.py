@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from service.answering.schemas import CertifyAnswer, CertifyFields, Problem
 from service.app import create_app
 from service.backends.fake import FakeBackend
 from service.openapi import ANSWER_EXAMPLE
 from service.problems import CODES
-from service.schemas import CertifyAnswer, CertifyFields, Problem
 from service.settings import load_settings
 from tests.service.answer_rules import check
 from tests.service.servers import in_process

@@ -91,7 +91,7 @@ def test_the_networks_are_within_their_budget(config) -> None:
 
 
 def test_decoding_is_the_services(folder: Path) -> None:
-    from service.images import decode_image
+    from service.answering.images import decode_image
 
     data = open_dataset(str(folder / "train.npz")).part(limit=3)
     images, labels = decode(data, shape=(3, 32, 32))

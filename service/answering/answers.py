@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from service.backends.base import BackendInfo
-from service.core import Reason, Result, StageResult
-from service.driver import Run
-from service.images import Picture
-from service.plans import Plan, linf_of, round_down
-from service.schemas import (
+from service.answering.driver import Run
+from service.answering.images import Picture
+from service.answering.plans import Plan, linf_of, round_down
+from service.answering.schemas import (
     AbstainReason,
     BundleName,
     CertifyAnswer,
@@ -18,6 +16,8 @@ from service.schemas import (
     Stage,
     Timing,
 )
+from service.backends.base import BackendInfo
+from service.core import Reason, Result, StageResult
 
 __all__ = ("make_answer", "runtime_facts")
 
