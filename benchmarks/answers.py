@@ -25,9 +25,9 @@ from benchmarks.report import progress, table
 from benchmarks.tables import PERFORMANCE, SEED, write
 from models.bundle import find_bundle, load_manifest
 from service.backends.embedded import EmbeddedBackend
-from service.bodies import parse_texts
 from service.datasets import DataSet, open_dataset
 from service.errors import RequestError
+from service.http.bodies import parse_texts
 from service.policies import Policy
 from service.settings import load_settings
 from service.survey import Here, Said

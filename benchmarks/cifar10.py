@@ -32,9 +32,9 @@ from models.train.log import log
 from models.train.pair import run as train
 from models.train.size import size
 from service.backends import open_backend
-from service.bodies import parse_texts
 from service.curves import Curve, curves_of_votes, draw, markdown
 from service.datasets import open_dataset
+from service.http.bodies import parse_texts
 from service.settings import load_settings
 from service.survey import Here
 from service.tuning import best_curve, tune

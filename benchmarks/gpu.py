@@ -33,8 +33,8 @@ from models.denoiser import Denoiser
 from models.engines import Engine, TorchEngine
 from models.runtime import RuntimeOptions, load_pipeline
 from service.backends.embedded import EmbeddedBackend
-from service.bodies import parse_texts
 from service.datasets import DataSet
+from service.http.bodies import parse_texts
 from service.settings import load_settings
 from service.survey import Here
 

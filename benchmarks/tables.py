@@ -15,12 +15,12 @@ import numpy as np
 from benchmarks.machine import machine, sentence
 from models.runtime import RuntimeOptions
 from service.backends import open_backend
-from service.bodies import parse_texts
 from service.core import Certifier
 from service.core.certificate import Final
 from service.curves import Curve
 from service.datasets import DataSet
 from service.fixed import pilot_size
+from service.http.bodies import parse_texts
 from service.policies import Policy
 from service.settings import load_settings
 from service.survey import Here

@@ -15,8 +15,9 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from service import __version__, commands, console, log, packing, tune_runtime
+from service import __version__, commands, console, packing, tune_runtime
 from service.errors import CertifyError, SettingsError
+from service.http import log
 from service.settings import ENV_PREFIX, Settings, load_settings
 
 __all__ = ("app",)
@@ -75,7 +76,7 @@ def serve(**flags: str | None) -> None:
 
     Every option can also be given in the environment, by the name in brackets; a flag wins.
     """
-    from service import server  # uvicorn and the web framework: only this command needs them
+    from service.http import server  # uvicorn and the web framework: only this command needs them
 
     settings = _settings(**flags)
     log.configure(settings.log_level)

@@ -22,8 +22,8 @@ from service.answering.schemas import CertifyAnswer, CertifyFields, Problem
 from service.answering.seeds import key_from_number
 from service.backends import open_backend
 from service.backends.base import Backend
-from service.bodies import parse_texts
 from service.errors import BackendUnavailable, DeadlineExceeded, RequestError
+from service.http.bodies import parse_texts
 from service.settings import Settings
 
 __all__ = ("Reply", "ask", "certify_bytes", "certify_here")

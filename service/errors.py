@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions. No web imports here: `service.problems` alone knows status numbers.
+"""What can go wrong, as exceptions. No web imports here: `service.http.problems` alone knows status numbers.
 
 CertifyError
 |-- RequestError            the caller's fault; `code` is product.md's stable code, the message says what was

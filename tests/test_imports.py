@@ -105,7 +105,7 @@ def test_the_loop_and_the_contract_know_no_web_and_no_concrete_backend(name):
     assert not offending(path, "service.backends", but=("service.backends.base",))
 
 
-@pytest.mark.parametrize("path", [*modules("service/routes"), ROOT / "service/problems.py"], ids=name_of)
+@pytest.mark.parametrize("path", [*modules("service/routes"), ROOT / "service/http/problems.py"], ids=name_of)
 def test_routes_know_no_backend(path):
     assert not offending(path, "service.backends", "models")
 
@@ -123,7 +123,7 @@ def test_training_uses_the_statistics_and_the_data_and_nothing_else_of_the_gatew
 def test_only_problems_knows_status_numbers():
     """An exception becomes a status in one place."""
     for path in modules("service"):
-        if name_of(path) in {"service.problems"}:
+        if name_of(path) in {"service.http.problems"}:
             continue
         numbers = {
             node.value

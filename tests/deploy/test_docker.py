@@ -114,7 +114,9 @@ def test_the_gateways_install_line_makes_a_gateway_without_torch(context: Path, 
     code = "import importlib.util as u; print([n for n in ('torch', 'diffusers', 'timm') if u.find_spec(n)])"
     assert said(python, "-c", code).strip() == "[]"
     said(
-        python, "-c", "import service.app, service.backends.triton; from service import tracing; tracing.configure('1')"
+        python,
+        "-c",
+        "import service.http.app, service.backends.triton; from service import tracing; tracing.configure('1')",
     )
 
 

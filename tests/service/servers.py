@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.app import create_app
 from service.backends.fake import FakeBackend
-from service.gateway import Gateway
+from service.http.app import create_app
+from service.http.context import Gateway
 from service.settings import ENV_PREFIX, load_settings
 
 SEED_KEY = "a key for tests, long enough: 0123456789"

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.admission import Admission
 from service.backends.fake import FAKE_INFO
 from service.errors import Draining, QueueFull
-from service.metrics import Metrics
+from service.http.admission import Admission
+from service.http.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 

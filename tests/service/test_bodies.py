@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from service.answering.schemas import CertifyFields
-from service.bodies import Body, parse_body, parse_texts, read_limited
 from service.errors import RequestError
+from service.http.bodies import Body, parse_body, parse_texts, read_limited
 
 IMAGE = b"\x89PNG and any bytes \x00\xff\r\n--boundary"
 

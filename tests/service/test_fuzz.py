@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.answering.schemas import CertifyFields
-from service.problems import CODES
+from service.http.problems import CODES
 from tests.service import pictures
 from tests.service.answer_rules import check
 from tests.service.servers import in_process

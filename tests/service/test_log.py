@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service import log
+from service.http import log
 from tests.service import pictures
 from tests.service.servers import in_process
 

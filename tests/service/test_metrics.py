@@ -4,8 +4,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.backends.fake import FAKE_INFO
-from service.metrics import sigma_label
-from service.problems import CODES
+from service.http.metrics import sigma_label
+from service.http.problems import CODES
 from tests.service import pictures
 from tests.service.servers import in_process
 

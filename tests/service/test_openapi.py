@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from service.answering.schemas import CertifyAnswer, CertifyFields, Problem
-from service.app import create_app
 from service.backends.fake import FakeBackend
-from service.openapi import ANSWER_EXAMPLE
-from service.problems import CODES
+from service.http.app import create_app
+from service.http.openapi import ANSWER_EXAMPLE
+from service.http.problems import CODES
 from service.settings import load_settings
 from tests.service.answer_rules import check
 from tests.service.servers import in_process

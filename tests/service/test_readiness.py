@@ -6,7 +6,7 @@ import pytest
 
 from service.backends.fake import FakeBackend
 from service.errors import BackendUnavailable
-from service.readiness import Readiness
+from service.http.readiness import Readiness
 from tests.service import pictures
 from tests.service.servers import in_process
 

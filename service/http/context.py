@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from service.admission import Admission
 from service.answering.driver import CallLimits
 from service.backends.base import Backend, BackendInfo
-from service.metrics import Metrics
-from service.readiness import Readiness
+from service.http.admission import Admission
+from service.http.metrics import Metrics
+from service.http.readiness import Readiness
 from service.settings import Settings
 
 __all__ = ("Gateway", "gateway_of")

@@ -10,18 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from service import __version__, problems
-from service.admission import Admission
+from service import __version__
 from service.answering.seeds import random_key
 from service.backends import open_backend
 from service.backends.base import Backend
 from service.errors import BundleError, SettingsError
-from service.gateway import Gateway
-from service.log import RequestLog
-from service.metrics import Metrics
-from service.openapi import use_openapi
-from service.readiness import Readiness
-from service.routes import certify, health, info
+from service.http import problems
+from service.http.admission import Admission
+from service.http.context import Gateway
+from service.http.log import RequestLog
+from service.http.metrics import Metrics
+from service.http.openapi import use_openapi
+from service.http.readiness import Readiness
+from service.http.routes import certify, health, info
 from service.settings import ENV_PREFIX, Settings
 
 __all__ = ("create_app",)

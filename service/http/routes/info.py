@@ -10,7 +10,7 @@ from service.answering.answers import runtime_facts
 from service.answering.plans import largest_radius, make_plan
 from service.answering.schemas import BackendFacts, BundleFacts, CertifyFields, Defaults, Info, Limits
 from service.core import min_samples
-from service.gateway import gateway_of
+from service.http.context import gateway_of
 
 __all__ = ("router",)
 

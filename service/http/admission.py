@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from service.errors import Draining, QueueFull
-from service.metrics import Metrics
+from service.http.metrics import Metrics
 
 __all__ = ("Admission",)
 

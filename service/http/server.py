@@ -17,9 +17,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from service import __version__, tracing
-from service.admission import Admission
-from service.app import create_app
-from service.gateway import Gateway
+from service.http.admission import Admission
+from service.http.app import create_app
+from service.http.context import Gateway
 from service.settings import Settings
 
 __all__ = ("Server", "serve")
@@ -40,8 +40,8 @@ class Server(uvicorn.Server):
             app,
             host=settings.http_host,
             port=settings.http_port,
-            log_config=None,  # service.log has configured logging
-            access_log=False,  # service.log writes one line a request, with its id
+            log_config=None,  # service.http.log has configured logging
+            access_log=False,  # service.http.log writes one line a request, with its id
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_LAST_BYTES_SECONDS,

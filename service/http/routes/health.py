@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from service.answering.schemas import Probe
 from service.errors import Draining
-from service.gateway import gateway_of
-from service.openapi import METRICS_ANSWER, READY_ANSWERS
+from service.http.context import gateway_of
+from service.http.openapi import METRICS_ANSWER, READY_ANSWERS
 
 __all__ = ("router",)
 

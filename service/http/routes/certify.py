@@ -19,10 +19,10 @@ from service.answering.driver import Run, drive
 from service.answering.images import Picture, decode_image
 from service.answering.plans import Plan, make_plan
 from service.answering.schemas import CertifyAnswer, CertifyFields
-from service.bodies import parse_body, read_limited
 from service.errors import BackendUnavailable, DeadlineExceeded, Draining, RequestError
-from service.gateway import Gateway, gateway_of
-from service.openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
+from service.http.bodies import parse_body, read_limited
+from service.http.context import Gateway, gateway_of
+from service.http.openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
 from service.tracing import span
 
 __all__ = ("router",)

@@ -1,0 +1,1 @@
+"""The gateway: the application, its routes, admission, readiness, metrics, logs."""
