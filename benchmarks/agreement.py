@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from benchmarks.machine import machine
 from benchmarks.tables import PERFORMANCE, write
 from models.bundle import Manifest, find_bundle, load_manifest
+from models.datasets import DataSet, open_dataset
 from models.runtime import RuntimeOptions, limit_threads, load_pipeline, options_for, usable_cores
 from service.answering.images import decode_image
 from service.core import Cascade, plan_from_pilot
-from service.datasets import DataSet, open_dataset
 from service.policies import best
 
 __all__ = ("Variant", "compare", "table")

@@ -24,8 +24,8 @@ from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, table
 from benchmarks.tables import PERFORMANCE, SEED, write
 from models.bundle import find_bundle, load_manifest
+from models.datasets import DataSet, open_dataset
 from service.backends.embedded import EmbeddedBackend
-from service.datasets import DataSet, open_dataset
 from service.errors import RequestError
 from service.http.bodies import parse_texts
 from service.policies import Policy

@@ -26,6 +26,7 @@ from benchmarks.agreement import table as agreement_table
 from benchmarks.machine import machine, sentence
 from benchmarks.tables import CURVES, ROOT, adaptive, costs, named, votes_of, write
 from models.bundle import BUNDLES, Manifest, file_digests, load_manifest, save_manifest
+from models.datasets import open_dataset
 from models.runtime import options_for
 from models.train.config import PairConfig
 from models.train.log import log
@@ -33,7 +34,6 @@ from models.train.pair import run as train
 from models.train.size import size
 from service.backends import open_backend
 from service.curves import Curve, curves_of_votes, draw, markdown
-from service.datasets import open_dataset
 from service.http.bodies import parse_texts
 from service.settings import load_settings
 from service.survey import Here

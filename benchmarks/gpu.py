@@ -29,11 +29,11 @@ from benchmarks.report import progress, save, table
 from benchmarks.tables import PERFORMANCE, SEED, write
 from models.bundle import find_bundle, list_bundles, load_manifest
 from models.classifier import Classifier
+from models.datasets import DataSet
 from models.denoiser import Denoiser
 from models.engines import Engine, TorchEngine
 from models.runtime import RuntimeOptions, load_pipeline
 from service.backends.embedded import EmbeddedBackend
-from service.datasets import DataSet
 from service.http.bodies import parse_texts
 from service.settings import load_settings
 from service.survey import Here

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.tables import CURVES, ROOT, adaptive, costs, named, spread, votes_of, write
+from models.datasets import open_dataset
 from service.curves import Curve, curves_of_votes, draw, markdown
-from service.datasets import open_dataset
 from service.tuning import best_curve, tune
 from service.votesfile import VotesFile
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import machine, sentence
+from models.datasets import DataSet
 from models.runtime import RuntimeOptions
 from service.backends import open_backend
 from service.core import Certifier
 from service.core.certificate import Final
 from service.curves import Curve
-from service.datasets import DataSet
 from service.fixed import pilot_size
 from service.http.bodies import parse_texts
 from service.policies import Policy

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from models.datasets import DataSet, open_dataset
 from service.backends import open_backend
 from service.core.certificate import Final
 from service.curves import RADII, Curve, curves_of_tables, curves_of_votes, draw, draw_choice, load, markdown
-from service.datasets import DataSet, open_dataset
 from service.errors import DataError
 from service.http.bodies import parse_texts
 from service.policies import POLICIES, Policy

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import typer
 
+from models.datasets import DataSet, open_dataset
 from service.answering.images import decode_image
-from service.datasets import DataSet, open_dataset
 from service.errors import BackendUnavailable, BundleError, DataError, RequestError
 
 __all__ = ("pack_bundle",)

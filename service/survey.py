@@ -15,6 +15,7 @@ from typing import Protocol
 
 import httpx
 
+from models.datasets import DataSet
 from service.answering.driver import CallLimits
 from service.answering.images import decode_image
 from service.answering.plans import make_plan
@@ -22,7 +23,6 @@ from service.answering.schemas import CertifyAnswer, CertifyFields, Info, Proble
 from service.answering.seeds import key_from_number
 from service.backends.base import Backend
 from service.console import certify_bytes
-from service.datasets import DataSet
 from service.errors import BackendUnavailable, CertifyError, DataError, RequestError
 from service.fixed import FixedSampler, apply, cascade_of, pilot_size
 from service.policies import Outcome, Policy

@@ -80,7 +80,7 @@ def test_the_gateway_never_needs_torch(path):
     allowed = {  # inside functions: a gateway that does not ask for them does not load them
         "service.backends.triton": ("tritonclient",),
         "service.backends.replicas": ("tritonclient",),
-        "service.datasets": ("sklearn",),
+        "models.datasets": ("sklearn",),
     }.get(name_of(path), ())
     assert not offending(path, *HEAVY, but=allowed)
     assert not offending(path, *HEAVY, top_level=True)
@@ -117,7 +117,7 @@ def test_serving_models_need_neither_the_gateway_nor_training(path):
 
 @pytest.mark.parametrize("path", modules("models/train"), ids=name_of)
 def test_training_uses_the_statistics_and_the_data_and_nothing_else_of_the_gateway(path):
-    assert not offending(path, "service", but=("service.core", "service.datasets", "service.policies"))
+    assert not offending(path, "service", but=("service.core", "models.datasets", "service.policies"))
 
 
 def test_only_problems_knows_status_numbers():

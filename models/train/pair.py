@@ -1,6 +1,6 @@
 """A classifier and a denoiser for a data set of small colour images, trained apart, and fine-tuned together.
 
-    python -m models.train.pair cifar10_cpu --data DIR     # DIR has train.npz (see service.datasets)
+    python -m models.train.pair cifar10_cpu --data DIR     # DIR has train.npz (see models.datasets)
 
 It writes two bundles, WORK/plain and WORK/finetuned, with thresholds of 1/2: `python -m benchmarks.cifar10` goes on
 from there. Each stage has its checkpoint in WORK.
@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from models.bundle import Manifest, file_digests, save_manifest
 from models.classifier import Classifier
+from models.datasets import open_dataset
 from models.denoiser import Denoiser
 from models.runtime import limit_threads
 from models.schedule import Schedule
@@ -32,7 +33,6 @@ from models.train.finetune import finetune, write_finetuned
 from models.train.log import log
 from models.train.loop import Networks
 from models.train.stage import make_accelerator, run_stage
-from service.datasets import open_dataset
 
 __all__ = ("build", "train_pair", "write_pair")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.datasets import open_dataset
 from service.answering.images import decode_image
-from service.datasets import open_dataset
 from service.errors import DataError
 
 

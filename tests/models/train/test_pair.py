@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 
 from models.bundle import load_manifest, verify
+from models.datasets import open_dataset
 from models.runtime import load_pipeline
 from models.train.config import Optimisation
 from models.train.data import augment, decode
 from models.train.pair import build, run
 from models.train.runs.cifar10 import CONFIG as GPU
 from models.train.runs.cifar10_cpu import CONFIG as CPU
-from service.datasets import open_dataset
 
 pytestmark = pytest.mark.slow
 
