@@ -28,7 +28,7 @@ from models.datasets import DataSet, open_dataset
 from models.runtime import RuntimeOptions, limit_threads, load_pipeline, options_for, usable_cores
 from service.answering.images import decode_image
 from service.core import Cascade, plan_from_pilot
-from service.policies import best
+from service.research.policies import best
 
 __all__ = ("Variant", "compare", "table")
 

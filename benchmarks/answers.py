@@ -28,9 +28,9 @@ from models.datasets import DataSet, open_dataset
 from service.backends.embedded import EmbeddedBackend
 from service.errors import RequestError
 from service.http.bodies import parse_texts
-from service.policies import Policy
+from service.research.dataset_run import Here, Said
+from service.research.policies import Policy
 from service.settings import load_settings
-from service.survey import Here, Said
 
 __all__ = ("data_of", "measure", "text")
 

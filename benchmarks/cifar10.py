@@ -33,12 +33,12 @@ from models.train.log import log
 from models.train.pair import run as train
 from models.train.size import size
 from service.backends import open_backend
-from service.curves import Curve, curves_of_votes, draw, markdown
 from service.http.bodies import parse_texts
+from service.research.curves import Curve, curves_of_votes, draw, markdown
+from service.research.dataset_run import Here
+from service.research.threshold_choice import best_curve, tune
+from service.research.votes_file import VotesFile
 from service.settings import load_settings
-from service.survey import Here
-from service.tuning import best_curve, tune
-from service.votesfile import VotesFile
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 SLACK = 0.005  # of certified accuracy at 0, below the best single scale's: what a larger ACR may cost

@@ -35,8 +35,8 @@ from models.engines import Engine, TorchEngine
 from models.runtime import RuntimeOptions, load_pipeline
 from service.backends.embedded import EmbeddedBackend
 from service.http.bodies import parse_texts
+from service.research.dataset_run import Here
 from service.settings import load_settings
-from service.survey import Here
 
 CLIENTS = (1, 8, 64)
 IMAGES = 64  # asked about in turn

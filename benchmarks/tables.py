@@ -18,13 +18,13 @@ from models.runtime import RuntimeOptions
 from service.backends import open_backend
 from service.core import Certifier
 from service.core.certificate import Final
-from service.curves import Curve
-from service.fixed import pilot_size
 from service.http.bodies import parse_texts
-from service.policies import Policy
+from service.research.curves import Curve
+from service.research.dataset_run import Here
+from service.research.fixed_budget import pilot_size
+from service.research.policies import Policy
+from service.research.votes_file import VotesFile, load_votes
 from service.settings import load_settings
-from service.survey import Here
-from service.votesfile import VotesFile, load_votes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results.md"

@@ -16,17 +16,17 @@ import typer
 from models.datasets import DataSet, open_dataset
 from service.backends import open_backend
 from service.core.certificate import Final
-from service.curves import RADII, Curve, curves_of_tables, curves_of_votes, draw, draw_choice, load, markdown
 from service.errors import DataError
 from service.http.bodies import parse_texts
-from service.policies import POLICIES, Policy
 from service.progress import Live
+from service.research.curves import RADII, Curve, curves_of_tables, curves_of_votes, draw, draw_choice, load, markdown
+from service.research.dataset_run import Asker, Here, There, run_id, survey
+from service.research.policies import POLICIES, Policy
+from service.research.tables import facts_path, open_table, read_table
+from service.research.threshold_choice import best_curve, check_split, tune
+from service.research.votes_file import load_votes
+from service.research.votes_file_parts import VoteParts
 from service.settings import Settings, load_settings
-from service.survey import Asker, Here, There, run_id, survey
-from service.tables import facts_path, open_table, read_table
-from service.tuning import best_curve, check_split, tune
-from service.voteparts import VoteParts
-from service.votesfile import load_votes
 
 __all__ = ("curve_command", "dataset_command", "tune_command")
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from models.runtime import RuntimeOptions
 from models.train.votes import Votes
-from service import policies
 from service.core import Cascade, Certifier
+from service.research import policies
 
 __all__ = ("RADII", "Outcome", "cascade", "reference", "shares", "single_scale", "summary")
 

@@ -18,13 +18,13 @@ from service.answering.driver import CallLimits
 from service.answering.plans import make_plan
 from service.answering.schemas import CertifyFields, Info
 from service.backends.fake import FakeBackend
-from service.curves import curves_of_votes
 from service.errors import BackendUnavailable
-from service.fixed import FixedSampler
-from service.policies import POLICIES
-from service.survey import There
-from service.tables import read_table
-from service.votesfile import load_votes
+from service.research.curves import curves_of_votes
+from service.research.dataset_run import There
+from service.research.fixed_budget import FixedSampler
+from service.research.policies import POLICIES
+from service.research.tables import read_table
+from service.research.votes_file import load_votes
 from tests.service import pictures
 from tests.service.servers import ROOT, in_process, real_process
 from tests.service.test_cli import certify

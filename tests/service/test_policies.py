@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from service.core import Cascade
-from service.policies import best, first, max_radius, reference, single
+from service.research.policies import best, first, max_radius, reference, single
 
 ALPHA = 1e-3
 

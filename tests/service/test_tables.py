@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import DataError
-from service.tables import FIELD_COLUMNS, Row, facts_path, open_table, read_table
+from service.research.tables import FIELD_COLUMNS, Row, facts_path, open_table, read_table
 
 ROW = Row(
     idx=7,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.errors import DataError
-from service.votesfile import VotesFile, load_votes, save_votes
+from service.research.votes_file import VotesFile, load_votes, save_votes
 
 
 @pytest.fixture

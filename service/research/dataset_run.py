@@ -24,11 +24,11 @@ from service.answering.seeds import key_from_number
 from service.backends.base import Backend
 from service.console import certify_bytes
 from service.errors import BackendUnavailable, CertifyError, DataError, RequestError
-from service.fixed import FixedSampler, apply, cascade_of, pilot_size
-from service.policies import Outcome, Policy
+from service.research.fixed_budget import FixedSampler, apply, cascade_of, pilot_size
+from service.research.policies import Outcome, Policy
+from service.research.tables import ABSTAIN, Row, TableWriter
+from service.research.votes_file_parts import VoteParts
 from service.settings import Settings
-from service.tables import ABSTAIN, Row, TableWriter
-from service.voteparts import VoteParts
 
 __all__ = ("Asker", "Here", "Said", "There", "run_id", "survey")
 

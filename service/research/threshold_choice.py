@@ -16,11 +16,11 @@ import numpy as np
 
 from service.core import Cascade
 from service.core.certificate import Final, level_bounds
-from service.curves import Curve, curve_of_outcomes, plans_of
 from service.errors import DataError
-from service.fixed import apply
-from service.policies import Outcome
-from service.votesfile import VotesFile
+from service.research.curves import Curve, curve_of_outcomes, plans_of
+from service.research.fixed_budget import apply
+from service.research.policies import Outcome
+from service.research.votes_file import VotesFile
 
 __all__ = ("CANDIDATES", "Choice", "best_curve", "check_split", "tune")
 

@@ -19,7 +19,7 @@ from service.answering.plans import Plan
 from service.backends.base import Backend
 from service.core import Cascade, PilotPlan, plan_from_pilot
 from service.errors import BackendUnavailable
-from service.policies import Outcome, Policy, best, first, max_radius, reference, single
+from service.research.policies import Outcome, Policy, best, first, max_radius, reference, single
 
 __all__ = ("Drawn", "FixedSampler", "apply", "cascade_of", "pilot_size")
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from service.core import Cascade, PilotPlan, plan_from_pilot
 from service.core.certificate import Final
 from service.errors import DataError
-from service.fixed import apply
-from service.policies import POLICIES, Outcome
-from service.tables import ABSTAIN, Table, read_table
-from service.votesfile import VotesFile, load_votes
+from service.research.fixed_budget import apply
+from service.research.policies import POLICIES, Outcome
+from service.research.tables import ABSTAIN, Table, read_table
+from service.research.votes_file import VotesFile, load_votes
 
 __all__ = (
     "RADII",

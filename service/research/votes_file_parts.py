@@ -17,8 +17,8 @@ import numpy as np
 
 from service.core import PilotPlan
 from service.errors import DataError
-from service.fixed import Drawn
-from service.votesfile import VotesFile, load_votes, save_votes
+from service.research.fixed_budget import Drawn
+from service.research.votes_file import VotesFile, load_votes, save_votes
 
 __all__ = ("VoteParts",)
 
