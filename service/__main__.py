@@ -1,5 +1,5 @@
 """`python -m service` is `certify`."""
 
-from service.cli import app
+from service.cli.main import app
 
 app()

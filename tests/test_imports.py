@@ -90,8 +90,8 @@ def test_the_gateway_never_needs_torch(path):
 def test_the_gateway_crosses_into_models_in_three_places_only(path):
     crossing = {
         "service.backends.embedded": ("models",),
-        "service.cli": ("models.bundle",),
-        "service.packing": ("models.bundle", "models.pack"),
+        "service.cli.main": ("models.bundle",),
+        "service.cli.pack": ("models.bundle", "models.pack"),
     }.get(name_of(path), ())
     assert not offending(path, "models", but=crossing)
     assert not offending(path, "models", top_level=True)

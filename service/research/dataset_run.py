@@ -22,7 +22,7 @@ from service.answering.plans import make_plan
 from service.answering.schemas import CertifyAnswer, CertifyFields, Info, Problem
 from service.answering.seeds import key_from_number
 from service.backends.base import Backend
-from service.console import certify_bytes
+from service.cli.image import certify_bytes
 from service.errors import BackendUnavailable, CertifyError, DataError, RequestError
 from service.research.fixed_budget import FixedSampler, apply, cascade_of, pilot_size
 from service.research.policies import Outcome, Policy

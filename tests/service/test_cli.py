@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service import __version__
-from service.cli import app
+from service.cli.main import app
 from service.settings import ENV_PREFIX, Settings
 from tests.service import pictures
 from tests.service.answer_rules import check

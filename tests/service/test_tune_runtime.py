@@ -1,4 +1,4 @@
-"""service.tune_runtime on backends whose speed is what a test says, by a clock that only they move."""
+"""service.cli.tune_runtime on backends whose speed is what a test says, by a clock that only they move."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service import tune_runtime
 from service.backends.fake import FAKE_INFO, FakeBackend
+from service.cli import tune_runtime
+from service.cli.progress import Steps
+from service.cli.tune_runtime import MULTIPLES, Race, Tuned, tune
 from service.errors import BackendUnavailable
-from service.progress import Steps
 from service.settings import load_settings
-from service.tune_runtime import MULTIPLES, Race, Tuned, tune
 from tests.service.test_cli import certify
 
 CORES = 4

@@ -21,8 +21,8 @@ import numpy as np
 import typer
 
 from service.backends.base import Backend, BackendInfo
+from service.cli.progress import Steps
 from service.errors import BackendUnavailable, DataError
-from service.progress import Steps
 from service.settings import ENV_PREFIX, Settings, load_settings
 
 __all__ = ("Race", "Tunable", "Tuned", "tune", "tune_runtime_command")

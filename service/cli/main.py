@@ -15,7 +15,11 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from service import __version__, commands, console, packing, tune_runtime
+from service import __version__
+from service.cli import dataset as commands
+from service.cli import image as console
+from service.cli import pack as packing
+from service.cli import tune_runtime
 from service.errors import CertifyError, SettingsError
 from service.http import log
 from service.settings import ENV_PREFIX, Settings, load_settings

@@ -1,4 +1,4 @@
-"""`certify dataset`, `curve` and `tune`: whole data sets, for researchers. service.cli adds them to the command."""
+"""`certify dataset`, `curve` and `tune`: whole data sets, for researchers. service.cli.main adds them to the command."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import typer
 
 from models.datasets import DataSet, open_dataset
 from service.backends import open_backend
+from service.cli.progress import Live
 from service.core.certificate import Final
 from service.errors import DataError
 from service.http.bodies import parse_texts
-from service.progress import Live
 from service.research.curves import RADII, Curve, curves_of_tables, curves_of_votes, draw, draw_choice, load, markdown
 from service.research.dataset_run import Asker, Here, There, run_id, survey
 from service.research.policies import POLICIES, Policy

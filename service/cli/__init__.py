@@ -1,0 +1,1 @@
+"""The `certify` command, a file for each subcommand."""
