@@ -23,6 +23,7 @@ import torch
 
 from benchmarks.agreement import compare
 from benchmarks.agreement import table as agreement_table
+from benchmarks.cost import size
 from benchmarks.machine import machine, sentence
 from benchmarks.tables import CURVES, ROOT, adaptive, costs, named, votes_of, write
 from models.bundle import BUNDLES, Manifest, file_digests, load_manifest, save_manifest
@@ -30,8 +31,7 @@ from models.datasets import open_dataset
 from models.runtime import options_for
 from models.train.config import PairConfig
 from models.train.log import log
-from models.train.pair import run as train
-from models.train.size import size
+from models.train.separate import run as train
 from service.backends import open_backend
 from service.http.bodies import parse_texts
 from service.research.curves import Curve, curves_of_votes, draw, markdown

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch.nn.functional import conv2d
 
+from benchmarks.cost import size
 from benchmarks.report import progress, table
 from models.bundle import find_bundle
-from models.train.size import size
 
 __all__ = ("mflop", "peak", "share_text", "wait")
 

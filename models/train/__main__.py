@@ -16,16 +16,16 @@ from typing import Any
 
 import torch
 
+from benchmarks.digits import evaluate
 from models.bundle import BUNDLES, MANIFEST, load_manifest
 from models.runtime import limit_threads
 from models.train.config import FinetuneConfig, TrainConfig
 from models.train.data import SPLIT_NAME, digits_split, load_digits
-from models.train.evaluate import evaluate
 from models.train.finetune import finetune, write_finetuned
+from models.train.joint import train
 from models.train.log import log
-from models.train.loop import train
 from models.train.tune import tune
-from models.train.write import write_bundle
+from models.write import write_bundle
 
 
 def run(config: TrainConfig, finetuning: FinetuneConfig, folder: Path, plain: Path, work: Path) -> None:

@@ -33,8 +33,8 @@ from models.train import runs
 from models.train.classifier import save_classifier
 from models.train.config import FinetuneConfig
 from models.train.data import SPLIT_NAME, as_pixels, augment, digits_split, load_digits
+from models.train.joint import Networks
 from models.train.log import log
-from models.train.loop import Networks
 from models.train.losses import anti_consistency, brier, cross_entropy
 from models.train.stage import CheckpointError, make_accelerator, run_stage
 

@@ -20,9 +20,9 @@ from models.datasets import open_dataset
 from models.runtime import load_pipeline
 from models.train.config import Optimisation
 from models.train.data import augment, decode
-from models.train.pair import build, run
 from models.train.runs.cifar10 import CONFIG as GPU
 from models.train.runs.cifar10_cpu import CONFIG as CPU
+from models.train.separate import build, run
 
 pytestmark = pytest.mark.slow
 

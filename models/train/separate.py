@@ -1,6 +1,6 @@
 """A classifier and a denoiser for a data set of small colour images, trained apart, and fine-tuned together.
 
-    python -m models.train.pair cifar10_cpu --data DIR     # DIR has train.npz (see models.datasets)
+    python -m models.train.separate cifar10_cpu --data DIR     # DIR has train.npz (see models.datasets)
 
 It writes two bundles, WORK/plain and WORK/finetuned, with thresholds of 1/2: `python -m benchmarks.cifar10` goes on
 from there. Each stage has its checkpoint in WORK.
@@ -30,8 +30,8 @@ from models.train.config import PairConfig
 from models.train.data import as_pixels, augment, decode
 from models.train.denoiser import denoising_loss
 from models.train.finetune import finetune, write_finetuned
+from models.train.joint import Networks
 from models.train.log import log
-from models.train.loop import Networks
 from models.train.stage import make_accelerator, run_stage
 
 __all__ = ("build", "train_pair", "write_pair")
@@ -203,7 +203,7 @@ def run(config: PairConfig, data: Path, work: Path, *, limit: int | None = None)
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(prog="python -m models.train.pair", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m models.train.separate", description=__doc__)
     parser.add_argument("run", choices=RUNS)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.npz")
     parser.add_argument("--work", type=Path, help="for checkpoints and bundles (default: runs/RUN)")

@@ -20,7 +20,7 @@ Handwritten digits, 8x8 gray, ten classes. A diffusers `UNet2DModel` {channels} 
 - **Data**: {data}.
   Split `{split}`: 60% to train, 15% to choose thresholds, 25% held out. The figures are of
   the held-out part ({images} images){chosen}.
-- **Made by** `{command}`; **measured by** `python -m models.train.evaluate {run} --samples {samples} --bundle {name}`.
+- **Made by** `{command}`; **measured by** `python -m benchmarks.digits {run} --samples {samples} --bundle {name}`.
 - **Runs in** {dtype} where the CPU or GPU has it; measured in {ran}.
 - **Scales** {sigmas} (L2 noise in units of [0, 1] pixels), **thresholds** {thresholds}, finest scale by {final}.
 - **Not for** reading real handwriting: it knows centred 8x8 digits by 13 writers. It shows the service's method.

@@ -1,6 +1,6 @@
 """Measure a bundle on the held-out part and write its card.
 
-    python -m models.train.evaluate digits --samples 10000 [--bundle NAME-OR-FOLDER] [--work FOLDER]
+    python -m benchmarks.digits digits --samples 10000 [--bundle NAME-OR-FOLDER] [--work FOLDER]
 
 Stopped and started again, it goes on from the votes already drawn.
 """
@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.cost import size
+from benchmarks.digits_card import write_card
 from models.bundle import Manifest, find_bundle, load_manifest, save_manifest
-from models.train.card import write_card
 from models.train.config import TrainConfig
 from models.train.log import log
 from models.train.protocols import Final, cascade, reference, shares, single_scale, summary
-from models.train.size import size
 from models.train.votes import Votes, collect, runtime
 
 __all__ = ("evaluate", "figures")
@@ -78,7 +78,7 @@ def figures(config: TrainConfig, manifest: Manifest, votes: Votes, samples: int)
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(prog="python -m models.train.evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.digits", description=__doc__)
     parser.add_argument("run", choices=["digits"])
     parser.add_argument("--samples", type=int, default=10_000, help="draws a scale (default: %(default)s)")
     parser.add_argument("--bundle", help="a shipped bundle's name or a folder (default: the run's name)")

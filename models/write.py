@@ -10,7 +10,7 @@ from models.train.classifier import save_classifier
 from models.train.config import TrainConfig
 from models.train.data import SPLIT_NAME
 from models.train.denoiser import build_scheduler
-from models.train.loop import Networks
+from models.train.joint import Networks
 
 __all__ = ("write_bundle",)
 
