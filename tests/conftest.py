@@ -1,15 +1,30 @@
-"""The real Triton server that several suites share."""
+"""What every suite has: no CERTIFY_ variable of whoever runs it, asyncio, and one real Triton server to share."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from service.settings import ENV_PREFIX
+
 if TYPE_CHECKING:
     from models.triton.server import TritonServer
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(ENV_PREFIX):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture(scope="session")

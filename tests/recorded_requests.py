@@ -19,8 +19,8 @@ from typing import Any
 
 from service.backends.embedded import EmbeddedBackend
 from service.backends.fake import FakeBackend
-from tests.service import pictures
-from tests.service.servers import in_process
+from tests import pictures
+from tests.servers import in_process
 
 RECORDED = Path(__file__).parent / "golden" / "answers.json"
 Fields = dict[str, Any]

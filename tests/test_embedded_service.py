@@ -15,8 +15,8 @@ pytest.importorskip("sklearn", reason="the digits come with scikit-learn (pip in
 from PIL import Image
 
 from models.train.data import digits_split, load_digits
-from tests.service.answer_rules import check
-from tests.service.servers import Process, real_process
+from tests.answer_rules import check
+from tests.servers import Process, real_process
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -18,9 +18,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.answering.schemas import AbstainReason
+from tests import pictures
 from tests.deploy.conftest import CHART, EVERYTHING, ROOT, of, render
-from tests.service import pictures
-from tests.service.servers import Process, real_process
+from tests.servers import Process, real_process
 
 if TYPE_CHECKING:
     from models.triton.server import TritonServer

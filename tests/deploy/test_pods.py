@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import pictures
 from tests.deploy.conftest import EVERYTHING, Object, gateway_of, of, render
-from tests.service import pictures
-from tests.service.servers import ROOT, Process, real_process
+from tests.servers import ROOT, Process, real_process
 
 
 def environment(values: dict[str, Any]) -> dict[str, Any]:

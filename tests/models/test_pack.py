@@ -20,7 +20,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 
 from models.bundle import find_bundle, load_manifest, verify
 from models.runtime import load_pipeline
-from tests.service.test_cli import certify
+from tests.cli.test_cli import certify
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_saved_folders_become_a_bundle_that_certifies(parts: Path, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "parts"]  # nothing else is left
     load_pipeline(tmp_path / "mine")
     digit = tmp_path / "digit.png"
-    from tests.service import pictures
+    from tests import pictures
 
     digit.write_bytes(pictures.png())
     code, out, err = certify("image", digit, "--bundle", tmp_path / "mine", "--samples=960", "--json")

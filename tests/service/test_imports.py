@@ -31,7 +31,7 @@ def run(code: str) -> str:
 
 
 def test_the_gateway_certifies_with_torch_blocked(tmp_path: Path) -> None:
-    from tests.service import pictures
+    from tests import pictures
 
     path = tmp_path / "a.png"
     path.write_bytes(pictures.png())

@@ -11,8 +11,8 @@ import pytest
 
 from service import tracing
 from service.errors import SettingsError
-from tests.service import pictures
-from tests.service.servers import SEED_KEY, in_process
+from tests import pictures
+from tests.servers import SEED_KEY, in_process
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter

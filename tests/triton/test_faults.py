@@ -18,8 +18,8 @@ from models.bundle import find_bundle, load_manifest, save_manifest
 from models.export import export
 from service.backends.triton import TritonBackend
 from service.errors import BackendUnavailable
-from tests.service.answer_rules import check
-from tests.service.servers import real_process
+from tests.answer_rules import check
+from tests.servers import real_process
 from tests.triton.conftest import executed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -13,8 +13,8 @@ pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'ce
 
 from service.backends.embedded import EmbeddedBackend
 from service.backends.triton import TritonBackend
-from tests.service.answer_rules import check
-from tests.service.servers import real_process
+from tests.answer_rules import check
+from tests.servers import real_process
 from tests.triton.conftest import executed, executions
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]

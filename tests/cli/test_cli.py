@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from service import __version__
 from service.cli.main import app
 from service.settings import ENV_PREFIX, Settings
-from tests.service import pictures
-from tests.service.answer_rules import check
-from tests.service.servers import ROOT, real_process
+from tests import pictures
+from tests.answer_rules import check
+from tests.servers import ROOT, real_process
 
 WIDE = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
 

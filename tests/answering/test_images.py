@@ -8,7 +8,7 @@ from PIL import Image
 
 from service.answering.images import Picture, decode_image
 from service.errors import RequestError
-from tests.service import pictures
+from tests import pictures
 
 GRAY, RGB = (1, 8, 8), (3, 8, 8)
 MAX_PIXELS = 10_000

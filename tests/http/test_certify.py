@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from service.backends.fake import FakeBackend
-from tests.service import pictures
-from tests.service.answer_rules import check
-from tests.service.servers import InProcess, in_process
+from tests import pictures
+from tests.answer_rules import check
+from tests.servers import InProcess, in_process
 
 pytestmark = pytest.mark.anyio
 

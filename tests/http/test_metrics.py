@@ -6,8 +6,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.backends.fake import FAKE_INFO
 from service.http.metrics import sigma_label
 from service.http.problems import CODES
-from tests.service import pictures
-from tests.service.servers import in_process
+from tests import pictures
+from tests.servers import in_process
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ from service.http.app import create_app
 from service.http.openapi import ANSWER_EXAMPLE
 from service.http.problems import CODES
 from service.settings import load_settings
-from tests.service.answer_rules import check
-from tests.service.servers import in_process
+from tests.answer_rules import check
+from tests.servers import in_process
 
 SCHEMA: dict[str, Any] = create_app(load_settings(backend="fake"), FakeBackend()).openapi()
 CERTIFY = SCHEMA["paths"]["/certify"]["post"]

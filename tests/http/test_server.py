@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service import pictures
-from tests.service.answer_rules import check
-from tests.service.servers import Process, real_process
+from tests import pictures
+from tests.answer_rules import check
+from tests.servers import Process, real_process
 
 # Waiting has no clock of its own here: a test that waits in vain is ended after two minutes.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

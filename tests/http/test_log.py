@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from service.http import log
-from tests.service import pictures
-from tests.service.servers import in_process
+from tests import pictures
+from tests.servers import in_process
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from service.answering.schemas import CertifyFields
 from service.http.problems import CODES
-from tests.service import pictures
-from tests.service.answer_rules import check
-from tests.service.servers import in_process
+from tests import pictures
+from tests.answer_rules import check
+from tests.servers import in_process
 
 pytestmark = pytest.mark.slow
 

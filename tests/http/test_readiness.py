@@ -7,8 +7,8 @@ import pytest
 from service.backends.fake import FakeBackend
 from service.errors import BackendUnavailable
 from service.http.readiness import Readiness
-from tests.service import pictures
-from tests.service.servers import in_process
+from tests import pictures
+from tests.servers import in_process
 
 pytestmark = pytest.mark.anyio
 

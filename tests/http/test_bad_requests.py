@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.service import pictures
-from tests.service.answer_rules import check
-from tests.service.servers import in_process
+from tests import pictures
+from tests.answer_rules import check
+from tests.servers import in_process
 
 pytestmark = pytest.mark.anyio
 

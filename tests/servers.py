@@ -21,7 +21,7 @@ from service.http.context import Gateway
 from service.settings import ENV_PREFIX, load_settings
 
 SEED_KEY = "a key for tests, long enough: 0123456789"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)

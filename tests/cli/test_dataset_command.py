@@ -25,9 +25,9 @@ from service.research.fixed_budget import FixedSampler
 from service.research.policies import POLICIES
 from service.research.tables import read_table
 from service.research.votes_file import load_votes
-from tests.service import pictures
-from tests.service.servers import ROOT, in_process, real_process
-from tests.service.test_cli import certify
+from tests import pictures
+from tests.cli.test_cli import certify
+from tests.servers import ROOT, in_process, real_process
 
 FAKE = ("--backend=fake", "--seed=1")
 

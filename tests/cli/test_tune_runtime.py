@@ -19,7 +19,7 @@ from service.cli.progress import Steps
 from service.cli.tune_runtime import MULTIPLES, Race, Tuned, tune
 from service.errors import BackendUnavailable
 from service.settings import load_settings
-from tests.service.test_cli import certify
+from tests.cli.test_cli import certify
 
 CORES = 4
 
