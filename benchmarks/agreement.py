@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import machine
 from benchmarks.tables import PERFORMANCE, write
-from models.bundle import Manifest, find_bundle, load_manifest
-from models.datasets import DataSet, open_dataset
-from models.runtime import RuntimeOptions, limit_threads, load_pipeline, options_for, usable_cores
-from service.answering.images import decode_image
-from service.core import Cascade, plan_from_pilot
-from service.research.policies import best
+from certify.models.bundle import Manifest, find_bundle, load_manifest
+from certify.models.datasets import DataSet, open_dataset
+from certify.models.runtime import RuntimeOptions, limit_threads, load_pipeline, options_for, usable_cores
+from certify.service.answering.images import decode_image
+from certify.service.core import Cascade, plan_from_pilot
+from certify.service.research.policies import best
 
 __all__ = ("Variant", "compare", "table")
 

@@ -23,14 +23,14 @@ from benchmarks import throughput
 from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, table
 from benchmarks.tables import PERFORMANCE, SEED, write
-from models.bundle import find_bundle, load_manifest
-from models.datasets import DataSet, open_dataset
-from service.backends.embedded import EmbeddedBackend
-from service.errors import RequestError
-from service.http.bodies import parse_texts
-from service.research.dataset_run import Here, Said
-from service.research.policies import Policy
-from service.settings import load_settings
+from certify.models.bundle import find_bundle, load_manifest
+from certify.models.datasets import DataSet, open_dataset
+from certify.service.backends.embedded import EmbeddedBackend
+from certify.service.errors import RequestError
+from certify.service.http.bodies import parse_texts
+from certify.service.research.dataset_run import Here, Said
+from certify.service.research.policies import Policy
+from certify.service.settings import load_settings
 
 __all__ = ("data_of", "measure", "text")
 

@@ -26,19 +26,19 @@ from benchmarks.agreement import table as agreement_table
 from benchmarks.cost import size
 from benchmarks.machine import machine, sentence
 from benchmarks.tables import CURVES, ROOT, adaptive, costs, named, votes_of, write
-from models.bundle import BUNDLES, Manifest, file_digests, load_manifest, save_manifest
-from models.datasets import open_dataset
-from models.runtime import options_for
-from models.train.config import PairConfig
-from models.train.log import log
-from models.train.separate import run as train
-from service.backends import open_backend
-from service.http.bodies import parse_texts
-from service.research.curves import Curve, curves_of_votes, draw, markdown
-from service.research.dataset_run import Here
-from service.research.threshold_choice import best_curve, tune
-from service.research.votes_file import VotesFile
-from service.settings import load_settings
+from certify.models.bundle import BUNDLES, Manifest, file_digests, load_manifest, save_manifest
+from certify.models.datasets import open_dataset
+from certify.models.runtime import options_for
+from certify.models.train.config import PairConfig
+from certify.models.train.log import log
+from certify.models.train.separate import run as train
+from certify.service.backends import open_backend
+from certify.service.http.bodies import parse_texts
+from certify.service.research.curves import Curve, curves_of_votes, draw, markdown
+from certify.service.research.dataset_run import Here
+from certify.service.research.threshold_choice import best_curve, tune
+from certify.service.research.votes_file import VotesFile
+from certify.service.settings import load_settings
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 SLACK = 0.005  # of certified accuracy at 0, below the best single scale's: what a larger ACR may cost
@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="default: runs/RUN")
     parser.add_argument("--threads", type=int, default=2, help="of torch, in training on a CPU (default: %(default)s)")
     arguments = parser.parse_args()
-    config: PairConfig = importlib.import_module(f"models.train.runs.{arguments.run}").CONFIG
+    config: PairConfig = importlib.import_module(f"certify.models.train.runs.{arguments.run}").CONFIG
     work = (arguments.work or ROOT / "runs" / config.name).resolve()
     torch.set_num_threads(arguments.threads)
     train(config, arguments.data, work)

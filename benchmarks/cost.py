@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.bundle import load_manifest
-from models.runtime import RuntimeOptions, load_pipeline
+from certify.models.bundle import load_manifest
+from certify.models.runtime import RuntimeOptions, load_pipeline
 
 __all__ = ("size",)
 

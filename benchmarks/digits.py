@@ -18,11 +18,11 @@ import numpy as np
 
 from benchmarks.cost import size
 from benchmarks.digits_card import write_card
-from models.bundle import Manifest, find_bundle, load_manifest, save_manifest
-from models.train.config import TrainConfig
-from models.train.log import log
-from models.train.protocols import Final, cascade, reference, shares, single_scale, summary
-from models.train.votes import Votes, collect, runtime
+from certify.models.bundle import Manifest, find_bundle, load_manifest, save_manifest
+from certify.models.train.config import TrainConfig
+from certify.models.train.log import log
+from certify.models.train.protocols import Final, cascade, reference, shares, single_scale, summary
+from certify.models.train.votes import Votes, collect, runtime
 
 __all__ = ("evaluate", "figures")
 
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--bundle", help="a shipped bundle's name or a folder (default: the run's name)")
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder for drawn votes (default: runs)")
     arguments = parser.parse_args()
-    config: TrainConfig = importlib.import_module(f"models.train.runs.{arguments.run}").CONFIG
+    config: TrainConfig = importlib.import_module(f"certify.models.train.runs.{arguments.run}").CONFIG
     evaluate(config, find_bundle(arguments.bundle or config.name), arguments.samples, arguments.work, log)
 
 

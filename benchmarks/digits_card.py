@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from models.bundle import Manifest
-from models.train.config import TrainConfig
-from models.train.protocols import RADII
+from certify.models.bundle import Manifest
+from certify.models.train.config import TrainConfig
+from certify.models.train.protocols import RADII
 
 __all__ = ("write_card",)
 

@@ -27,16 +27,16 @@ from benchmarks.crowd import crowd
 from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, save, table
 from benchmarks.tables import PERFORMANCE, SEED, write
-from models.bundle import find_bundle, list_bundles, load_manifest
-from models.classifier import Classifier
-from models.datasets import DataSet
-from models.denoiser import Denoiser
-from models.engines import Engine, TorchEngine
-from models.runtime import RuntimeOptions, load_pipeline
-from service.backends.embedded import EmbeddedBackend
-from service.http.bodies import parse_texts
-from service.research.dataset_run import Here
-from service.settings import load_settings
+from certify.models.bundle import find_bundle, list_bundles, load_manifest
+from certify.models.classifier import Classifier
+from certify.models.datasets import DataSet
+from certify.models.denoiser import Denoiser
+from certify.models.engines import Engine, TorchEngine
+from certify.models.runtime import RuntimeOptions, load_pipeline
+from certify.service.backends.embedded import EmbeddedBackend
+from certify.service.http.bodies import parse_texts
+from certify.service.research.dataset_run import Here
+from certify.service.settings import load_settings
 
 CLIENTS = (1, 8, 64)
 IMAGES = 64  # asked about in turn

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.report import progress, spread, table
-from service.core import Certifier
+from certify.service.core import Certifier
 
 __all__ = ("Draws", "compare_http", "text", "time_state_machine")
 

@@ -15,7 +15,7 @@ from torch.nn.functional import conv2d
 
 from benchmarks.cost import size
 from benchmarks.report import progress, table
-from models.bundle import find_bundle
+from certify.models.bundle import find_bundle
 
 __all__ = ("mflop", "peak", "share_text", "wait")
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.bundle import find_bundle, load_manifest
-from models.classifier import Classifier
-from models.denoiser import Denoiser
+from certify.models.bundle import find_bundle, load_manifest
+from certify.models.classifier import Classifier
+from certify.models.denoiser import Denoiser
 
 __all__ = ("BATCHES", "Reference")
 

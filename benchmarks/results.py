@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.tables import CURVES, ROOT, adaptive, costs, named, spread, votes_of, write
-from models.datasets import open_dataset
-from service.research.curves import Curve, curves_of_votes, draw, markdown
-from service.research.threshold_choice import best_curve, tune
-from service.research.votes_file import VotesFile
+from certify.models.datasets import open_dataset
+from certify.service.research.curves import Curve, curves_of_votes, draw, markdown
+from certify.service.research.threshold_choice import best_curve, tune
+from certify.service.research.votes_file import VotesFile
 
 WORK = ROOT / "runs" / "results"
 SEEDS = (1, 2, 3)  # of fine-tuning

@@ -27,8 +27,8 @@ from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, save
 from benchmarks.served import service, write_digits
 from benchmarks.tables import PERFORMANCE, write
-from models.bundle import find_bundle, load_manifest
-from service.backends.embedded import EmbeddedBackend
+from certify.models.bundle import find_bundle, load_manifest
+from certify.service.backends.embedded import EmbeddedBackend
 
 PARTS = ("throughput", "peak", "overhead", "answers", "clients", "stages")
 BUNDLE = "digits"  # served over HTTP: its images come with scikit-learn

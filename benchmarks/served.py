@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
-from models.train.data import digits_split, load_digits
+from certify.models.train.data import digits_split, load_digits
 
 __all__ = ("Service", "service", "write_digits")
 
@@ -39,7 +39,7 @@ def service(*options: str) -> Iterator[Service]:
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile("w+") as log:
-        command = [sys.executable, "-m", "service", "serve", "--port", str(port), *options]
+        command = [sys.executable, "-m", "certify", "serve", "--port", str(port), *options]
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "CERTIFY_LOG_LEVEL": "warning"})
         try:
             _wait_ready(url, process)

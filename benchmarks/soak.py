@@ -25,7 +25,7 @@ from benchmarks.machine import machine, rss
 from benchmarks.report import save
 from benchmarks.served import Service, write_digits
 from benchmarks.triton import triton_and_gateway
-from models.triton.server import TritonServer
+from certify.models.triton.server import TritonServer
 
 CLIENTS = 12
 SETTLED_SECONDS = 300.0  # allocators, caches and pools fill in the first minutes

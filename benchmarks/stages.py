@@ -20,8 +20,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import progress, table
-from models.pipeline import Pipeline
-from models.runtime import limit_threads, load_pipeline, options_for
+from certify.models.pipeline import Pipeline
+from certify.models.runtime import limit_threads, load_pipeline, options_for
 
 __all__ = ("measure", "openvino_operators", "operators", "text")
 

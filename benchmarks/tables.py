@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import machine, sentence
-from models.datasets import DataSet
-from models.runtime import RuntimeOptions
-from service.backends import open_backend
-from service.core import Certifier
-from service.core.certificate import Final
-from service.http.bodies import parse_texts
-from service.research.curves import Curve
-from service.research.dataset_run import Here
-from service.research.fixed_budget import pilot_size
-from service.research.policies import Policy
-from service.research.votes_file import VotesFile, load_votes
-from service.settings import load_settings
+from certify.models.datasets import DataSet
+from certify.models.runtime import RuntimeOptions
+from certify.service.backends import open_backend
+from certify.service.core import Certifier
+from certify.service.core.certificate import Final
+from certify.service.http.bodies import parse_texts
+from certify.service.research.curves import Curve
+from certify.service.research.dataset_run import Here
+from certify.service.research.fixed_budget import pilot_size
+from certify.service.research.policies import Policy
+from certify.service.research.votes_file import VotesFile, load_votes
+from certify.service.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results.md"
@@ -36,7 +36,7 @@ SEED = 1  # of all noise
 def votes_of(data: str, bundle: str | Path, stem: Path, samples: int, *options: str) -> VotesFile:
     """By `certify dataset`, which draws only what is missing in stem.npz."""
     path = stem.with_name(stem.name + ".npz")
-    command = [sys.executable, "-m", "service", "dataset", data, "--bundle", str(bundle), "--samples", str(samples)]
+    command = [sys.executable, "-m", "certify", "dataset", data, "--bundle", str(bundle), "--samples", str(samples)]
     command += ["--seed", str(SEED), "--out", str(stem.with_name(stem.name + ".tsv")), "--votes", str(path), *options]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     return load_votes(path)

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.reference import Reference
 from benchmarks.report import progress, spread, table
-from service.backends.embedded import EmbeddedBackend
+from certify.service.backends.embedded import EmbeddedBackend
 
 __all__ = ("compare", "text")
 

@@ -29,11 +29,11 @@ from benchmarks.machine import machine
 from benchmarks.overhead import compare_http, text
 from benchmarks.report import progress, save, spread
 from benchmarks.served import Service, service, write_digits
-from models.bundle import find_bundle
-from models.export import export
-from models.runtime import limit_threads, load_pipeline
-from models.triton.server import TritonServer
-from service.backends.embedded import EmbeddedBackend
+from certify.models.bundle import find_bundle
+from certify.models.export import export
+from certify.models.runtime import limit_threads, load_pipeline
+from certify.models.triton.server import TritonServer
+from certify.service.backends.embedded import EmbeddedBackend
 
 BUNDLE = "digits"
 CLIENTS = 32

@@ -10,6 +10,7 @@ FROM python:3.12.8-slim-bookworm@sha256:2199a62885a12290dc9c5be3ca0681d367576ab7
 ARG EXTRAS=[tracing]
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
+COPY certify ./certify
 COPY service ./service
 COPY models ./models
 RUN python -m venv /opt/certify

@@ -29,6 +29,7 @@ ARG INSTANCES=
 ARG MICRO_BATCH=
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
+COPY certify ./certify
 COPY service ./service
 COPY models ./models
 # Into the image's own Python: it is the one that the Python backend's stub runs. The image manages nothing else there.

@@ -25,10 +25,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .errors import BundleError
+
 __all__ = (
     "BUNDLES",
     "MANIFEST",
-    "BundleError",
     "Manifest",
     "file_digests",
     "find_bundle",
@@ -52,10 +53,6 @@ REQUIRED = (
 SUFFIXES = (".json", ".safetensors")
 FINALS = ("plurality", "threshold")
 DTYPES = ("float32", "bfloat16")
-
-
-class BundleError(Exception):
-    """A bundle is incomplete, altered or not of this format; the message names the file and the field."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.errors import DataError
+from .errors import DataError
 
 __all__ = ("DIGITS_PARTS", "DIGITS_SPLIT", "DataSet", "digits_parts", "digits_pixels", "open_dataset")
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from models.schedule import Schedule, to_signed, to_unit
+from .schedule import Schedule, to_signed, to_unit
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel

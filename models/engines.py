@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.classifier import Classifier
-from models.denoiser import Denoiser
-from models.noise import CPU_GENERATOR, CUDA_GENERATOR, chunk_noise, device_noise
+from .classifier import Classifier
+from .denoiser import Denoiser
+from .noise import CPU_GENERATOR, CUDA_GENERATOR, chunk_noise, device_noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

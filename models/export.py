@@ -2,7 +2,7 @@
 
     REPO/mdds/config.pbtxt   from the manifest; its parameter `certify` tells a gateway everything it must know
     REPO/mdds/warmup/        the inputs of Triton's warm-up request: one chunk at the finest scale
-    REPO/mdds/1/model.py     and beside it the bundle and the files of `models/` that it needs
+    REPO/mdds/1/model.py     and beside it the bundle and the files of certify.models that it needs
 
 `tritonserver --model-repository REPO` serves it as it is; its Python needs torch, diffusers and timm, not this project.
 Equal inputs give equal bytes.
@@ -21,15 +21,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from models.bundle import MANIFEST, BundleError, Manifest, find_bundle, load_manifest, verify
-from models.engines import ENGINES
-from models.pipeline import check_micro_batch
-from models.runtime import RuntimeOptions, options_for, usable_cores
+from .bundle import MANIFEST, Manifest, find_bundle, load_manifest, verify
+from .engines import ENGINES
+from .errors import BundleError
+from .pipeline import check_micro_batch
+from .runtime import RuntimeOptions, options_for, usable_cores
 
 __all__ = ("export", "facts_of")
 
 MODEL = "mdds"
-MODULES = ("__init__", "bundle", "classifier", "denoiser", "engines", "noise", "pipeline", "runtime", "schedule")
+MODULES = ("errors", "bundle", "classifier", "denoiser", "engines", "noise", "pipeline", "runtime", "schedule")
 DEVICES = ("cpu", "cuda")
 ENGINE = "auto"  # the fastest that is installed here
 MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so
@@ -103,11 +104,14 @@ def export(
 def _write(model: Path, bundle: Path, manifest: Manifest, options: RuntimeOptions, instances: int) -> None:
     source = Path(__file__).parent
     version = model / "1"
-    (version / "models").mkdir(parents=True)
+    package = version / "certify" / "models"
+    package.mkdir(parents=True)
+    for folder in (package.parent, package):
+        (folder / "__init__.py").write_text('"""What the model needs of certify."""\n', encoding="utf-8")
     (model / "warmup").mkdir()
     shutil.copyfile(source / "triton" / MODEL / "1" / "model.py", version / "model.py")
     for name in MODULES:
-        shutil.copyfile(source / f"{name}.py", version / "models" / f"{name}.py")
+        shutil.copyfile(source / f"{name}.py", package / f"{name}.py")
     for name in (MANIFEST, *manifest.files):
         target = version / "bundle" / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.bundle import BundleError, Manifest, file_digests, save_manifest
-from models.pipeline import Pipeline
-from models.runtime import RuntimeOptions, load_pipeline
-from models.schedule import Schedule
+from .bundle import Manifest, file_digests, save_manifest
+from .errors import BundleError
+from .pipeline import Pipeline
+from .runtime import RuntimeOptions, load_pipeline
+from .schedule import Schedule
 
 __all__ = ("ScaleTest", "pack", "self_test")
 

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.bundle import Manifest
-from models.engines import Engine
+from .bundle import Manifest
+from .engines import Engine
 
 __all__ = ("Pipeline", "check_micro_batch")
 

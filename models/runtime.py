@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.bundle import BundleError, Manifest, find_bundle, load_manifest, verify
-from models.classifier import Classifier
-from models.denoiser import Denoiser
-from models.engines import ENGINES, CudaEngine, Engine, OpenVinoEngine, TorchEngine, default_engine, openvino_dtype
-from models.noise import CPU_GENERATOR, CUDA_GENERATOR
-from models.pipeline import Pipeline
+from .bundle import Manifest, find_bundle, load_manifest, verify
+from .classifier import Classifier
+from .denoiser import Denoiser
+from .engines import ENGINES, CudaEngine, Engine, OpenVinoEngine, TorchEngine, default_engine, openvino_dtype
+from .errors import BundleError
+from .noise import CPU_GENERATOR, CUDA_GENERATOR
+from .pipeline import Pipeline
 
 __all__ = (
     "RuntimeOptions",

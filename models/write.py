@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from models.bundle import Manifest, file_digests, save_manifest
-from models.train.classifier import save_classifier
-from models.train.config import TrainConfig
-from models.train.data import SPLIT_NAME
-from models.train.denoiser import build_scheduler
-from models.train.joint import Networks
+from .bundle import Manifest, file_digests, save_manifest
+from .train.classifier import save_classifier
+from .train.config import TrainConfig
+from .train.data import SPLIT_NAME
+from .train.denoiser import build_scheduler
+from .train.joint import Networks
 
 __all__ = ("write_bundle",)
 

@@ -15,6 +15,8 @@ CertifyError
 
 from __future__ import annotations
 
+from ..models.errors import BundleError, CertifyError, DataError
+
 __all__ = (
     "BackendUnavailable",
     "BundleError",
@@ -27,10 +29,6 @@ __all__ = (
     "RequestError",
     "SettingsError",
 )
-
-
-class CertifyError(Exception):
-    """Base of every error that this project raises on purpose."""
 
 
 class RequestError(CertifyError):
@@ -65,14 +63,6 @@ class DeadlineExceeded(CertifyError):
 
 class BackendUnavailable(CertifyError):
     """The backend died, stalled or cannot be reached."""
-
-
-class DataError(CertifyError):
-    """A data set is missing or not of its form; the message names the file and the field."""
-
-
-class BundleError(CertifyError):
-    """A bundle is incomplete, altered or not of this format; the message names the file and the field."""
 
 
 class SettingsError(CertifyError):

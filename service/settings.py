@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.errors import SettingsError
+from .errors import SettingsError
 
 __all__ = ("ENV_PREFIX", "SEED_KEY_MIN_BYTES", "Settings", "load_settings")
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.settings import ENV_PREFIX
+from certify.service.settings import ENV_PREFIX
 
 if TYPE_CHECKING:
-    from models.triton.server import TritonServer
+    from certify.models.triton.server import TritonServer
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +31,8 @@ def anyio_backend() -> str:
 def triton_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits bundle as a model repository; two instances, so that calls really run side by side."""
     pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[embedded]')")
-    from models.bundle import find_bundle
-    from models.export import export
+    from certify.models.bundle import find_bundle
+    from certify.models.export import export
 
     repository = tmp_path_factory.mktemp("triton") / "repository"
     export(find_bundle("digits"), repository, instances=2)
@@ -44,7 +44,7 @@ def triton_server(
     triton_repository: Path, triton_home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TritonServer]:
     """A running server that no test may harm."""
-    from models.triton.server import TritonServer
+    from certify.models.triton.server import TritonServer
 
     log = tmp_path_factory.mktemp("triton") / "server.log"
     with TritonServer(triton_repository, log=log, home=triton_home) as server:
@@ -54,7 +54,7 @@ def triton_server(
 @pytest.fixture(scope="session")
 def triton_home() -> Path:
     """Where the server's programs are; skips, with the reason, where they cannot run."""
-    from models.triton.server import TritonUnavailable, check_platform, fetch
+    from certify.models.triton.server import TritonUnavailable, check_platform, fetch
 
     try:
         check_platform()

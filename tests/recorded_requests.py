@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from service.backends.embedded import EmbeddedBackend
-from service.backends.fake import FakeBackend
+from certify.service.backends.embedded import EmbeddedBackend
+from certify.service.backends.fake import FakeBackend
 from tests import pictures
 from tests.servers import in_process
 
@@ -109,7 +109,7 @@ def fake_images(requests: Sequence[Fields]) -> list[bytes]:
 
 def float32_digits(folder: Path) -> Path:
     """A copy of the shipped digits in float32; with thresholds of its own, since tuning may move the shipped ones."""
-    from models.bundle import find_bundle, load_manifest, save_manifest
+    from certify.models.bundle import find_bundle, load_manifest, save_manifest
 
     copy = folder / "digits"
     shutil.copytree(find_bundle("digits"), copy)
@@ -120,7 +120,7 @@ def float32_digits(folder: Path) -> Path:
 def _digits() -> list[bytes]:
     from PIL import Image
 
-    from models.train.data import digits_split, load_digits
+    from certify.models.train.data import digits_split, load_digits
 
     data = load_digits()
     return [pictures.encoded(Image.fromarray(data.pixels[i])) for i in digits_split().held_out[: len(DIGITS)]]

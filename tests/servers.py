@@ -15,10 +15,10 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.backends.fake import FakeBackend
-from service.http.app import create_app
-from service.http.context import Gateway
-from service.settings import ENV_PREFIX, load_settings
+from certify.service.backends.fake import FakeBackend
+from certify.service.http.app import create_app
+from certify.service.http.context import Gateway
+from certify.service.settings import ENV_PREFIX, load_settings
 
 SEED_KEY = "a key for tests, long enough: 0123456789"
 ROOT = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def real_process(log: Path, *, prefix: Sequence[str] = (), **flags: object) -> I
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
     with log.open("w") as stderr:
         popen = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "service", "serve", *options],
+            [*prefix, sys.executable, "-m", "certify", "serve", *options],
             stderr=stderr, text=True, cwd=ROOT, env=environment,
         )  # fmt: skip
     try:

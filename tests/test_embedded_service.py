@@ -14,7 +14,7 @@ pytest.importorskip("sklearn", reason="the digits come with scikit-learn (pip in
 
 from PIL import Image
 
-from models.train.data import digits_split, load_digits
+from certify.models.train.data import digits_split, load_digits
 from tests.answer_rules import check
 from tests.servers import Process, real_process
 
@@ -119,7 +119,7 @@ def test_certify_image_says_what_the_service_says(server, digits, tmp_path):
     """The same facts in the same words, with and without a server."""
     file = tmp_path / "digit.png"
     file.write_bytes(digits[4][1])
-    command = [sys.executable, "-m", "service", "image", str(file), "--samples", "1000", "--json"]
+    command = [sys.executable, "-m", "certify", "image", str(file), "--samples", "1000", "--json"]
     here = subprocess.run([*command, "--seed", "7"], capture_output=True, text=True, check=True).stdout
     again = subprocess.run([*command, "--seed", "7"], capture_output=True, text=True, check=True).stdout
     there = subprocess.run([*command, "--url", server.url], capture_output=True, text=True, check=True).stdout

@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-import service
+import certify
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -14,7 +14,7 @@ def test_version_package_and_changelog_agree():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     newest = re.search(r"^## (\S+)", (ROOT / "docs/changelog.md").read_text(), re.MULTILINE)
     assert newest is not None
-    assert version == service.__version__ == newest[1]
+    assert version == certify.__version__ == newest[1]
 
 
 def test_every_link_into_the_repository_leads_somewhere():

@@ -17,15 +17,16 @@ from typing import Any
 import torch
 
 from benchmarks.digits import evaluate
-from models.bundle import BUNDLES, MANIFEST, load_manifest
-from models.runtime import limit_threads
-from models.train.config import FinetuneConfig, TrainConfig
-from models.train.data import SPLIT_NAME, digits_split, load_digits
-from models.train.finetune import finetune, write_finetuned
-from models.train.joint import train
-from models.train.log import log
-from models.train.tune import tune
-from models.write import write_bundle
+
+from ..bundle import BUNDLES, MANIFEST, load_manifest
+from ..runtime import limit_threads
+from ..write import write_bundle
+from .config import FinetuneConfig, TrainConfig
+from .data import SPLIT_NAME, digits_split, load_digits
+from .finetune import finetune, write_finetuned
+from .joint import train
+from .log import log
+from .tune import tune
 
 
 def run(config: TrainConfig, finetuning: FinetuneConfig, folder: Path, plain: Path, work: Path) -> None:
@@ -71,7 +72,7 @@ def main() -> None:
 
 
 def _config(run: str) -> Any:
-    return importlib.import_module(f"models.train.runs.{run}").CONFIG
+    return importlib.import_module(f"certify.models.train.runs.{run}").CONFIG
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from models.classifier import Classifier
-from models.train.config import TrainConfig
+from ..classifier import Classifier
+from .config import TrainConfig
 
 __all__ = ("build_classifier", "classification_loss", "save_classifier")
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from models.datasets import DIGITS_SPLIT, DataSet, digits_parts, digits_pixels
+from ..datasets import DIGITS_SPLIT, DataSet, digits_parts, digits_pixels
 
 __all__ = ("SPLIT_NAME", "Digits", "Split", "as_pixels", "augment", "decode", "digits_split", "load_digits")
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from models.denoiser import Denoiser
-from models.schedule import Schedule, to_signed
-from models.train.config import TrainConfig
+from ..denoiser import Denoiser
+from ..schedule import Schedule, to_signed
+from .config import TrainConfig
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler

@@ -25,18 +25,18 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from models.bundle import Manifest, file_digests, find_bundle, load_manifest, save_manifest, verify
-from models.classifier import Classifier
-from models.denoiser import Denoiser
-from models.runtime import limit_threads
-from models.train import runs
-from models.train.classifier import save_classifier
-from models.train.config import FinetuneConfig
-from models.train.data import SPLIT_NAME, as_pixels, augment, digits_split, load_digits
-from models.train.joint import Networks
-from models.train.log import log
-from models.train.losses import anti_consistency, brier, cross_entropy
-from models.train.stage import CheckpointError, make_accelerator, run_stage
+from ..bundle import Manifest, file_digests, find_bundle, load_manifest, save_manifest, verify
+from ..classifier import Classifier
+from ..denoiser import Denoiser
+from ..runtime import limit_threads
+from . import runs
+from .classifier import save_classifier
+from .config import FinetuneConfig
+from .data import SPLIT_NAME, as_pixels, augment, digits_split, load_digits
+from .joint import Networks
+from .log import log
+from .losses import anti_consistency, brier, cross_entropy
+from .stage import CheckpointError, make_accelerator, run_stage
 
 __all__ = ("CheckpointError", "finetune", "write_finetuned")
 

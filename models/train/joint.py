@@ -17,12 +17,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.classifier import Classifier
-from models.denoiser import Denoiser
-from models.train.classifier import build_classifier, classification_loss
-from models.train.config import TrainConfig
-from models.train.data import augment
-from models.train.denoiser import build_denoiser, denoising_loss
+from ..classifier import Classifier
+from ..denoiser import Denoiser
+from .classifier import build_classifier, classification_loss
+from .config import TrainConfig
+from .data import augment
+from .denoiser import build_denoiser, denoising_loss
 
 __all__ = ("Networks", "train")
 

@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.runtime import RuntimeOptions
-from models.train.votes import Votes
-from service.core import Cascade, Certifier
-from service.research import policies
+from ...service.core import Cascade, Certifier
+from ...service.research import policies
+from ..runtime import RuntimeOptions
+from .votes import Votes
 
 __all__ = ("RADII", "Outcome", "cascade", "reference", "shares", "single_scale", "summary")
 

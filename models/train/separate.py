@@ -19,20 +19,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.bundle import Manifest, file_digests, save_manifest
-from models.classifier import Classifier
-from models.datasets import open_dataset
-from models.denoiser import Denoiser
-from models.runtime import limit_threads
-from models.schedule import Schedule
-from models.train.classifier import MEAN, save_classifier
-from models.train.config import PairConfig
-from models.train.data import as_pixels, augment, decode
-from models.train.denoiser import denoising_loss
-from models.train.finetune import finetune, write_finetuned
-from models.train.joint import Networks
-from models.train.log import log
-from models.train.stage import make_accelerator, run_stage
+from ..bundle import Manifest, file_digests, save_manifest
+from ..classifier import Classifier
+from ..datasets import open_dataset
+from ..denoiser import Denoiser
+from ..runtime import limit_threads
+from ..schedule import Schedule
+from .classifier import MEAN, save_classifier
+from .config import PairConfig
+from .data import as_pixels, augment, decode
+from .denoiser import denoising_loss
+from .finetune import finetune, write_finetuned
+from .joint import Networks
+from .log import log
+from .stage import make_accelerator, run_stage
 
 __all__ = ("build", "train_pair", "write_pair")
 
@@ -212,7 +212,7 @@ def main() -> None:
     arguments = parser.parse_args()
     limit_threads()
     torch.set_num_threads(arguments.threads)
-    config: PairConfig = importlib.import_module(f"models.train.runs.{arguments.run}").CONFIG
+    config: PairConfig = importlib.import_module(f"certify.models.train.runs.{arguments.run}").CONFIG
     run(config, arguments.data, arguments.work or Path("runs") / config.name, limit=arguments.limit)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from models.train.config import Optimisation
+from .config import Optimisation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

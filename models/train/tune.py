@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import load_manifest, save_manifest
-from models.train.config import TrainConfig
-from models.train.protocols import Final, Outcome, cascade, single_scale, summary
-from models.train.votes import Votes, collect
-from service.core import Cascade, clopper_pearson_lower, clopper_pearson_upper
+from ...service.core import Cascade, clopper_pearson_lower, clopper_pearson_upper
+from ..bundle import load_manifest, save_manifest
+from .config import TrainConfig
+from .protocols import Final, Outcome, cascade, single_scale, summary
+from .votes import Votes, collect
 
 __all__ = ("tune",)
 

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.bundle import Manifest, load_manifest
-from models.pipeline import Pipeline
-from models.runtime import limit_threads, load_pipeline, options_for, usable_cores
-from models.train.data import digits_split, load_digits
+from ..bundle import Manifest, load_manifest
+from ..pipeline import Pipeline
+from ..runtime import limit_threads, load_pipeline, options_for, usable_cores
+from .data import digits_split, load_digits
 
 __all__ = ("PILOT", "Votes", "collect", "evaluation_seed", "runtime")
 
@@ -147,7 +147,7 @@ def _undenoised(
     pipeline: Pipeline, image: NDArray[np.float32], sigma: float, seed: int, samples: int
 ) -> NDArray[np.int64]:
     """Classes of the noisy images without the denoiser, over the same noise."""
-    from models.noise import chunk_noise
+    from ..noise import chunk_noise
 
     chunk = pipeline.manifest.chunk
     parts: list[NDArray[np.int64]] = []

@@ -292,9 +292,9 @@ def _say(line: str) -> None:
 
 def main() -> None:
     """Export a bundle into a temporary repository and serve it until Ctrl-C or SIGTERM."""
-    from models.bundle import find_bundle
-    from models.engines import ENGINES
-    from models.export import ENGINE, export
+    from ..bundle import find_bundle
+    from ..engines import ENGINES
+    from ..export import ENGINE, export
 
     parser = argparse.ArgumentParser(prog="python -m models.triton.server", description=__doc__.split("\n\n")[0])
     parser.add_argument("--bundle", default="digits", help="a shipped bundle's name or a folder (default: %(default)s)")

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from service.answering.driver import Run
-from service.answering.images import Picture
-from service.answering.plans import Plan, linf_of, round_down
-from service.answering.schemas import (
-    AbstainReason,
-    BundleName,
-    CertifyAnswer,
-    InputFacts,
-    Label,
-    Outcome,
-    RuntimeFacts,
-    Stage,
-    Timing,
-)
-from service.backends.base import BackendInfo
-from service.core import Reason, Result, StageResult
+from ..backends.base import BackendInfo
+from ..core import Reason, Result, StageResult
+from .driver import Run
+from .images import Picture
+from .plans import Plan, linf_of, round_down
+from .schemas import AbstainReason, BundleName, CertifyAnswer, InputFacts, Label, Outcome, RuntimeFacts, Stage, Timing
 
 __all__ = ("make_answer", "runtime_facts")
 

@@ -14,10 +14,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service.backends.base import Backend
-from service.core import Certifier, Query, Result
-from service.errors import BackendUnavailable, CertifyError, DeadlineExceeded
-from service.tracing import span
+from ..backends.base import Backend
+from ..core import Certifier, Query, Result
+from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded
+from ..tracing import span
 
 __all__ = ("CallLimits", "Run", "drive", "guard")
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from service.errors import RequestError
+from ..errors import RequestError
 
 __all__ = ("Picture", "decode_image")
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Literal
 
-from service.answering.schemas import CertifyFields
-from service.answering.seeds import SeedScope
-from service.backends.base import BackendInfo
-from service.core import Certifier, max_radius, min_samples
-from service.errors import RequestError
+from ..backends.base import BackendInfo
+from ..core import Certifier, max_radius, min_samples
+from ..errors import RequestError
+from .schemas import CertifyFields
+from .seeds import SeedScope
 
 __all__ = ("Plan", "largest_radius", "linf_of", "make_plan", "round_down")
 

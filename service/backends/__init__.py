@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.backends.base import Backend
+from .base import Backend
 
 if TYPE_CHECKING:
-    from service.settings import Settings
+    from ..settings import Settings
 
 __all__ = ("open_backend",)
 
@@ -16,11 +16,11 @@ def open_backend(settings: Settings) -> Backend:
     """The backend that `settings` name, not yet opened. Heavy libraries are imported only by what needs them."""
     match settings.backend:
         case "fake":
-            from service.backends.fake import FakeBackend
+            from .fake import FakeBackend
 
             return FakeBackend(delay_seconds=settings.fake_delay_seconds)
         case "embedded":
-            from service.backends.embedded import EmbeddedBackend
+            from .embedded import EmbeddedBackend
 
             return EmbeddedBackend(
                 settings.bundle,
@@ -30,7 +30,7 @@ def open_backend(settings: Settings) -> Backend:
                 micro_batch=settings.micro_batch,
             )
         case "triton":
-            from service.backends.triton import TritonBackend
+            from .triton import TritonBackend
 
             urls = [url.strip() for url in settings.triton_url.split(",")]
             return TritonBackend(urls, call_seconds=settings.call_seconds)

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service.backends.base import BackendInfo, Runtime, check_range
-from service.errors import BackendUnavailable, BundleError
+from ..errors import BackendUnavailable, BundleError
+from .base import BackendInfo, Runtime, check_range
 
 if TYPE_CHECKING:
-    from models.pipeline import Pipeline
-    from models.runtime import RuntimeOptions
+    from ...models.pipeline import Pipeline
+    from ...models.runtime import RuntimeOptions
 
 __all__ = ("EmbeddedBackend",)
 
@@ -71,7 +71,7 @@ class EmbeddedBackend:
         if self._pool is not None:
             return
         with _translated():
-            from models.runtime import limit_threads, options_for, usable_cores
+            from ...models.runtime import limit_threads, options_for, usable_cores
 
             self._workers = self._workers or usable_cores()
             options = options_for(self._device, self._engine, micro_batch=self._micro_batch, workers=self._workers)
@@ -213,7 +213,7 @@ class EmbeddedBackend:
 
     def _load(self, options: RuntimeOptions) -> Pipeline:
         with _translated():
-            from models.runtime import load_pipeline
+            from ...models.runtime import load_pipeline
 
             return load_pipeline(self._bundle, options)
 
@@ -247,12 +247,10 @@ def _info_of(pipeline: Pipeline) -> BackendInfo:
 @contextmanager
 def _translated() -> Iterator[None]:
     """The one place where foreign exceptions become the service's."""
-    from models import bundle
-
     try:
         yield
-    except bundle.BundleError as error:
-        raise BundleError(str(error)) from error
+    except BundleError:
+        raise
     except ImportError as error:
         raise BackendUnavailable(
             f"the embedded backend needs torch, diffusers and timm (pip install 'certify[embedded]'): {error}"

@@ -12,8 +12,8 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from service.backends.base import BackendInfo, Runtime, check_range
-from service.errors import BackendUnavailable
+from ..errors import BackendUnavailable
+from .base import BackendInfo, Runtime, check_range
 
 __all__ = ("FAKE_INFO", "FakeBackend")
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.errors import BackendUnavailable, SettingsError
+from ..errors import BackendUnavailable, SettingsError
 
 if TYPE_CHECKING:
     from tritonclient.grpc.aio import InferenceServerClient

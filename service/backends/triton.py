@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.backends.base import BackendInfo, Runtime, check_range
-from service.backends.replicas import Replica, Replicas
-from service.errors import BackendUnavailable, QueueFull
+from ..errors import BackendUnavailable, QueueFull
+from .base import BackendInfo, Runtime, check_range
+from .replicas import Replica, Replicas
 
 if TYPE_CHECKING:
     from tritonclient.utils import InferenceServerException

@@ -1,4 +1,4 @@
-"""`certify dataset`, `curve` and `tune`: whole data sets, for researchers. service.cli.main adds them to the command."""
+"""`certify dataset`, `curve` and `tune`: whole data sets, for researchers. cli/main.py adds them to the command."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from models.datasets import DataSet, open_dataset
-from service.backends import open_backend
-from service.cli.progress import Live
-from service.core.certificate import Final
-from service.errors import DataError
-from service.http.bodies import parse_texts
-from service.research.curves import RADII, Curve, curves_of_tables, curves_of_votes, draw, draw_choice, load, markdown
-from service.research.dataset_run import Asker, Here, There, run_id, survey
-from service.research.policies import POLICIES, Policy
-from service.research.tables import facts_path, open_table, read_table
-from service.research.threshold_choice import best_curve, check_split, tune
-from service.research.votes_file import load_votes
-from service.research.votes_file_parts import VoteParts
-from service.settings import Settings, load_settings
+from ...models.datasets import DataSet, open_dataset
+from ..backends import open_backend
+from ..core.certificate import Final
+from ..errors import DataError
+from ..http.bodies import parse_texts
+from ..research.curves import RADII, Curve, curves_of_tables, curves_of_votes, draw, draw_choice, load, markdown
+from ..research.dataset_run import Asker, Here, There, run_id, survey
+from ..research.policies import POLICIES, Policy
+from ..research.tables import facts_path, open_table, read_table
+from ..research.threshold_choice import best_curve, check_split, tune
+from ..research.votes_file import load_votes
+from ..research.votes_file_parts import VoteParts
+from ..settings import Settings, load_settings
+from .progress import Live
 
 __all__ = ("curve_command", "dataset_command", "tune_command")
 

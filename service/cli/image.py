@@ -14,17 +14,17 @@ from pathlib import Path
 
 import httpx
 
-from service.answering.answers import make_answer
-from service.answering.driver import CallLimits, drive
-from service.answering.images import decode_image
-from service.answering.plans import make_plan
-from service.answering.schemas import CertifyAnswer, CertifyFields, Problem
-from service.answering.seeds import key_from_number
-from service.backends import open_backend
-from service.backends.base import Backend
-from service.errors import BackendUnavailable, DeadlineExceeded, RequestError
-from service.http.bodies import parse_texts
-from service.settings import Settings
+from ..answering.answers import make_answer
+from ..answering.driver import CallLimits, drive
+from ..answering.images import decode_image
+from ..answering.plans import make_plan
+from ..answering.schemas import CertifyAnswer, CertifyFields, Problem
+from ..answering.seeds import key_from_number
+from ..backends import open_backend
+from ..backends.base import Backend
+from ..errors import BackendUnavailable, DeadlineExceeded, RequestError
+from ..http.bodies import parse_texts
+from ..settings import Settings
 
 __all__ = ("Reply", "ask", "certify_bytes", "certify_here")
 

@@ -15,14 +15,14 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from service import __version__
-from service.cli import dataset as commands
-from service.cli import image as console
-from service.cli import pack as packing
-from service.cli import tune_runtime
-from service.errors import CertifyError, SettingsError
-from service.http import log
-from service.settings import ENV_PREFIX, Settings, load_settings
+from .. import __version__
+from ..errors import CertifyError, SettingsError
+from ..http import log
+from ..settings import ENV_PREFIX, Settings, load_settings
+from . import dataset as commands
+from . import image as console
+from . import pack as packing
+from . import tune_runtime
 
 __all__ = ("app",)
 
@@ -80,7 +80,7 @@ def serve(**flags: str | None) -> None:
 
     Every option can also be given in the environment, by the name in brackets; a flag wins.
     """
-    from service.http import server  # uvicorn and the web framework: only this command needs them
+    from ..http import server  # uvicorn and the web framework: only this command needs them
 
     settings = _settings(**flags)
     log.configure(settings.log_level)
@@ -158,7 +158,7 @@ app.add_typer(bundles_app, name="bundles")
 @bundles_app.callback()
 def bundles(context: typer.Context) -> None:
     """List the shipped bundles: name, version, classes, input shape, sigmas, digest. Or make one: pack."""
-    from models import bundle
+    from ...models import bundle
 
     if context.invoked_subcommand is not None:
         return

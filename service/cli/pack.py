@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from models.datasets import DataSet, open_dataset
-from service.answering.images import decode_image
-from service.errors import BackendUnavailable, BundleError, DataError, RequestError
+from ...models.datasets import DataSet, open_dataset
+from ..answering.images import decode_image
+from ..errors import BackendUnavailable, BundleError, DataError, RequestError
 
 __all__ = ("pack_bundle",)
 
@@ -32,7 +32,7 @@ def pack_bundle(
 ) -> None:
     """Write the bundle, try it, print what was found. Nothing is written when something is wrong."""
     try:
-        from models import bundle, pack
+        from ...models import pack
     except ImportError as error:
         raise BackendUnavailable(
             f"packing a bundle needs torch, diffusers and timm (pip install 'certify[embedded]'): {error}"
@@ -53,7 +53,7 @@ def pack_bundle(
             dtype=dtype,
             trial=None if data is None else lambda manifest: _decoded(data, manifest.input_shape, manifest.classes),
         )
-    except bundle.BundleError as error:
+    except BundleError as error:
         raise BundleError(str(error)) from error
     shape = "x".join(map(str, manifest.input_shape))
     typer.echo(f"{out}: {manifest.name}, {len(manifest.classes)} classes, input {shape}, {manifest.digest}")

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from service.research.tables import Row, Table
+from ..research.tables import Row, Table
 
 __all__ = ("Live", "Steps")
 

@@ -20,10 +20,10 @@ from typing import Annotated, Protocol
 import numpy as np
 import typer
 
-from service.backends.base import Backend, BackendInfo
-from service.cli.progress import Steps
-from service.errors import BackendUnavailable, DataError
-from service.settings import ENV_PREFIX, Settings, load_settings
+from ..backends.base import Backend, BackendInfo
+from ..errors import BackendUnavailable, DataError
+from ..settings import ENV_PREFIX, Settings, load_settings
+from .progress import Steps
 
 __all__ = ("Race", "Tunable", "Tuned", "tune", "tune_runtime_command")
 
@@ -233,7 +233,7 @@ def tune_runtime_command(
 
 
 async def _open(settings: Settings, micro_batch: int | None, workers: int | None) -> Tunable:
-    from service.backends.embedded import EmbeddedBackend
+    from ..backends.embedded import EmbeddedBackend
 
     backend = EmbeddedBackend(
         settings.bundle, device=settings.device, engine=settings.engine, micro_batch=micro_batch, workers=workers

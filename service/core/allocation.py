@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from service.core.bounds import normal_cdf, normal_quantile
-from service.core.certificate import Cascade
+from .bounds import normal_cdf, normal_quantile
+from .certificate import Cascade
 
 __all__ = ("Estimate", "Look", "max_looks", "path_z", "radius_looks", "rate", "term_z", "waterfill")
 

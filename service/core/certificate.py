@@ -23,7 +23,7 @@ from enum import StrEnum
 from operator import index
 from typing import Literal
 
-from service.core.bounds import clopper_pearson_lower, clopper_pearson_upper, floor_radius, normal_quantile
+from .bounds import clopper_pearson_lower, clopper_pearson_upper, floor_radius, normal_quantile
 
 __all__ = ("Cascade", "Certificate", "CertificateReason", "Final", "cascade_certificate")
 

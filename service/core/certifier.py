@@ -26,12 +26,12 @@ from collections.abc import Mapping, Sequence
 from operator import index
 from typing import Any, Literal
 
-from service.core import strategy
-from service.core.allocation import FUTILITY_LEVEL
-from service.core.bounds import clopper_pearson_lower, radius_needed
-from service.core.certificate import Cascade, Final, level_bounds
-from service.core.level import Level
-from service.core.results import ProtocolError, Query, Reason, Result, StageOutcome, StageResult
+from . import strategy
+from .allocation import FUTILITY_LEVEL
+from .bounds import clopper_pearson_lower, radius_needed
+from .certificate import Cascade, Final, level_bounds
+from .level import Level
+from .results import ProtocolError, Query, Reason, Result, StageOutcome, StageResult
 
 __all__ = ("Certifier",)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from service.core.allocation import Estimate, Look, rate
+from .allocation import Estimate, Look, rate
 
 __all__ = ("Level",)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from service.core.certificate import Cascade, Final
-from service.core.certifier import Certifier
+from .certificate import Cascade, Final
+from .certifier import Certifier
 
 __all__ = ("max_radius", "min_samples")
 

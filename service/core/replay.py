@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from service.core.certificate import Cascade
-from service.core.certifier import Certifier
+from .certificate import Cascade
+from .certifier import Certifier
 
 __all__ = ("PilotPlan", "plan_from_pilot")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from service.core.allocation import (
+from .allocation import (
     EARLY_SHARE,
     EXTENSION_SHARE,
     FUTILITY_LEVEL,
@@ -22,12 +22,12 @@ from service.core.allocation import (
     term_z,
     waterfill,
 )
-from service.core.bounds import clopper_pearson_lower, clopper_pearson_upper, normal_cdf, normal_quantile
-from service.core.certificate import level_bounds
-from service.core.results import Query
+from .bounds import clopper_pearson_lower, clopper_pearson_upper, normal_cdf, normal_quantile
+from .certificate import level_bounds
+from .results import Query
 
 if TYPE_CHECKING:
-    from service.core.certifier import Certifier
+    from .certifier import Certifier
 
 __all__ = ("next_look", "next_pilot")
 

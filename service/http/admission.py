@@ -12,8 +12,8 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
-from service.errors import Draining, QueueFull
-from service.http.metrics import Metrics
+from ..errors import Draining, QueueFull
+from .metrics import Metrics
 
 __all__ = ("Admission",)
 

@@ -10,20 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from service import __version__
-from service.answering.seeds import random_key
-from service.backends import open_backend
-from service.backends.base import Backend
-from service.errors import BundleError, SettingsError
-from service.http import problems
-from service.http.admission import Admission
-from service.http.context import Gateway
-from service.http.log import RequestLog
-from service.http.metrics import Metrics
-from service.http.openapi import use_openapi
-from service.http.readiness import Readiness
-from service.http.routes import certify, health, info
-from service.settings import ENV_PREFIX, Settings
+from .. import __version__
+from ..answering.seeds import random_key
+from ..backends import open_backend
+from ..backends.base import Backend
+from ..errors import BundleError, SettingsError
+from ..settings import ENV_PREFIX, Settings
+from . import problems
+from .admission import Admission
+from .context import Gateway
+from .log import RequestLog
+from .metrics import Metrics
+from .openapi import use_openapi
+from .readiness import Readiness
+from .routes import certify, health, info
 
 __all__ = ("create_app",)
 

@@ -17,8 +17,8 @@ import python_multipart.multipart as multipart
 from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 
-from service.answering.schemas import CertifyFields
-from service.errors import RequestError
+from ..answering.schemas import CertifyFields
+from ..errors import RequestError
 
 __all__ = ("Body", "parse_body", "parse_texts", "read_limited")
 

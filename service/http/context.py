@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from service.answering.driver import CallLimits
-from service.backends.base import Backend, BackendInfo
-from service.http.admission import Admission
-from service.http.metrics import Metrics
-from service.http.readiness import Readiness
-from service.settings import Settings
+from ..answering.driver import CallLimits
+from ..backends.base import Backend, BackendInfo
+from ..settings import Settings
+from .admission import Admission
+from .metrics import Metrics
+from .readiness import Readiness
 
 __all__ = ("Gateway", "gateway_of")
 

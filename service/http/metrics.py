@@ -13,8 +13,8 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from service.answering.schemas import AbstainReason, CertifyAnswer, Outcome, Stage
-from service.backends.base import BackendInfo
+from ..answering.schemas import AbstainReason, CertifyAnswer, Outcome, Stage
+from ..backends.base import BackendInfo
 
 __all__ = ("Metrics", "sigma_label")
 

@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service.answering.schemas import CertifyFields, Problem
-from service.http.problems import CODES, MEDIA_TYPE
+from ..answering.schemas import CertifyFields, Problem
+from .problems import CODES, MEDIA_TYPE
 
 __all__ = ("ANSWER_EXAMPLE", "CERTIFY_ANSWERS", "CERTIFY_REQUEST", "METRICS_ANSWER", "READY_ANSWERS", "use_openapi")
 

@@ -16,15 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from service.answering.schemas import Problem
-from service.errors import (
-    BackendUnavailable,
-    CertifyError,
-    DeadlineExceeded,
-    Draining,
-    QueueFull,
-    RequestError,
-)
+from ..answering.schemas import Problem
+from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded, Draining, QueueFull, RequestError
 
 __all__ = ("CODES", "MEDIA_TYPE", "Kind", "install")
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from service.answering.driver import guard
-from service.backends.base import Backend
-from service.errors import BackendUnavailable
+from ..answering.driver import guard
+from ..backends.base import Backend
+from ..errors import BackendUnavailable
 
 __all__ = ("ANSWER_SECONDS", "Readiness")
 

@@ -16,11 +16,11 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from service import __version__, tracing
-from service.http.admission import Admission
-from service.http.app import create_app
-from service.http.context import Gateway
-from service.settings import Settings
+from .. import __version__, tracing
+from ..settings import Settings
+from .admission import Admission
+from .app import create_app
+from .context import Gateway
 
 __all__ = ("Server", "serve")
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.core import Cascade, PilotPlan, plan_from_pilot
-from service.core.certificate import Final
-from service.errors import DataError
-from service.research.fixed_budget import apply
-from service.research.policies import POLICIES, Outcome
-from service.research.tables import ABSTAIN, Table, read_table
-from service.research.votes_file import VotesFile, load_votes
+from ..core import Cascade, PilotPlan, plan_from_pilot
+from ..core.certificate import Final
+from ..errors import DataError
+from .fixed_budget import apply
+from .policies import POLICIES, Outcome
+from .tables import ABSTAIN, Table, read_table
+from .votes_file import VotesFile, load_votes
 
 __all__ = (
     "RADII",

@@ -15,20 +15,20 @@ from typing import Protocol
 
 import httpx
 
-from models.datasets import DataSet
-from service.answering.driver import CallLimits
-from service.answering.images import decode_image
-from service.answering.plans import make_plan
-from service.answering.schemas import CertifyAnswer, CertifyFields, Info, Problem
-from service.answering.seeds import key_from_number
-from service.backends.base import Backend
-from service.cli.image import certify_bytes
-from service.errors import BackendUnavailable, CertifyError, DataError, RequestError
-from service.research.fixed_budget import FixedSampler, apply, cascade_of, pilot_size
-from service.research.policies import Outcome, Policy
-from service.research.tables import ABSTAIN, Row, TableWriter
-from service.research.votes_file_parts import VoteParts
-from service.settings import Settings
+from ...models.datasets import DataSet
+from ..answering.driver import CallLimits
+from ..answering.images import decode_image
+from ..answering.plans import make_plan
+from ..answering.schemas import CertifyAnswer, CertifyFields, Info, Problem
+from ..answering.seeds import key_from_number
+from ..backends.base import Backend
+from ..cli.image import certify_bytes
+from ..errors import BackendUnavailable, CertifyError, DataError, RequestError
+from ..settings import Settings
+from .fixed_budget import FixedSampler, apply, cascade_of, pilot_size
+from .policies import Outcome, Policy
+from .tables import ABSTAIN, Row, TableWriter
+from .votes_file_parts import VoteParts
 
 __all__ = ("Asker", "Here", "Said", "There", "run_id", "survey")
 

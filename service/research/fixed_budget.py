@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.answering.driver import CallLimits, guard
-from service.answering.plans import Plan
-from service.backends.base import Backend
-from service.core import Cascade, PilotPlan, plan_from_pilot
-from service.errors import BackendUnavailable
-from service.research.policies import Outcome, Policy, best, first, max_radius, reference, single
+from ..answering.driver import CallLimits, guard
+from ..answering.plans import Plan
+from ..backends.base import Backend
+from ..core import Cascade, PilotPlan, plan_from_pilot
+from ..errors import BackendUnavailable
+from .policies import Outcome, Policy, best, first, max_radius, reference, single
 
 __all__ = ("Drawn", "FixedSampler", "apply", "cascade_of", "pilot_size")
 

@@ -20,9 +20,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from service.core import Cascade, cascade_certificate, clopper_pearson_lower, clopper_pearson_upper
-from service.core.bounds import floor_radius, normal_quantile
-from service.core.certificate import Certificate, Final, level_bounds
+from ..core import Cascade, cascade_certificate, clopper_pearson_lower, clopper_pearson_upper
+from ..core.bounds import floor_radius, normal_quantile
+from ..core.certificate import Certificate, Final, level_bounds
 
 __all__ = ("POLICIES", "Outcome", "Policy", "best", "first", "max_radius", "reference", "single")
 

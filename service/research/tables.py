@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import DataError
+from ..errors import DataError
 
 __all__ = ("FIELD_COLUMNS", "OUR_COLUMNS", "Row", "Table", "TableWriter", "facts_path", "open_table", "read_table")
 

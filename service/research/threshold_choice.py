@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.core import Cascade
-from service.core.certificate import Final, level_bounds
-from service.errors import DataError
-from service.research.curves import Curve, curve_of_outcomes, plans_of
-from service.research.fixed_budget import apply
-from service.research.policies import Outcome
-from service.research.votes_file import VotesFile
+from ..core import Cascade
+from ..core.certificate import Final, level_bounds
+from ..errors import DataError
+from .curves import Curve, curve_of_outcomes, plans_of
+from .fixed_budget import apply
+from .policies import Outcome
+from .votes_file import VotesFile
 
 __all__ = ("CANDIDATES", "Choice", "best_curve", "check_split", "tune")
 

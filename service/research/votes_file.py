@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import DataError
+from ..errors import DataError
 
 __all__ = ("VotesFile", "load_votes", "save_votes")
 

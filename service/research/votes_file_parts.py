@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from service.core import PilotPlan
-from service.errors import DataError
-from service.research.fixed_budget import Drawn
-from service.research.votes_file import VotesFile, load_votes, save_votes
+from ..core import PilotPlan
+from ..errors import DataError
+from .fixed_budget import Drawn
+from .votes_file import VotesFile, load_votes, save_votes
 
 __all__ = ("VoteParts",)
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.answering.driver import CallLimits, Run, drive, guard
-from service.backends.base import Backend
-from service.backends.fake import FAKE_INFO, FakeBackend
-from service.core import Certifier
-from service.errors import BackendUnavailable, DeadlineExceeded
+from certify.service.answering.driver import CallLimits, Run, drive, guard
+from certify.service.backends.base import Backend
+from certify.service.backends.fake import FAKE_INFO, FakeBackend
+from certify.service.core import Certifier
+from certify.service.errors import BackendUnavailable, DeadlineExceeded
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.answering.images import Picture, decode_image
-from service.errors import RequestError
+from certify.service.answering.images import Picture, decode_image
+from certify.service.errors import RequestError
 from tests import pictures
 
 GRAY, RGB = (1, 8, 8), (3, 8, 8)

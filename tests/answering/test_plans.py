@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.answering.plans import Plan, largest_radius, linf_of, make_plan, round_down
-from service.answering.schemas import CertifyFields
-from service.backends.fake import FAKE_INFO
-from service.errors import RequestError
+from certify.service.answering.plans import Plan, largest_radius, linf_of, make_plan, round_down
+from certify.service.answering.schemas import CertifyFields
+from certify.service.backends.fake import FAKE_INFO
+from certify.service.errors import RequestError
 
 
 def plan(**fields: object) -> Plan:

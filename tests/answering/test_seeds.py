@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from service.answering.seeds import SeedScope, key_from_number, random_key
+from certify.service.answering.seeds import SeedScope, key_from_number, random_key
 
 KEY = bytes(range(32))
 SCOPE = SeedScope(

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("torch", reason="the embedded backend needs torch (pip install 'certify[embedded]')")
 
-from service.backends.embedded import EmbeddedBackend
-from service.errors import BackendUnavailable
+from certify.service.backends.embedded import EmbeddedBackend
+from certify.service.errors import BackendUnavailable
 
 IMAGE = np.full((1, 8, 8), 0.5, dtype=np.float32)
 HALF_AN_HOUR = 32_000_000  # samples

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from service.backends import open_backend
-from service.backends.fake import FAKE_INFO, FakeBackend
-from service.errors import BackendUnavailable, SettingsError
-from service.settings import load_settings
+from certify.service.backends import open_backend
+from certify.service.backends.fake import FAKE_INFO, FakeBackend
+from certify.service.errors import BackendUnavailable, SettingsError
+from certify.service.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 

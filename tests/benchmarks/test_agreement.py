@@ -9,8 +9,8 @@ pytest.importorskip("torch", reason="compares what runs the network (pip install
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (pip install 'certify[train]')")
 
 from benchmarks.agreement import PILOT, Variant, compare, table
-from models.datasets import open_dataset
-from models.runtime import options_for
+from certify.models.datasets import open_dataset
+from certify.models.runtime import options_for
 
 
 def test_one_engine_agrees_with_itself_and_draws_what_was_asked_for():

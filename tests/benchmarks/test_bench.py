@@ -15,8 +15,8 @@ pytest.importorskip("matplotlib", reason="draws (pip install 'certify[plot]')")
 from benchmarks import answers, chart, clients, gpu, overhead, peak, report, run
 from benchmarks.crowd import crowd
 from benchmarks.tables import PERFORMANCE
-from models.datasets import open_dataset
-from service.backends.fake import FakeBackend
+from certify.models.datasets import open_dataset
+from certify.service.backends.fake import FakeBackend
 
 
 def test_every_table_that_a_command_writes_has_its_place_in_the_document():

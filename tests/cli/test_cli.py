@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from service import __version__
-from service.cli.main import app
-from service.settings import ENV_PREFIX, Settings
+from certify.service import __version__
+from certify.service.cli.main import app
+from certify.service.settings import ENV_PREFIX, Settings
 from tests import pictures
 from tests.answer_rules import check
 from tests.servers import ROOT, real_process
@@ -57,7 +57,7 @@ def test_a_bad_flag_stops_the_start_and_names_the_key() -> None:
 
 def failed_start(*arguments: str) -> str:
     """What `certify serve` says when it refuses to start. In a process of its own: serving configures logging."""
-    command = [sys.executable, "-m", "service", "serve", "--http-port=0", *arguments]
+    command = [sys.executable, "-m", "certify", "serve", "--http-port=0", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode != 0
     return done.stderr
@@ -189,7 +189,7 @@ def test_a_service_is_asked_with_url_and_gives_the_same_facts(digit: Path, tmp_p
 
 
 def test_bundles_lists_what_is_shipped() -> None:
-    from models.bundle import list_bundles
+    from certify.models.bundle import list_bundles
 
     code, out, _ = certify("bundles")
     assert code == 0

@@ -14,17 +14,17 @@ import httpx
 import numpy as np
 import pytest
 
-from service.answering.driver import CallLimits
-from service.answering.plans import make_plan
-from service.answering.schemas import CertifyFields, Info
-from service.backends.fake import FakeBackend
-from service.errors import BackendUnavailable
-from service.research.curves import curves_of_votes
-from service.research.dataset_run import There
-from service.research.fixed_budget import FixedSampler
-from service.research.policies import POLICIES
-from service.research.tables import read_table
-from service.research.votes_file import load_votes
+from certify.service.answering.driver import CallLimits
+from certify.service.answering.plans import make_plan
+from certify.service.answering.schemas import CertifyFields, Info
+from certify.service.backends.fake import FakeBackend
+from certify.service.errors import BackendUnavailable
+from certify.service.research.curves import curves_of_votes
+from certify.service.research.dataset_run import There
+from certify.service.research.fixed_budget import FixedSampler
+from certify.service.research.policies import POLICIES
+from certify.service.research.tables import read_table
+from certify.service.research.votes_file import load_votes
 from tests import pictures
 from tests.cli.test_cli import certify
 from tests.servers import ROOT, in_process, real_process
@@ -103,7 +103,7 @@ def test_a_table_goes_on_and_keeps_its_seed(folder: str, tmp_path: Path) -> None
 def test_a_killed_run_loses_and_repeats_nothing(folder: str, tmp_path: Path) -> None:
     out, votes = tmp_path / "t.tsv", tmp_path / "v.npz"
     arguments = ["--samples=640", f"--votes={votes}"]
-    command = [sys.executable, "-m", "service", "dataset", folder, "--out", str(out), *FAKE, *arguments]
+    command = [sys.executable, "-m", "certify", "dataset", folder, "--out", str(out), *FAKE, *arguments]
     environment = {**os.environ, "CERTIFY_FAKE_DELAY_SECONDS": "0.1"}
     kills = 0
     while True:

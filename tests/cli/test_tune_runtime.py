@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.backends.fake import FAKE_INFO, FakeBackend
-from service.cli import tune_runtime
-from service.cli.progress import Steps
-from service.cli.tune_runtime import MULTIPLES, Race, Tuned, tune
-from service.errors import BackendUnavailable
-from service.settings import load_settings
+from certify.service.backends.fake import FAKE_INFO, FakeBackend
+from certify.service.cli import tune_runtime
+from certify.service.cli.progress import Steps
+from certify.service.cli.tune_runtime import MULTIPLES, Race, Tuned, tune
+from certify.service.errors import BackendUnavailable
+from certify.service.settings import load_settings
 from tests.cli.test_cli import certify
 
 CORES = 4

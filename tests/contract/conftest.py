@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from service.backends.base import Backend
-from service.backends.fake import FakeBackend
+from certify.service.backends.base import Backend
+from certify.service.backends.fake import FakeBackend
 
 MakeBackend = Callable[[], Backend]
 
@@ -20,13 +20,13 @@ def _fake(request: pytest.FixtureRequest) -> Backend:
 def _embedded(request: pytest.FixtureRequest) -> Backend:
     if importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed (pip install 'certify[embedded]')")
-    from service.backends.embedded import EmbeddedBackend
+    from certify.service.backends.embedded import EmbeddedBackend
 
     return EmbeddedBackend("digits", workers=2)
 
 
 def _triton(request: pytest.FixtureRequest) -> Backend:
-    from service.backends.triton import TritonBackend
+    from certify.service.backends.triton import TritonBackend
 
     server = request.getfixturevalue("triton_server")  # skips where no server can run
     return TritonBackend([server.url], call_seconds=60)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.backends.base import Backend, BackendInfo
+from certify.service.backends.base import Backend, BackendInfo
 
 pytestmark = pytest.mark.anyio
 

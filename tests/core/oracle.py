@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from service.core import Certifier, Result
+from certify.service.core import Certifier, Result
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 ADVERSARIAL = json.loads((GOLDEN / "adversarial.json").read_text())

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.core import clopper_pearson_lower, clopper_pearson_upper, floor_radius
-from service.core.bounds import normal_cdf, normal_quantile
+from certify.service.core import clopper_pearson_lower, clopper_pearson_upper, floor_radius
+from certify.service.core.bounds import normal_cdf, normal_quantile
 from tests.core.oracle import GOLDEN
 
 CASES = json.loads((GOLDEN / "statistics.json").read_text())

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import ndtr, ndtri
 from scipy.stats import binomtest
 
-from service.core import Cascade, cascade_certificate
+from certify.service.core import Cascade, cascade_certificate
 from tests.core.oracle import GOLDEN
 
 CASES = json.loads((GOLDEN / "statistics.json").read_text())

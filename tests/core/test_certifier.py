@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from service.core import Certifier, ProtocolError, Query, Reason
+from certify.service.core import Certifier, ProtocolError, Query, Reason
 from tests.core.oracle import run
 
 SIGMAS = [0.25, 0.5, 1.0]

@@ -12,20 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import service.core
+from certify.service import core
 from tests.core.oracle import population_radius, run
 from tests.core.test_certifier import exact_failure
 
-CORE = Path(service.core.__file__).parent
+CORE = Path(core.__file__).parent
 ALPHA = 0.1
 
 
 def planted(tmp_path: Path, name: str, file: str, old: str, new: str):
-    """Import a copy of service.core with one passage changed."""
+    """Import a copy of core with one passage changed."""
     package = tmp_path / name
     shutil.copytree(CORE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    for source in package.glob("*.py"):
-        source.write_text(source.read_text().replace("service.core", name))
     text = (package / file).read_text()
     assert text.count(old) == 1, f"the passage to change is no longer in {file}"
     (package / file).write_text(text.replace(old, new))
@@ -36,14 +34,14 @@ def planted(tmp_path: Path, name: str, file: str, old: str, new: str):
         sys.path.remove(str(tmp_path))
 
 
-def failure_rate(core, p: np.ndarray, runs: int = 2_000, **parameters) -> float:
+def failure_rate(machinery, p: np.ndarray, runs: int = 2_000, **parameters) -> float:
     """Share of runs whose certificate claims more than its label's population radius."""
     sigmas = np.array([0.25, 0.5, 1.0])[: len(p)]
     truth = [max(0.0, population_radius(p, label, sigmas)) for label in range(p.shape[1])]
     rng = np.random.default_rng(11)
     wrong = 0
     for _ in range(runs):
-        machine = core.Certifier(sigmas.tolist(), p.shape[1], alpha=ALPHA, final="threshold", **parameters)
+        machine = machinery.Certifier(sigmas.tolist(), p.shape[1], alpha=ALPHA, final="threshold", **parameters)
         result = run(machine, p, rng)
         wrong += result.label is not None and result.radius > truth[result.label]
     return wrong / runs
@@ -106,7 +104,7 @@ CHECKS: dict[str, tuple[Callable[..., bool], str, str, str]] = {
 @pytest.mark.parametrize("fault", CHECKS)
 def test_the_real_core_passes_and_the_faulty_copy_is_caught(tmp_path, fault):
     check, *change = CHECKS[fault]
-    assert check(service.core)
+    assert check(core)
     assert not check(planted(tmp_path, "faulty_" + fault.split()[0], *change))
 
 

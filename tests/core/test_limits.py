@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.core import Certifier, floor_radius, max_radius, min_samples
-from service.core.bounds import radius_needed
+from certify.service.core import Certifier, floor_radius, max_radius, min_samples
+from certify.service.core.bounds import radius_needed
 
 SIGMAS = [0.12, 0.25, 0.5]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.core import Cascade, Certifier, plan_from_pilot
-from service.core.certificate import Final
+from certify.service.core import Cascade, Certifier, plan_from_pilot
+from certify.service.core.certificate import Final
 
 
 @pytest.mark.parametrize("final", ["plurality", "threshold"])

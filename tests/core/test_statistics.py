@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 
-from service.core import Certifier
+from certify.service.core import Certifier
 from tests.core.oracle import ADVERSARIAL, GOLDEN, RUNS, false_certificates, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]

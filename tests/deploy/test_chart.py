@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.settings import Settings
+from certify.service.settings import Settings
 from tests.deploy.conftest import CHART, VALUES, Object, containers, gateway_of, of, pods, render, rendered
 
 yaml = pytest.importorskip("yaml")

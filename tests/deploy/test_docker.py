@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from service.errors import SettingsError
-from service.settings import Settings, load_settings
+from certify.service.errors import SettingsError
+from certify.service.settings import Settings, load_settings
 
 yaml = pytest.importorskip("yaml")
 
@@ -116,7 +116,8 @@ def test_the_gateways_install_line_makes_a_gateway_without_torch(context: Path, 
     said(
         python,
         "-c",
-        "import service.http.app, service.backends.triton; from service import tracing; tracing.configure('1')",
+        "import certify.service.http.app, certify.service.backends.triton\n"
+        "from certify.service import tracing\ntracing.configure('1')",
     )
 
 
@@ -171,7 +172,7 @@ def test_openvino_works_without_the_package_that_reports_its_starts() -> None:
         assert install.endswith("pip uninstall --yes openvino-telemetry")
     code = (
         "import sys; sys.modules['openvino_telemetry'] = None\n"
-        "from models.runtime import load_pipeline, options_for\n"
+        "from certify.models.runtime import load_pipeline, options_for\n"
         "print(load_pipeline('digits', options_for('cpu', 'openvino', workers=1)).engine.name)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -17,13 +17,13 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.answering.schemas import AbstainReason
+from certify.service.answering.schemas import AbstainReason
 from tests import pictures
 from tests.deploy.conftest import CHART, EVERYTHING, ROOT, of, render
 from tests.servers import Process, real_process
 
 if TYPE_CHECKING:
-    from models.triton.server import TritonServer
+    from certify.models.triton.server import TritonServer
 
 yaml = pytest.importorskip("yaml")
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())

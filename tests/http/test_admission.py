@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.backends.fake import FAKE_INFO
-from service.errors import Draining, QueueFull
-from service.http.admission import Admission
-from service.http.metrics import Metrics
+from certify.service.backends.fake import FAKE_INFO
+from certify.service.errors import Draining, QueueFull
+from certify.service.http.admission import Admission
+from certify.service.http.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 

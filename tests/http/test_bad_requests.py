@@ -178,7 +178,7 @@ async def test_an_unexpected_fault_is_a_500_problem_that_tells_nothing_and_keeps
 
 
 def test_the_list_has_every_code_that_a_request_alone_can_cause() -> None:
-    from service.http.problems import CODES
+    from certify.service.http.problems import CODES
 
     not_by_a_request = {
         "not_found",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.backends.fake import FakeBackend
+from certify.service.backends.fake import FakeBackend
 from tests import pictures
 from tests.answer_rules import check
 from tests.servers import InProcess, in_process

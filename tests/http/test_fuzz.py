@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.answering.schemas import CertifyFields
-from service.http.problems import CODES
+from certify.service.answering.schemas import CertifyFields
+from certify.service.http.problems import CODES
 from tests import pictures
 from tests.answer_rules import check
 from tests.servers import in_process

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.http import log
+from certify.service.http import log
 from tests import pictures
 from tests.servers import in_process
 

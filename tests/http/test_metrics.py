@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.backends.fake import FAKE_INFO
-from service.http.metrics import sigma_label
-from service.http.problems import CODES
+from certify.service.backends.fake import FAKE_INFO
+from certify.service.http.metrics import sigma_label
+from certify.service.http.problems import CODES
 from tests import pictures
 from tests.servers import in_process
 

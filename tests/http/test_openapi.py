@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from service.answering.schemas import CertifyAnswer, CertifyFields, Problem
-from service.backends.fake import FakeBackend
-from service.http.app import create_app
-from service.http.openapi import ANSWER_EXAMPLE
-from service.http.problems import CODES
-from service.settings import load_settings
+from certify.service.answering.schemas import CertifyAnswer, CertifyFields, Problem
+from certify.service.backends.fake import FakeBackend
+from certify.service.http.app import create_app
+from certify.service.http.openapi import ANSWER_EXAMPLE
+from certify.service.http.problems import CODES
+from certify.service.settings import load_settings
 from tests.answer_rules import check
 from tests.servers import in_process
 

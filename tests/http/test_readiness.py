@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from service.backends.fake import FakeBackend
-from service.errors import BackendUnavailable
-from service.http.readiness import Readiness
+from certify.service.backends.fake import FakeBackend
+from certify.service.errors import BackendUnavailable
+from certify.service.http.readiness import Readiness
 from tests import pictures
 from tests.servers import in_process
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle import Manifest, file_digests, save_manifest
+from certify.models.bundle import Manifest, file_digests, save_manifest
 
 
 @pytest.fixture

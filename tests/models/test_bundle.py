@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from models.bundle import (
-    BundleError,
+from certify.models.bundle import (
     Manifest,
     file_digests,
     find_bundle,
@@ -21,6 +20,7 @@ from models.bundle import (
     save_manifest,
     verify,
 )
+from certify.models.errors import BundleError
 from tests.models.conftest import changed
 
 
@@ -164,5 +164,5 @@ def test_the_shipped_bundles_are_whole() -> None:
 
 
 def test_importing_the_module_does_not_import_torch() -> None:
-    code = "import sys, models.bundle; sys.exit('torch' in sys.modules)"
+    code = "import sys, certify.models.bundle; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from models import engines  # noqa: E402
-from models.bundle import find_bundle, load_manifest  # noqa: E402
-from models.classifier import Classifier  # noqa: E402
-from models.denoiser import Denoiser  # noqa: E402
-from models.engines import CudaEngine, TorchEngine  # noqa: E402
-from models.pipeline import Pipeline  # noqa: E402
-from models.runtime import load_pipeline, options_for  # noqa: E402
+from certify.models import engines  # noqa: E402
+from certify.models.bundle import find_bundle, load_manifest  # noqa: E402
+from certify.models.classifier import Classifier  # noqa: E402
+from certify.models.denoiser import Denoiser  # noqa: E402
+from certify.models.engines import CudaEngine, TorchEngine  # noqa: E402
+from certify.models.pipeline import Pipeline  # noqa: E402
+from certify.models.runtime import load_pipeline, options_for  # noqa: E402
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 IMAGE = np.random.default_rng(1).random((1, 8, 8), dtype=np.float32)

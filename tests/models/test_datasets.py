@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.datasets import open_dataset
-from service.answering.images import decode_image
-from service.errors import DataError
+from certify.models.datasets import open_dataset
+from certify.service.answering.images import decode_image
+from certify.service.errors import DataError
 
 
 def jpeg(level: int) -> bytes:

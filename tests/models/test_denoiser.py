@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from models.denoiser import Denoiser  # noqa: E402
-from models.schedule import PIXEL_SPAN, Schedule  # noqa: E402
+from certify.models.denoiser import Denoiser  # noqa: E402
+from certify.models.schedule import PIXEL_SPAN, Schedule  # noqa: E402
 
 ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
 SPREAD = 0.4  # pixels are N(0, SPREAD^2) in [-1, 1]

@@ -10,10 +10,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 from benchmarks.cost import size  # noqa: E402
-from models.bundle import find_bundle, load_manifest  # noqa: E402
-from models.pipeline import Pipeline  # noqa: E402
-from models.runtime import limit_threads, load_pipeline  # noqa: E402
-from models.train.data import SPLIT_NAME, digits_split, load_digits  # noqa: E402
+from certify.models.bundle import find_bundle, load_manifest  # noqa: E402
+from certify.models.pipeline import Pipeline  # noqa: E402
+from certify.models.runtime import limit_threads, load_pipeline  # noqa: E402
+from certify.models.train.data import SPLIT_NAME, digits_split, load_digits  # noqa: E402
 
 FOLDER = find_bundle("digits")
 

@@ -9,11 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("openvino", reason="needs openvino (pip install 'certify[openvino]')")
-from models import engines  # noqa: E402
-from models.bundle import BundleError, find_bundle, load_manifest  # noqa: E402
-from models.engines import TorchEngine  # noqa: E402
-from models.pipeline import Pipeline  # noqa: E402
-from models.runtime import load_pipeline, options_for  # noqa: E402
+from certify.models import engines  # noqa: E402
+from certify.models.bundle import find_bundle, load_manifest  # noqa: E402
+from certify.models.engines import TorchEngine  # noqa: E402
+from certify.models.errors import BundleError  # noqa: E402
+from certify.models.pipeline import Pipeline  # noqa: E402
+from certify.models.runtime import load_pipeline, options_for  # noqa: E402
 
 SCALES = (0.12, 0.25, 0.5)
 
@@ -106,7 +107,7 @@ def test_an_engine_that_there_is_not_is_refused(device: str, engine: str):
 
 
 def test_a_missing_openvino_is_named(monkeypatch: pytest.MonkeyPatch):
-    from models import runtime
+    from certify.models import runtime
 
     monkeypatch.setattr(runtime, "find_spec", lambda name: None)
     with pytest.raises(BundleError, match="openvino is not installed here"):

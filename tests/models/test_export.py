@@ -12,8 +12,9 @@ import pytest
 
 pytest.importorskip("torch", reason="the export reads what runs the network (pip install 'certify[embedded]')")
 
-from models.bundle import BundleError, find_bundle, load_manifest
-from models.export import export
+from certify.models.bundle import find_bundle, load_manifest
+from certify.models.errors import BundleError
+from certify.models.export import export
 
 DIGITS = find_bundle("digits")
 
@@ -70,8 +71,8 @@ def test_the_exported_model_needs_nothing_of_the_service(tmp_path):
     export(DIGITS, tmp_path / "r", instances=1)
     version = tmp_path / "r" / "mdds" / "1"
     code = (
-        "from pathlib import Path; from models.runtime import load_pipeline;"
-        "import sys; load_pipeline(Path('bundle')); assert not any(m.startswith('service') for m in sys.modules)"
+        "from pathlib import Path; from certify.models.runtime import load_pipeline;"
+        "import sys; load_pipeline(Path('bundle')); assert 'certify.service' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=version, check=True, timeout=120)
 

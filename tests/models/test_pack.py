@@ -18,8 +18,8 @@ import timm.models
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 
-from models.bundle import find_bundle, load_manifest, verify
-from models.runtime import load_pipeline
+from certify.models.bundle import find_bundle, load_manifest, verify
+from certify.models.runtime import load_pipeline
 from tests.cli.test_cli import certify
 
 

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
-from models.bundle import BundleError  # noqa: E402
-from models.noise import chunk_noise  # noqa: E402
-from models.pipeline import Pipeline, _argmax  # noqa: E402
-from models.runtime import limit_threads, load_pipeline, options_for  # noqa: E402
+from certify.models.errors import BundleError  # noqa: E402
+from certify.models.noise import chunk_noise  # noqa: E402
+from certify.models.pipeline import Pipeline, _argmax  # noqa: E402
+from certify.models.runtime import limit_threads, load_pipeline, options_for  # noqa: E402
 
 SEED = 0x0123456789ABCDEF
 SIGMA = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.schedule import Schedule, to_signed, to_unit
+from certify.models.schedule import Schedule, to_signed, to_unit
 
 # DDPM's linear schedule (Ho et al. 2020): an outside reference for alpha_bar
 ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))

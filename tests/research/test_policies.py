@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from service.core import Cascade
-from service.research.policies import best, first, max_radius, reference, single
+from certify.service.core import Cascade
+from certify.service.research.policies import best, first, max_radius, reference, single
 
 ALPHA = 1e-3
 

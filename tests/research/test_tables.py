@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import DataError
-from service.research.tables import FIELD_COLUMNS, Row, facts_path, open_table, read_table
+from certify.service.errors import DataError
+from certify.service.research.tables import FIELD_COLUMNS, Row, facts_path, open_table, read_table
 
 ROW = Row(
     idx=7,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.errors import DataError
-from service.research.votes_file import VotesFile, load_votes, save_votes
+from certify.service.errors import DataError
+from certify.service.research.votes_file import VotesFile, load_votes, save_votes
 
 
 @pytest.fixture

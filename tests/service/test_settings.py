@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from service.errors import SettingsError
-from service.settings import ENV_PREFIX, Settings, load_settings
+from certify.service.errors import SettingsError
+from certify.service.settings import ENV_PREFIX, Settings, load_settings
 
 
 def test_defaults_start_a_service_with_nothing_set() -> None:

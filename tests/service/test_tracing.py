@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service import tracing
-from service.errors import SettingsError
+from certify.service import tracing
+from certify.service.errors import SettingsError
 from tests import pictures
 from tests.servers import SEED_KEY, in_process
 

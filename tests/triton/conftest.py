@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from models.triton.server import TritonServer
+    from certify.models.triton.server import TritonServer
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def make_server(
     triton_repository: Path, triton_home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., TritonServer]]:
     """Makes servers, started, on `repository` or the shared one; all are killed when the module is done."""
-    from models.triton.server import TritonServer
+    from certify.models.triton.server import TritonServer
 
     servers = []
 

@@ -14,10 +14,10 @@ import pytest
 
 pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[embedded]')")
 
-from models.bundle import find_bundle, load_manifest, save_manifest
-from models.export import export
-from service.backends.triton import TritonBackend
-from service.errors import BackendUnavailable
+from certify.models.bundle import find_bundle, load_manifest, save_manifest
+from certify.models.export import export
+from certify.service.backends.triton import TritonBackend
+from certify.service.errors import BackendUnavailable
 from tests.answer_rules import check
 from tests.servers import real_process
 from tests.triton.conftest import executed

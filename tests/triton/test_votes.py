@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[embedded]')")
 
-from service.backends.embedded import EmbeddedBackend
-from service.backends.triton import TritonBackend
+from certify.service.backends.embedded import EmbeddedBackend
+from certify.service.backends.triton import TritonBackend
 from tests.answer_rules import check
 from tests.servers import real_process
 from tests.triton.conftest import executed, executions

@@ -1,6 +1,6 @@
 """CIFAR-10 within half an hour of one H100- or H200-class GPU: a UNet of at most 6 GFLOP, a ResNet-18 at 64x64."""
 
-from models.train.config import FinetuneConfig, Optimisation, PairConfig
+from ..config import FinetuneConfig, Optimisation, PairConfig
 
 CONFIG = PairConfig(
     name="cifar10",

@@ -5,7 +5,7 @@ denoiser on 180 (208 and 91 in float32). 8 epochs of the one are 17 minutes, 4.5
 through both networks) takes the rest.
 """
 
-from models.train.config import FinetuneConfig, Optimisation, PairConfig
+from ..config import FinetuneConfig, Optimisation, PairConfig
 
 CONFIG = PairConfig(
     name="cifar10_cpu",

@@ -3,7 +3,7 @@
 The arithmetic: 1,078 images x 950 visits = 4,000 steps x 256 images, at about 7 steps a second on one core.
 """
 
-from models.train.config import TrainConfig
+from ..config import TrainConfig
 
 CONFIG = TrainConfig(
     name="digits",

@@ -2,6 +2,6 @@
 
 from dataclasses import replace
 
-from models.train.runs.digits_brier_anti import CONFIG as PAPER
+from .digits_brier_anti import CONFIG as PAPER
 
 CONFIG = replace(PAPER, name="digits_brier", anti_consistency=0.0)

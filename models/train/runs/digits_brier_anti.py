@@ -3,8 +3,8 @@
 The arithmetic: 1,078 images x 47 visits = 400 steps x 128 images, two draws each: two minutes of one core.
 """
 
-from models.train.config import FinetuneConfig
-from models.train.runs.digits import CONFIG as PRETRAINING
+from ..config import FinetuneConfig
+from .digits import CONFIG as PRETRAINING
 
 CONFIG = FinetuneConfig(
     name="digits_brier_anti",

@@ -14,16 +14,16 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from service.answering.answers import make_answer
-from service.answering.driver import Run, drive
-from service.answering.images import Picture, decode_image
-from service.answering.plans import Plan, make_plan
-from service.answering.schemas import CertifyAnswer, CertifyFields
-from service.errors import BackendUnavailable, DeadlineExceeded, Draining, RequestError
-from service.http.bodies import parse_body, read_limited
-from service.http.context import Gateway, gateway_of
-from service.http.openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
-from service.tracing import span
+from ...answering.answers import make_answer
+from ...answering.driver import Run, drive
+from ...answering.images import Picture, decode_image
+from ...answering.plans import Plan, make_plan
+from ...answering.schemas import CertifyAnswer, CertifyFields
+from ...errors import BackendUnavailable, DeadlineExceeded, Draining, RequestError
+from ...tracing import span
+from ..bodies import parse_body, read_limited
+from ..context import Gateway, gateway_of
+from ..openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
 
 __all__ = ("router",)
 

@@ -7,10 +7,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.answering.schemas import Probe
-from service.errors import Draining
-from service.http.context import gateway_of
-from service.http.openapi import METRICS_ANSWER, READY_ANSWERS
+from ...answering.schemas import Probe
+from ...errors import Draining
+from ..context import gateway_of
+from ..openapi import METRICS_ANSWER, READY_ANSWERS
 
 __all__ = ("router",)
 

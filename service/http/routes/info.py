@@ -5,12 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.requests import Request
 
-from service import __version__
-from service.answering.answers import runtime_facts
-from service.answering.plans import largest_radius, make_plan
-from service.answering.schemas import BackendFacts, BundleFacts, CertifyFields, Defaults, Info, Limits
-from service.core import min_samples
-from service.http.context import gateway_of
+from ... import __version__
+from ...answering.answers import runtime_facts
+from ...answering.plans import largest_radius, make_plan
+from ...answering.schemas import BackendFacts, BundleFacts, CertifyFields, Defaults, Info, Limits
+from ...core import min_samples
+from ..context import gateway_of
 
 __all__ = ("router",)
 

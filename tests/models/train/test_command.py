@@ -13,11 +13,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 pytest.importorskip("accelerate", reason="training needs accelerate (pip install 'certify[train]')")
 from benchmarks.digits import evaluate  # noqa: E402
-from models.bundle import load_manifest, verify  # noqa: E402
-from models.runtime import load_pipeline  # noqa: E402
-from models.train import __main__ as command  # noqa: E402
-from models.train.runs.digits import CONFIG  # noqa: E402
-from models.train.runs.digits_classifier import CONFIG as FINETUNING  # noqa: E402
+from certify.models.bundle import load_manifest, verify  # noqa: E402
+from certify.models.runtime import load_pipeline  # noqa: E402
+from certify.models.train import __main__ as command  # noqa: E402
+from certify.models.train.runs.digits import CONFIG  # noqa: E402
+from certify.models.train.runs.digits_classifier import CONFIG as FINETUNING  # noqa: E402
 
 TINY = dataclasses.replace(
     CONFIG,

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
-from models.train.data import augment, digits_split, load_digits  # noqa: E402
+from certify.models.train.data import augment, digits_split, load_digits  # noqa: E402
 
 SPLIT_SHA256 = "9e99d0b92dfa506064baf3ff1a71fe0b92cc995e0f3a924853bf6e304243c2e9"  # of the indices, little-endian int64
 

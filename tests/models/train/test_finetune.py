@@ -14,14 +14,14 @@ pytest.importorskip("sklearn")
 import numpy as np
 import torch
 
-from models.bundle import find_bundle, load_manifest, verify
-from models.runtime import load_pipeline
-from models.train import finetune as module
-from models.train import stage
-from models.train.data import load_digits
-from models.train.finetune import finetune, named_runs, write_finetuned
-from models.train.runs.digits_brier_anti import CONFIG
-from models.train.stage import CheckpointError
+from certify.models.bundle import find_bundle, load_manifest, verify
+from certify.models.runtime import load_pipeline
+from certify.models.train import finetune as module
+from certify.models.train import stage
+from certify.models.train.data import load_digits
+from certify.models.train.finetune import finetune, named_runs, write_finetuned
+from certify.models.train.runs.digits_brier_anti import CONFIG
+from certify.models.train.stage import CheckpointError
 
 pytestmark = pytest.mark.slow
 TINY = dataclasses.replace(CONFIG, steps=4, batch=8, warmup_steps=1, checkpoint_every=2)
@@ -100,7 +100,7 @@ def test_it_ends_with_a_bundle_that_loads_and_names_its_origin(data, tmp_path: P
 
 
 def test_an_altered_start_is_refused(data, tmp_path: Path) -> None:
-    from models.bundle import BundleError
+    from certify.models.errors import BundleError
 
     shutil.copytree(START, tmp_path / "bundle")
     (tmp_path / "bundle" / "classifier" / "model.safetensors").write_bytes(b"other")

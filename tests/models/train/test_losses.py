@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="training needs torch (pip install 'certify[
 
 import torch
 
-from models.train.losses import anti_consistency, brier, cross_entropy
+from certify.models.train.losses import anti_consistency, brier, cross_entropy
 
 
 def logits(*probabilities: list[float]):

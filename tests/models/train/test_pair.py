@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from models.bundle import load_manifest, verify
-from models.datasets import open_dataset
-from models.runtime import load_pipeline
-from models.train.config import Optimisation
-from models.train.data import augment, decode
-from models.train.runs.cifar10 import CONFIG as GPU
-from models.train.runs.cifar10_cpu import CONFIG as CPU
-from models.train.separate import build, run
+from certify.models.bundle import load_manifest, verify
+from certify.models.datasets import open_dataset
+from certify.models.runtime import load_pipeline
+from certify.models.train.config import Optimisation
+from certify.models.train.data import augment, decode
+from certify.models.train.runs.cifar10 import CONFIG as GPU
+from certify.models.train.runs.cifar10_cpu import CONFIG as CPU
+from certify.models.train.separate import build, run
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,7 @@ def test_the_networks_are_within_their_budget(config) -> None:
 
 
 def test_decoding_is_the_services(folder: Path) -> None:
-    from service.answering.images import decode_image
+    from certify.service.answering.images import decode_image
 
     data = open_dataset(str(folder / "train.npz")).part(limit=3)
     images, labels = decode(data, shape=(3, 32, 32))

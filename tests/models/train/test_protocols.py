@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 from scipy.stats import beta, norm  # noqa: E402
 
-from models.train.protocols import Outcome, cascade, reference, shares, single_scale, summary  # noqa: E402
-from models.train.votes import PILOT, Votes  # noqa: E402
+from certify.models.train.protocols import Outcome, cascade, reference, shares, single_scale, summary  # noqa: E402
+from certify.models.train.votes import PILOT, Votes  # noqa: E402
 
 N = 1000
 ALPHA = 0.001

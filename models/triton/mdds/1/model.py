@@ -7,7 +7,7 @@ request, and each instance is a process with one thread; two processes share no 
 Tensors go in and out by DLPack: NVIDIA's stub was built for numpy 1, and with numpy 2 beside it `as_numpy()` reads
 zeros without an error.
 
-The export puts `models/` and the bundle beside this file; `service` is not there and must not be imported.
+The export puts what this needs of certify.models, and the bundle, beside this file; certify.service is not there.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import torch  # noqa: E402
 import triton_python_backend_utils as pb_utils  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from models.pipeline import Pipeline  # noqa: E402
-from models.runtime import RuntimeOptions, limit_threads, load_pipeline  # noqa: E402
+from certify.models.pipeline import Pipeline  # noqa: E402
+from certify.models.runtime import RuntimeOptions, limit_threads, load_pipeline  # noqa: E402
 
 
 class Cancelled(Exception):

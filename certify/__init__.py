@@ -1,0 +1,53 @@
+"""How far can this image be changed before the answer changes? The public names, loaded when they are first used.
+
+    from certify import Certifier       # the statistics alone: see its docstring, and examples/
+    certify serve                       # the service: see `certify --help`
+
+`certify.service` and `certify.models` are the folders of those names beside this one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from certify.service import __version__
+
+if TYPE_CHECKING:
+    from certify.service.core import (
+        Cascade,
+        Certificate,
+        Certifier,
+        cascade_certificate,
+        clopper_pearson_lower,
+        clopper_pearson_upper,
+    )
+    from certify.service.errors import CertifyError
+
+_HOMES = {
+    "Cascade": "certify.service.core",
+    "Certificate": "certify.service.core",
+    "Certifier": "certify.service.core",
+    "CertifyError": "certify.service.errors",
+    "cascade_certificate": "certify.service.core",
+    "clopper_pearson_lower": "certify.service.core",
+    "clopper_pearson_upper": "certify.service.core",
+}
+
+__all__ = (
+    "Cascade",
+    "Certificate",
+    "Certifier",
+    "CertifyError",
+    "__version__",
+    "cascade_certificate",
+    "clopper_pearson_lower",
+    "clopper_pearson_upper",
+)
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name's module at its first use: `import certify` alone costs nothing (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'certify' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

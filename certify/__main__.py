@@ -1,0 +1,5 @@
+"""`python -m certify` is `certify`."""
+
+from certify.service.cli.main import app
+
+app()

@@ -1,5 +1,0 @@
-"""`python -m service` is `certify`."""
-
-from service.cli.main import app
-
-app()
