@@ -25,9 +25,9 @@ from benchmarks.report import progress, table
 from benchmarks.tables import PERFORMANCE, SEED, write
 from certify.models.bundle import find_bundle, load_manifest
 from certify.models.datasets import DataSet, open_dataset
+from certify.service.answering.fields import parse_texts
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.errors import RequestError
-from certify.service.http.bodies import parse_texts
 from certify.service.research.dataset_run import Here, Said
 from certify.service.research.policies import Policy
 from certify.service.settings import load_settings

@@ -32,8 +32,8 @@ from certify.models.runtime import options_for
 from certify.models.train.config import PairConfig
 from certify.models.train.log import log
 from certify.models.train.separate import run as train
+from certify.service.answering.fields import parse_texts
 from certify.service.backends import open_backend
-from certify.service.http.bodies import parse_texts
 from certify.service.research.curves import Curve, curves_of_votes, draw, markdown
 from certify.service.research.dataset_run import Here
 from certify.service.research.threshold_choice import best_curve, tune

@@ -33,8 +33,8 @@ from certify.models.datasets import DataSet
 from certify.models.denoiser import Denoiser
 from certify.models.engines import Engine, TorchEngine
 from certify.models.runtime import RuntimeOptions, load_pipeline
+from certify.service.answering.fields import parse_texts
 from certify.service.backends.embedded import EmbeddedBackend
-from certify.service.http.bodies import parse_texts
 from certify.service.research.dataset_run import Here
 from certify.service.settings import load_settings
 

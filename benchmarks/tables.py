@@ -15,10 +15,10 @@ import numpy as np
 from benchmarks.machine import machine, sentence
 from certify.models.datasets import DataSet
 from certify.models.runtime import RuntimeOptions
+from certify.service.answering.fields import parse_texts
 from certify.service.backends import open_backend
 from certify.service.core import Certifier
 from certify.service.core.certificate import Final
-from certify.service.http.bodies import parse_texts
 from certify.service.research.curves import Curve
 from certify.service.research.dataset_run import Here
 from certify.service.research.fixed_budget import pilot_size

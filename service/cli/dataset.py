@@ -14,10 +14,10 @@ import numpy as np
 import typer
 
 from ...models.datasets import DataSet, open_dataset
+from ..answering.fields import parse_texts
 from ..backends import open_backend
 from ..core.certificate import Final
 from ..errors import DataError
-from ..http.bodies import parse_texts
 from ..research.curves import RADII, Curve, curves_of_tables, curves_of_votes, draw, draw_choice, load, markdown
 from ..research.dataset_run import Asker, Here, There, run_id, survey
 from ..research.policies import POLICIES, Policy

@@ -16,6 +16,7 @@ import httpx
 
 from ..answering.answers import make_answer
 from ..answering.driver import CallLimits, drive
+from ..answering.fields import parse_texts
 from ..answering.images import decode_image
 from ..answering.plans import make_plan
 from ..answering.schemas import CertifyAnswer, CertifyFields, Problem
@@ -23,7 +24,6 @@ from ..answering.seeds import key_from_number
 from ..backends import open_backend
 from ..backends.base import Backend
 from ..errors import BackendUnavailable, DeadlineExceeded, RequestError
-from ..http.bodies import parse_texts
 from ..settings import Settings
 
 __all__ = ("Reply", "ask", "certify_bytes", "certify_here")

@@ -1,7 +1,6 @@
 """A request's bytes -> its fields and its image. JSON and multipart carry the same fields; this file is the difference.
 
-In a form every value is text, so it is read as its field's type here and checked, like JSON, by schemas.CertifyFields.
-A list (threshold, sigmas) is a repeated field, a comma-separated one, or a JSON list: `0.5,0.6` or `[0.5, 0.6]`.
+In a form every value is text: answering/fields.py reads it as its field's type, and checks it as it does JSON.
 """
 
 from __future__ import annotations
@@ -9,27 +8,20 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 
 import python_multipart.multipart as multipart
-from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 
+from ..answering.fields import check_fields, integer, read_field, shown
 from ..answering.schemas import CertifyFields
 from ..errors import RequestError
 
-__all__ = ("Body", "parse_body", "parse_texts", "read_limited")
+__all__ = ("Body", "parse_body", "read_limited")
 
 # Many times what this API has: room for any client's mistakes, none for a flood of tiny parts.
 _MAX_PARTS = 64
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
-_LISTS = ("threshold", "sigmas")
-_INTEGERS = ("samples", "deadline_ms")
-_NUMBERS = ("radius", "alpha")
-_MAX_DIGITS = 300  # a longer integer is beyond float64, and Python refuses to read one of 4,300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +48,7 @@ async def read_limited(stream: AsyncIterable[bytes], *, declared: str | None, li
 def parse_body(body: bytes, *, content_type: str | None, content_encoding: str | None) -> Body:
     """Raises RequestError: unsupported_format, malformed_body, or what is wrong with a field. Takes milliseconds."""
     if content_encoding not in (None, "", "identity"):
-        raise RequestError("unsupported_format", f"Content-Encoding: expected none, got {_shown(content_encoding)}")
+        raise RequestError("unsupported_format", f"Content-Encoding: expected none, got {shown(content_encoding)}")
     kind, options = multipart.parse_options_header(content_type)
     if kind == b"application/json":
         values, image = _from_json(body)
@@ -65,41 +57,21 @@ def parse_body(body: bytes, *, content_type: str | None, content_encoding: str |
     else:
         raise RequestError(
             "unsupported_format",
-            f"Content-Type: expected multipart/form-data or application/json, got {_shown(content_type)}",
+            f"Content-Type: expected multipart/form-data or application/json, got {shown(content_type)}",
         )
     # The fields first: a client that misspells `image` is told so.
-    fields = _check(values)
+    fields = check_fields(values)
     if image is None:
         raise RequestError("missing_field", "image: expected a PNG, JPEG or WebP file, got nothing", field="image")
     return Body(fields=fields, image=image)
 
 
-def parse_texts(texts: Mapping[str, list[str]]) -> CertifyFields:
-    """Fields that come as text, each perhaps several times, as in a form. Raises RequestError."""
-    return _check({name: _read(name, given) for name, given in texts.items()})
-
-
-def _check(values: dict[str, object]) -> CertifyFields:
-    for name in values:
-        if name not in CertifyFields.model_fields:
-            raise RequestError(
-                "unknown_field",
-                f"{_shown(name)}: expected one of {['image', *CertifyFields.model_fields]}",
-                field=_shown(name),
-            )
-    try:
-        # A field that is null is a field that is absent.
-        return CertifyFields.model_validate({name: value for name, value in values.items() if value is not None})
-    except ValidationError as exc:
-        raise _invalid(exc) from None
-
-
 def _from_json(body: bytes) -> tuple[dict[str, object], bytes | None]:
     try:
-        values = json.loads(body.decode("utf-8"), parse_int=_integer, object_pairs_hook=_unique)
+        values = json.loads(body.decode("utf-8"), parse_int=integer, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as exc:
         reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
-        raise RequestError("malformed_body", f"body: expected a JSON object, {_shown(reason)}") from None
+        raise RequestError("malformed_body", f"body: expected a JSON object, {shown(reason)}") from None
     if not isinstance(values, dict):
         raise RequestError("malformed_body", f"body: expected a JSON object, got {type(values).__name__}")
     text = values.pop("image", None)
@@ -128,25 +100,8 @@ def _from_form(body: bytes, boundary: bytes) -> tuple[dict[str, object], bytes |
             try:
                 texts.setdefault(name, []).append(data.decode("utf-8").strip())
             except UnicodeDecodeError:
-                raise RequestError("out_of_range", f"{_shown(name)}: expected UTF-8 text", field=_shown(name)) from None
-    return {name: _read(name, given) for name, given in texts.items()}, image
-
-
-def _read(name: str, given: list[str]) -> object:
-    """A form field's text as the type that its field has; text that is no such thing stays text, and is refused."""
-    if name in _LISTS:
-        items = [item.strip() for text in given for item in text.removeprefix("[").removesuffix("]").split(",")]
-        return [_number(item) for item in items]
-    if len(given) > 1:
-        raise RequestError("out_of_range", f"{_shown(name)}: expected one value, got {len(given)}", field=_shown(name))
-    (text,) = given
-    if name in _NUMBERS:
-        return _number(text)
-    if name in _INTEGERS:
-        return _integer(text) if _INTEGER.fullmatch(text) else text
-    if name == "resize":
-        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
-    return text
+                raise RequestError("out_of_range", f"{shown(name)}: expected UTF-8 text", field=shown(name)) from None
+    return {name: read_field(name, given) for name, given in texts.items()}, image
 
 
 def _parts(body: bytes, boundary: bytes) -> list[tuple[str, bool, bytes]]:
@@ -199,19 +154,10 @@ def _parts(body: bytes, boundary: bytes) -> list[tuple[str, bool, bytes]]:
         parser.write(body)
         parser.finalize()
     except FormParserError as exc:
-        raise RequestError("malformed_body", f"body: expected multipart/form-data, {_shown(str(exc))}") from None
+        raise RequestError("malformed_body", f"body: expected multipart/form-data, {shown(str(exc))}") from None
     if not complete:
         raise RequestError("malformed_body", "body: expected multipart/form-data, its last boundary is missing")
     return parts
-
-
-def _number(text: str) -> object:
-    return float(text) if _NUMBER.fullmatch(text) else text
-
-
-def _integer(text: str) -> int | float:
-    """Past any limit of this API an infinity does as well as the integer, and costs nothing to read."""
-    return int(text) if len(text) <= _MAX_DIGITS else float("inf")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -219,18 +165,6 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(values) != len(pairs):
         raise ValueError("a key is given twice")
     return values
-
-
-def _invalid(exc: ValidationError) -> RequestError:
-    error = exc.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in error["loc"])
-    detail = f"{where}: {error['msg']}, got {_shown(repr(error['input']))}"
-    return RequestError("out_of_range", detail, field=where)
-
-
-def _shown(text: str | None) -> str:
-    """Untrusted text for a message: ASCII (a lone surrogate has no UTF-8), and not much of it."""
-    return "nothing" if text is None else ascii(text)[1:-1][:100]
 
 
 def _too_large(limit: int, got: str) -> RequestError:

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from certify.service.answering.fields import parse_texts
 from certify.service.answering.schemas import CertifyFields
 from certify.service.errors import RequestError
-from certify.service.http.bodies import Body, parse_body, parse_texts, read_limited
+from certify.service.http.bodies import Body, parse_body, read_limited
 
 IMAGE = b"\x89PNG and any bytes \x00\xff\r\n--boundary"
 
