@@ -205,6 +205,7 @@ def test_tune_refuses_what_it_is_judged_by(folder: str, tmp_path: Path) -> None:
         (["--policy=worst"], "policy: expected one of best, first"),
         (["--policy=single"], "single is for one sigma"),
         (["--policy=first", "--radius=0.5"], "radius: expected none"),
+        (["--policy=first", "--radius=0.5", "--deadline-ms=9"], "radius, deadline_ms: expected none"),
         (["--shard=3"], "shard: expected i/n"),
         (["--shard=3/2"], "1 <= i <= n"),
         (["--limit=0"], "limit: expected at least 1"),
@@ -236,6 +237,20 @@ def test_votes_of_other_parameters_are_refused(folder: str, tmp_path: Path) -> N
     assert code == 1 and "samples: expected 1280, got 640" in err
     dataset(folder, tmp_path / "a.tsv", "--samples=640", f"--votes={votes}")  # more images of the same
     assert len(load_votes(votes).idx) == 12
+
+
+def test_an_image_whose_deadline_comes_too_early_is_an_abstention(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CERTIFY_FAKE_DELAY_SECONDS", "3600")
+    dataset(folder, tmp_path / "t.tsv", "--limit=2", "--deadline-ms=20")
+    header, *lines = [line.split("\t") for line in (tmp_path / "t.tsv").read_text().splitlines()]
+    table = [dict(zip(header, line, strict=True)) for line in lines]
+    assert [row["predict"] for row in table] == ["-1", "-1"]
+    assert {(row["outcome"], row["reason"], row["samples"], row["plain"]) for row in table} == {
+        ("abstained", "deadline", "0", "")
+    }
+    assert json.loads((tmp_path / "t.tsv.json").read_text())["deadline_ms"] == 20
 
 
 @pytest.mark.slow
