@@ -53,12 +53,14 @@ class Retries:
     first_contact_attempts: int = 3
     first_pause: float = 0.5  # doubled each time
     longest_pause: float = 30.0  # three readiness probes of Kubernetes' default 10 s period
-    longest_told: float = 300.0  # the longest Retry-After that the service ever gives; a longer one is cut to this
+    longest_retry_after: float = (
+        300.0  # the longest Retry-After that the service ever gives; a longer one is cut to this
+    )
 
-    def pause(self, attempt: int, told: float | None) -> float:
-        """Seconds to wait after try number `attempt`, from 1. told: Retry-After."""
-        if told is not None:
-            return min(self.longest_told, told)
+    def pause(self, attempt: int, retry_after: float | None) -> float:
+        """Seconds to wait after try number `attempt`, from 1. retry_after: as the service said, in seconds."""
+        if retry_after is not None:
+            return min(self.longest_retry_after, retry_after)
         return min(self.longest_pause, self.first_pause * 2.0 ** (attempt - 1))
 
 
@@ -66,7 +68,7 @@ class _Caller:
     """What both clients share: how a request is made, when it is sent again, how its answer is read.
 
     An exchange is a generator: it yields the seconds to wait before the request is sent, is sent the response or the
-    network's error, and returns the answer. Whoever drives it only sleeps and sends.
+    network's error, and returns the answer. Its driver only sleeps and sends.
     """
 
     def __init__(self, url: str, retries: Retries | None) -> None:
@@ -89,15 +91,15 @@ class _Caller:
         while True:
             outcome = yield pause
             attempt += 1
-            told = None
+            retry_after = None
             if isinstance(outcome, httpx.Response):
                 self._answered = True
-                told = _retry_after(outcome)
+                retry_after = _retry_after(outcome)
                 if outcome.status_code not in _PASSING_STATUS:
                     return self._read(outcome, model)
             if attempt >= (self.retries.attempts if self._answered else self.retries.first_contact_attempts):
                 raise self._failure(outcome, attempt)
-            pause = self.retries.pause(attempt, told)
+            pause = self.retries.pause(attempt, retry_after)
 
     def _read(self, response: httpx.Response, model: type[M]) -> M:
         with _foreign_errors(self.url):
@@ -246,8 +248,8 @@ def _texts(fields: Mapping[str, object]) -> dict[str, str]:
 
 def _retry_after(response: httpx.Response) -> float | None:
     """Whole seconds, as the service gives them; a date (RFC 9110, 10.2.3) counts as none."""
-    told = response.headers.get("retry-after", "")
-    return float(told[:10]) if told.isascii() and told.isdecimal() else None
+    text = response.headers.get("retry-after", "")
+    return float(text[:10]) if text.isascii() and text.isdecimal() else None
 
 
 @contextmanager

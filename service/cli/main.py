@@ -38,11 +38,13 @@ class _Lazy(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         module, name = _COMMANDS[cmd_name]
-        found = getattr(import_module(f".{module}", __package__), name)
-        if not isinstance(found, typer.Typer):
-            function, found = found, typer.Typer(add_completion=False, rich_markup_mode=_MARKUP)
-            found.command(cmd_name)(errors_as_text()(function))
-        command = typer.main.get_command(found)
+        offered = getattr(import_module(f".{module}", __package__), name)
+        if isinstance(offered, typer.Typer):
+            group = offered
+        else:
+            group = typer.Typer(add_completion=False, rich_markup_mode=_MARKUP)
+            group.command(cmd_name)(errors_as_text()(offered))
+        command = typer.main.get_command(group)
         command.name = cmd_name
         return command
 

@@ -17,7 +17,7 @@ from .options import errors_as_text, numbers
 if TYPE_CHECKING:
     from ...models.pack import Report
 
-__all__ = ("bundles_app",)
+__all__ = ("bundles", "bundles_app", "export", "pack")
 
 bundles_app = typer.Typer(invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False)
 

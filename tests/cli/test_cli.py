@@ -253,5 +253,15 @@ def test_a_wrong_export_is_refused_and_nothing_is_written(arguments: list[str], 
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
+def test_a_wrong_option_of_triton_is_an_error_in_words() -> None:
+    """In a process of its own: serving handles SIGTERM. Nothing is downloaded, since the export comes first."""
+    pytest.importorskip("torch", reason="the export reads what runs the network", exc_type=ImportError)
+    command = [sys.executable, "-m", "certify", "triton", "--instances=0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: instances: expected at least 1, got 0\n"
+
+
 def test_the_version_is_printed() -> None:
     assert certify("--version") == (0, f"{__version__}\n", "")

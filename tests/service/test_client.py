@@ -80,14 +80,14 @@ def test_both_clients_get_the_same_answer_from_bytes_and_from_a_file(service: Pr
 @pytest.mark.slow
 def test_both_clients_read_what_a_service_says_of_itself(service: Process) -> None:
     with Client(service.url) as client:
-        told = client.info()
+        info = client.info()
 
     async def wait() -> Info:
         async with AsyncClient(service.url) as client:
             return await client.info()
 
-    assert told == asyncio.run(wait())
-    assert told.backend.kind == "fake"
+    assert info == asyncio.run(wait())
+    assert info.backend.kind == "fake"
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_a_service_that_stays_full_is_an_error_after_the_last_try(kind: str, tmp
             held = pool.submit(ask, "sync", full.url, pictures.png(1), retries=QUICK)
             full.wait_for("certify_in_flight", 1)
             with pytest.raises(QueueFull, match="expected at most 1 requests at once") as refused:
-                ask(kind, full.url, pictures.png(2), retries=Retries(attempts=2, longest_told=0.01))
+                ask(kind, full.url, pictures.png(2), retries=Retries(attempts=2, longest_retry_after=0.01))
             assert refused.value.retry_after_seconds >= 1
             assert full.metric('certify_errors_total{code="queue_full"}') == 2
             full.popen.send_signal(signal.SIGTERM)
@@ -268,7 +268,7 @@ def test_pauses_grow_to_a_bound_and_the_services_own_go_first() -> None:
     own = [retries.pause(attempt, None) for attempt in range(1, retries.attempts)]
     assert own[:4] == [0.5, 1.0, 2.0, 4.0] and own == sorted(own) and max(own) == retries.longest_pause
     assert retries.pause(1, 7.0) == 7.0
-    assert retries.pause(1, 10_000.0) == retries.longest_told
+    assert retries.pause(1, 10_000.0) == retries.longest_retry_after
 
 
 @both
