@@ -24,7 +24,7 @@ serve: $(STAMP) ## serve the digits bundle on http://127.0.0.1:8000
 	$(BIN)/certify serve
 
 triton: $(STAMP) ## a real Triton server for the digits bundle on 127.0.0.1:8001, no container
-	$(BIN)/python -m models.triton.server
+	$(BIN)/certify triton
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

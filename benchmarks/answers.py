@@ -28,7 +28,7 @@ from certify.models.datasets import DataSet, open_dataset
 from certify.service.answering.fields import parse_texts
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.errors import RequestError
-from certify.service.research.dataset_run import Here, Said
+from certify.service.research.certifiers import LocalCertifier, Verdict
 from certify.service.research.policies import Policy
 from certify.service.settings import load_settings
 
@@ -62,37 +62,39 @@ async def measure(
     """Policies take turns on each image, until `seconds` are over or all images done; at least two."""
     settings = load_settings(backend="embedded", bundle=bundle)
     labels = dataset.labels_in(backend.info().class_names)
-    askers, unreachable = {}, {}
+    certifiers, unreachable = {}, {}
     for name, (policy, texts, _) in ORDERS.items():
         fields = parse_texts({key: [value] for key, value in texts.items()})
         try:
-            askers[name] = Here(backend, settings, fields, policy=policy, seed=SEED)
+            certifiers[name] = LocalCertifier(backend, settings, fields, policy=policy, seed=SEED)
         except RequestError as error:  # a radius that these scales cannot certify at all
             unreachable[name] = error.detail
-    said: dict[str, list[Said]] = {name: [] for name in askers}
-    took: dict[str, list[float]] = {name: [] for name in askers}
+    verdicts: dict[str, list[Verdict]] = {name: [] for name in certifiers}
+    took: dict[str, list[float]] = {name: [] for name in certifiers}
     began, done = time.perf_counter(), 0
     for position in range(len(dataset)):
         if done >= 2 and time.perf_counter() - began >= seconds:
             break
-        for name, asker in askers.items():
+        for name, certifier in certifiers.items():
             start = time.perf_counter()
-            said[name].append(await asker.ask(dataset.idx[position], labels[position], dataset.read(position)))
+            verdicts[name].append(
+                await certifier.certify(dataset.idx[position], labels[position], dataset.read(position))
+            )
             took[name].append(time.perf_counter() - start)
         done += 1
         progress(f"  {bundle}: image {done}, {time.perf_counter() - began:.0f} s")
-    rows = {name: _figures(said[name], labels[:done], took[name]) for name in askers}
+    rows = {name: _figures(verdicts[name], labels[:done], took[name]) for name in certifiers}
     rows[REFERENCE]["seconds"] = rows[REFERENCE]["samples"] / reference_rate
     for row in rows.values():
         row["gain"] = rows[REFERENCE]["seconds"] / row["seconds"]
     return {"images": done, "reference_rate": reference_rate, "rows": rows, "unreachable": unreachable}
 
 
-def _figures(said: list[Said], labels: tuple[int, ...], took: list[float]) -> dict[str, Any]:
-    right = np.array([each.predict == label for each, label in zip(said, labels, strict=True)])
-    radius = np.array([each.radius for each in said])
+def _figures(verdicts: list[Verdict], labels: tuple[int, ...], took: list[float]) -> dict[str, Any]:
+    right = np.array([each.predict == label for each, label in zip(verdicts, labels, strict=True)])
+    radius = np.array([each.radius for each in verdicts])
     return {
-        "samples": float(np.mean([each.samples for each in said])),
+        "samples": float(np.mean([each.samples for each in verdicts])),
         "seconds": float(np.mean(took)),
         "accuracy": {f"{r:g}": float(np.mean(right & (radius >= r))) for r in RADII},
         "acr": float(np.mean(right * radius)),

@@ -34,8 +34,8 @@ from certify.models.train.log import log
 from certify.models.train.separate import run as train
 from certify.service.answering.fields import parse_texts
 from certify.service.backends import open_backend
+from certify.service.research.certifiers import LocalCertifier
 from certify.service.research.curves import Curve, curves_of_votes, draw, markdown
-from certify.service.research.dataset_run import Here
 from certify.service.research.threshold_choice import best_curve, tune
 from certify.service.research.votes_file import VotesFile
 from certify.service.settings import load_settings
@@ -93,9 +93,9 @@ async def answer_seconds(bundle: Path, data: Path, device: str) -> tuple[float, 
     try:
         for position in range(len(dataset)):
             for kind, texts in enumerate(({}, {"radius": ["0.25"]})):
-                one = Here(backend, settings, parse_texts(texts), policy="best", seed=1)
+                one = LocalCertifier(backend, settings, parse_texts(texts), policy="best", seed=1)
                 began = time.monotonic()
-                await one.ask(dataset.idx[position], dataset.labels[position], dataset.read(position))
+                await one.certify(dataset.idx[position], dataset.labels[position], dataset.read(position))
                 seconds[kind].append(time.monotonic() - began)
     finally:
         await backend.close()

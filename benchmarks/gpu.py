@@ -35,7 +35,7 @@ from certify.models.engines import Engine, TorchEngine
 from certify.models.runtime import RuntimeOptions, load_pipeline
 from certify.service.answering.fields import parse_texts
 from certify.service.backends.embedded import EmbeddedBackend
-from certify.service.research.dataset_run import Here
+from certify.service.research.certifiers import LocalCertifier
 from certify.service.settings import load_settings
 
 CLIENTS = (1, 8, 64)
@@ -165,13 +165,13 @@ async def _answers(bundle: str, device: str, dataset: DataSet, pace: Pace) -> di
     backend = EmbeddedBackend(bundle, device=device, engine="torch")
     await backend.open()
     try:
-        asker = Here(backend, settings, parse_texts({}), policy="best", seed=SEED)
+        certifier = LocalCertifier(backend, settings, parse_texts({}), policy="best", seed=SEED)
         images = [dataset.read(i) for i in range(min(IMAGES, len(dataset)))]
         used: list[int] = []
 
         async def ask(number: int) -> None:
             place = number % len(images)
-            used.append((await asker.ask(dataset.idx[place], dataset.labels[place], images[place])).samples)
+            used.append((await certifier.certify(dataset.idx[place], dataset.labels[place], images[place])).samples)
 
         await ask(0)  # warms up
         found: dict[str, Any] = {}

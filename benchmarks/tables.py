@@ -19,8 +19,8 @@ from certify.service.answering.fields import parse_texts
 from certify.service.backends import open_backend
 from certify.service.core import Certifier
 from certify.service.core.certificate import Final
+from certify.service.research.certifiers import LocalCertifier
 from certify.service.research.curves import Curve
-from certify.service.research.dataset_run import Here
 from certify.service.research.fixed_budget import pilot_size
 from certify.service.research.policies import Policy
 from certify.service.research.votes_file import VotesFile, load_votes
@@ -93,38 +93,38 @@ async def costs(dataset: DataSet, bundle: str) -> str:
     await backend.open()
     chunk, labels = backend.info().chunk, dataset.labels_in(backend.info().class_names)
 
-    def asker(policy: Policy, **texts: str) -> Here:
+    def certifier(policy: Policy, **texts: str) -> LocalCertifier:
         fields = parse_texts({name: [text] for name, text in texts.items()})
-        return Here(backend, settings, fields, policy=policy, seed=SEED)
+        return LocalCertifier(backend, settings, fields, policy=policy, seed=SEED)
 
     half = {"threshold": "0.5"}
     middle = f"{backend.info().sigmas[1]:g}"
-    askers = {
-        f"one scale ({middle}), N = 10,000": asker("single", sigmas=middle),
-        "reference, p0 = .5, N = 10,000": asker("reference", **half),
-        "reference, tuned, N = 10,000": asker("reference"),
-        "first, N = 10,000": asker("first"),
-        "max-radius, N = 10,000": asker("max-radius"),
-        "best, as served, 10,000 in all": asker("best"),
-        "best, as served, 3,000 in all": asker("best", samples="3000"),
-        "best, as served, radius .25": asker("best", radius="0.25"),
-        "best, as served, radius .5": asker("best", radius="0.5"),
+    certifiers = {
+        f"one scale ({middle}), N = 10,000": certifier("single", sigmas=middle),
+        "reference, p0 = .5, N = 10,000": certifier("reference", **half),
+        "reference, tuned, N = 10,000": certifier("reference"),
+        "first, N = 10,000": certifier("first"),
+        "max-radius, N = 10,000": certifier("max-radius"),
+        "best, as served, 10,000 in all": certifier("best"),
+        "best, as served, 3,000 in all": certifier("best", samples="3000"),
+        "best, as served, radius .25": certifier("best", radius="0.25"),
+        "best, as served, radius .5": certifier("best", radius="0.5"),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in askers}
-    samples: dict[str, list[int]] = {name: [] for name in askers}
+    seconds: dict[str, list[float]] = {name: [] for name in certifiers}
+    samples: dict[str, list[int]] = {name: [] for name in certifiers}
     try:
         for position in range(len(dataset)):
-            for name, one in askers.items():
+            for name, one in certifiers.items():
                 began = time.perf_counter()
-                said = await one.ask(dataset.idx[position], labels[position], dataset.read(position))
+                verdict = await one.certify(dataset.idx[position], labels[position], dataset.read(position))
                 seconds[name].append(time.perf_counter() - began)
-                samples[name].append(said.samples)
+                samples[name].append(verdict.samples)
             print(f"\r{position + 1}/{len(dataset)}", end="", file=sys.stderr)
     finally:
         await backend.close()
-    single = next(iter(askers))
+    single = next(iter(certifiers))
     lines = ["| policy | mean samples | mean seconds | samples / one scale | time / one scale |", "| --- " * 5 + "|"]
-    for name in askers:
+    for name in certifiers:
         draws, took = statistics.mean(samples[name]), statistics.mean(seconds[name])
         lines.append(
             f"| {name} | {draws:.0f} | {took:.2f} | {draws / statistics.mean(samples[single]):.2f} | "

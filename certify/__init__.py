@@ -1,6 +1,7 @@
 """How far can this image be changed before the answer changes? The public names, loaded when they are first used.
 
     from certify import Certifier       # the statistics alone: see its docstring, and examples/
+    from certify import Client          # a running service, asked: see its docstring
     certify serve                       # the service: see `certify --help`
 
 `certify.service` and `certify.models` are the folders of those names beside this one.
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from certify.service import __version__
 
 if TYPE_CHECKING:
+    from certify.service.client import AsyncClient, Client
     from certify.service.core import (
         Cascade,
         Certificate,
@@ -25,20 +27,24 @@ if TYPE_CHECKING:
     from certify.service.errors import CertifyError
 
 _HOMES = {
+    "AsyncClient": "certify.service.client",
     "Cascade": "certify.service.core",
     "Certificate": "certify.service.core",
     "Certifier": "certify.service.core",
     "CertifyError": "certify.service.errors",
+    "Client": "certify.service.client",
     "cascade_certificate": "certify.service.core",
     "clopper_pearson_lower": "certify.service.core",
     "clopper_pearson_upper": "certify.service.core",
 }
 
 __all__ = (
+    "AsyncClient",
     "Cascade",
     "Certificate",
     "Certifier",
     "CertifyError",
+    "Client",
     "__version__",
     "cascade_certificate",
     "clopper_pearson_lower",

@@ -1,4 +1,4 @@
-"""A bundle as a Triton model repository: `python -m models.export BUNDLE --out REPO [--device cuda]`.
+"""A bundle as a Triton model repository: `certify bundles export BUNDLE --out REPO [--device cuda]`.
 
     REPO/mdds/config.pbtxt   from the manifest; its parameter `certify` tells a gateway everything it must know
     REPO/mdds/warmup/        the inputs of Triton's warm-up request: one chunk at the finest scale
@@ -10,20 +10,16 @@ Equal inputs give equal bytes.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
 import shutil
 import struct
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from .bundle import MANIFEST, Manifest, find_bundle, load_manifest, verify
-from .engines import ENGINES
-from .errors import BundleError
+from .bundle import MANIFEST, Manifest, load_manifest, verify
 from .pipeline import check_micro_batch
 from .runtime import RuntimeOptions, options_for, usable_cores
 
@@ -128,7 +124,7 @@ def _config(facts: dict[str, Any]) -> str:
     # On a CPU no request waits for company: while the instances are busy, requests pile up by themselves. A GPU is
     # fast enough to be idle in between; a millisecond then collects the others that are on their way.
     delay = 1000 if gpu else 0
-    return f"""# Written by `python -m models.export`; change the bundle or the export, not this file.
+    return f"""# Written by `certify bundles export`; change the bundle or the export, not this file.
 name: "{MODEL}"
 backend: "python"
 max_batch_size: {MAX_BATCH}
@@ -165,27 +161,3 @@ parameters [ {{ key: "certify" value {{ string_value: {json.dumps(_json(facts))}
 
 def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def main() -> None:
-    """Parse the command line and export."""
-    parser = argparse.ArgumentParser(prog="python -m models.export", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("bundle", help="a shipped bundle's name or a folder")
-    parser.add_argument("--out", type=Path, required=True, help="the model repository to write")
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="default: %(default)s")
-    parser.add_argument("--engine", choices=("auto", *ENGINES), default=ENGINE, help="default: %(default)s")
-    parser.add_argument("--micro-batch", type=int, help="samples computed together (default: the device's)")
-    parser.add_argument("--instances", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
-    arguments = parser.parse_args()
-    try:
-        export(
-            find_bundle(arguments.bundle), arguments.out, device=arguments.device, engine=arguments.engine,
-            micro_batch=arguments.micro_batch, instances=arguments.instances,
-        )  # fmt: skip
-    except (BundleError, FileExistsError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from None
-    sys.stdout.write(f"tritonserver --model-repository {arguments.out}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -242,7 +242,8 @@ app(["image", {str(path)!r}, "--backend=fake", "--json", "--samples=500"], stand
     ("module", "never"),
     [
         ("certify", {"numpy", "httpx", "certify.service.core", "certify.models"}),
-        ("certify.service.cli.main", {"uvicorn", "fastapi", "certify.service.backends.embedded", "torch"}),
+        ("certify.service.cli.main", {"uvicorn", "fastapi", "certify.service.backends", "torch", "scipy", "httpx"}),
+        ("certify.service.client", {"numpy", "scipy", "PIL", "fastapi", "certify.service.backends"}),
         ("certify.service.answering.driver", {"fastapi", "starlette", "PIL", "certify.service.backends.fake"}),
         ("certify.service.answering.seeds", {"fastapi", "starlette", "PIL", "certify.service.backends.fake"}),
     ],

@@ -1,6 +1,6 @@
 """A real Triton Inference Server on a plain Linux machine: no container, no GPU. `make triton` runs it.
 
-    python -m models.triton.server [--bundle digits] [--grpc-port 8001] [--metrics-port 8002]
+    certify triton [--bundle digits] [--grpc-port 8001] [--metrics-port 8002]
 
 NVIDIA publishes the server inside a wheel, `nvidia-pytriton`. Its own Python package is not wanted (it pins old
 versions of ours), so the wheel is downloaded without dependencies, checked against its SHA-256 and unpacked beside the
@@ -12,7 +12,6 @@ In production the server is NVIDIA's container image; this module is for laptops
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import platform
@@ -31,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ("CACHE", "TritonServer", "TritonUnavailable", "check_platform", "fetch", "free_ports")
+__all__ = ("CACHE", "TritonServer", "TritonUnavailable", "check_platform", "fetch", "free_ports", "serve_bundle")
 
 WHEEL = "nvidia-pytriton==0.7.0"  # the last with tritonserver inside
 WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
@@ -93,7 +92,7 @@ class TritonServer:
         arguments: Sequence[str] = (),
         home: Path | None = None,
     ) -> None:
-        """repository: as `models.export` writes it. Ports: None takes free ones. log: a file; None: inherited.
+        """repository: as `certify bundles export` writes it. Ports: None takes free ones. log: a file; None: inherited.
 
         arguments: more of tritonserver's own options. home: fetch()'s folder.
         """
@@ -290,38 +289,30 @@ def _say(line: str) -> None:
     sys.stderr.flush()
 
 
-def main() -> None:
-    """Export a bundle into a temporary repository and serve it until Ctrl-C or SIGTERM."""
-    from ..bundle import find_bundle
-    from ..engines import ENGINES
-    from ..export import ENGINE, export
+def serve_bundle(
+    bundle: str,
+    *,
+    grpc_port: int = 8001,
+    metrics_port: int = 8002,
+    engine: str = "auto",
+    micro_batch: int | None = None,
+    instances: int | None = None,
+) -> None:
+    """Export a bundle into a temporary repository and serve it until Ctrl-C or SIGTERM.
 
-    parser = argparse.ArgumentParser(prog="python -m models.triton.server", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--bundle", default="digits", help="a shipped bundle's name or a folder (default: %(default)s)")
-    parser.add_argument("--grpc-port", type=int, default=8001, help="default: %(default)s")
-    parser.add_argument("--metrics-port", type=int, default=8002, help="default: %(default)s")
-    parser.add_argument("--engine", choices=("auto", *ENGINES), default=ENGINE, help="default: %(default)s")
-    parser.add_argument("--micro-batch", type=int, help="samples computed together (default: the CPU's)")
-    parser.add_argument("--instances", type=int, help="worker processes (default: one for each core)")
-    arguments = parser.parse_args()
+    bundle: a shipped one's name or a folder; the rest is export's. Raises TritonUnavailable, and what export raises.
+    """
+    from ..bundle import find_bundle
+    from ..export import export
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="certify-triton-") as folder:
         repository = Path(folder) / "repository"
-        export(
-            find_bundle(arguments.bundle), repository, engine=arguments.engine, micro_batch=arguments.micro_batch,
-            instances=arguments.instances,
-        )  # fmt: skip
-        server = TritonServer(repository, grpc_port=arguments.grpc_port, metrics_port=arguments.metrics_port)
+        export(find_bundle(bundle), repository, engine=engine, micro_batch=micro_batch, instances=instances)
+        server = TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port)
         with server:
             _say(f"\nready: certify serve --backend triton --triton-url {server.url}\n")
             try:
                 server.process.wait()
             except KeyboardInterrupt:
                 pass
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except TritonUnavailable as error:
-        raise SystemExit(f"error: {error}") from None

@@ -15,6 +15,10 @@ __all__ = ("make_answer", "runtime_facts")
 def make_answer(
     *, request_id: str, run: Run, plan: Plan, picture: Picture, info: BackendInfo, total_seconds: float
 ) -> CertifyAnswer:
+    """The answer to one request. info: of the backend that ran it. total_seconds: from its arrival.
+
+    Radii are L2 in units of [0, 1] pixels, rounded down to six decimals; radius_linf is the radius / sqrt(C * H * W).
+    """
     result = run.result
     radius_linf = linf_of(result.radius, plan.dimension)
     return CertifyAnswer(

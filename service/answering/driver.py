@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from ..backends.base import Backend
 from ..core import Certifier, Query, Result
 from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded
 from ..tracing import span
+
+if TYPE_CHECKING:
+    from ..settings import Settings
 
 __all__ = ("CallLimits", "Run", "drive", "guard")
 
@@ -31,6 +34,10 @@ class CallLimits:
     samples: int
     seconds: float
 
+    @classmethod
+    def of(cls, settings: Settings) -> CallLimits:
+        return cls(samples=settings.call_samples, seconds=settings.call_seconds)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -40,8 +47,8 @@ class Run:
     timed_out: bool
     uncertified_class: int
     sampling_seconds: float
-    # Of each sigma: the most voted class's share of all draws, pilots included; None where nothing was drawn. For
-    # whoever watches the service; no bound rests on it.
+    # Of each sigma: the most voted class's share of all draws, pilots included; None where nothing was drawn. A metric
+    # shows it; no bound rests on it.
     leading: tuple[float | None, ...]
 
 

@@ -17,7 +17,7 @@ from .seeds import SeedScope
 
 __all__ = ("Plan", "largest_radius", "linf_of", "make_plan", "round_down")
 
-# Radii are given to six decimals, as the state machine rounds them (statistics.md, section 6).
+# Radii are given to six decimals, as the state machine rounds them.
 _GRID = Decimal("0.000001")
 # 50 digits: the error of a square root (which decimal rounds half-even, whatever the context) is far below the grid.
 _DOWN = Context(prec=50, rounding=ROUND_FLOOR)
@@ -42,6 +42,7 @@ class Plan:
     target: float | None  # the L2 radius, on the grid, whose certificate meets the request
 
     def certifier(self) -> Certifier:
+        """A new state machine for this request, with nothing observed yet."""
         return Certifier(
             self.sigmas,
             self.classes,
@@ -55,6 +56,7 @@ class Plan:
         )
 
     def seed_scope(self, tensor_sha256: bytes, bundle_digest: str) -> SeedScope:
+        """What names this request's noise. tensor_sha256: 32 bytes, as Picture has it. bundle_digest: "sha256:..."."""
         return SeedScope(
             tensor_sha256=tensor_sha256,
             bundle_digest=bundle_digest,

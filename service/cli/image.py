@@ -1,35 +1,58 @@
-"""What `certify image` does: the HTTP service's steps in this process, or a request to a service, image by image."""
+"""`certify image`: the HTTP service's steps in this process, or a request to a service, image by image."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import time
-import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-import httpx
+import typer
 
-from ..answering.answers import make_answer
-from ..answering.driver import CallLimits, drive
+from ..answering.certify import certify
 from ..answering.fields import parse_texts
-from ..answering.images import decode_image
-from ..answering.plans import make_plan
-from ..answering.schemas import CertifyAnswer, CertifyFields, Problem
+from ..answering.schemas import CertifyAnswer
 from ..answering.seeds import key_from_number
 from ..backends import open_backend
-from ..backends.base import Backend
-from ..errors import BackendUnavailable, DeadlineExceeded, RequestError
-from ..settings import Settings
+from ..client import AsyncClient, read_image
+from ..errors import DeadlineExceeded, RequestError
+from ..settings import Settings, load_settings
+from .options import USAGE, given, with_request_options
 
-__all__ = ("Reply", "ask", "certify_bytes", "certify_here")
+__all__ = ("Reply", "image")
 
-# A service that cannot be reached says so quickly; how long it may sample is its own business.
-_TIMEOUT = httpx.Timeout(None, connect=10.0)
+
+@with_request_options
+def image(
+    paths: Annotated[list[Path], typer.Argument(help="PNG, JPEG or WebP files.", metavar="PATH...")],
+    *,
+    seed: Annotated[int | None, typer.Option(help="Noise of an earlier run, whose output names it [random].")] = None,
+    url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of working here.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="embedded, triton or fake [CERTIFY_BACKEND, or embedded].")
+    ] = None,
+    bundle: Annotated[str | None, typer.Option(help="Name or path [CERTIFY_BUNDLE, or digits].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each image.")] = False,
+    **fields: str | bool | None,
+) -> None:
+    """Certify image files, in this process or, with --url, by a running service.
+
+    Exits with 1 when some image was refused; the others are answered all the same.
+    """
+    if url is not None and (seed is not None or backend is not None or bundle is not None):
+        typer.echo("error: --seed, --backend and --bundle are the service's own; they do not go with --url", err=True)
+        raise typer.Exit(USAGE)
+    if url is not None:
+        replies = _from_service(url, paths, given(fields))
+    else:
+        # The service's key is no business of this command: its noise comes from a number that is printed.
+        number = secrets.randbits(63) if seed is None else seed
+        replies = _from_here(load_settings(backend=backend, bundle=bundle), paths, given(fields), seed=number)
+    if asyncio.run(_show(replies, as_json=as_json)):
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,95 +86,52 @@ class Reply:
         return "\n".join(lines)
 
 
-async def certify_here(
+async def _show(replies: AsyncIterator[Reply], *, as_json: bool) -> int:
+    """Print each reply as it comes; how many were refusals."""
+    refused = 0
+    async for reply in replies:
+        refused += reply.answer is None
+        typer.echo(reply.as_json() if as_json else reply.as_text())
+    return refused
+
+
+async def _from_here(
     settings: Settings, paths: list[Path], texts: Mapping[str, str], *, seed: int
 ) -> AsyncIterator[Reply]:
     """Certify each file in this process, with noise derived from `seed`."""
     fields = parse_texts({name: [text] for name, text in texts.items()})
+    key = key_from_number(seed)
     backend = open_backend(settings)
     await backend.open()
     try:
         for path in paths:
-            try:
-                answer = await certify_bytes(_read(path), fields, backend, settings, key_from_number(seed))
-                yield Reply(path=path, answer=answer, seed=seed)
-            except RequestError as exc:
-                yield Reply(path=path, error={"code": exc.code, "detail": exc.detail, **exc.extra})
-            except DeadlineExceeded as exc:
-                yield Reply(path=path, error={"code": "deadline_exceeded", "detail": str(exc)})
+            yield await _reply(path, lambda data: certify(data, fields, backend, settings, key), seed=seed)
     finally:
         await backend.close()
 
 
-async def certify_bytes(
-    data: bytes, fields: CertifyFields, backend: Backend, settings: Settings, key: bytes
-) -> CertifyAnswer:
-    """The answer of POST /certify for the file `data`, worked out on `backend`. Raises CertifyError."""
-    info = backend.info()
-    arrival = time.monotonic()
-    now = asyncio.get_running_loop().time()
-    plan = make_plan(fields, info, max_samples_allowed=settings.max_samples)
-    picture = decode_image(data, info.input_shape, resize=fields.resize, max_pixels=settings.max_pixels)
-    scope = plan.seed_scope(picture.sha256, info.bundle_digest)
-    run = await drive(
-        backend,
-        plan.certifier(),
-        picture.tensor,
-        sigmas=plan.sigmas,
-        seed_of=partial(scope.seed, key),
-        limits=CallLimits(samples=settings.call_samples, seconds=settings.call_seconds),
-        deadline=None if fields.deadline_ms is None else now + fields.deadline_ms / 1000,
-    )
-    return make_answer(
-        request_id=str(uuid.uuid4()),
-        run=run,
-        plan=plan,
-        picture=picture,
-        info=info,
-        total_seconds=time.monotonic() - arrival,
-    )
-
-
-async def ask(url: str, paths: list[Path], texts: Mapping[str, str]) -> AsyncIterator[Reply]:
+async def _from_service(url: str, paths: list[Path], texts: Mapping[str, str]) -> AsyncIterator[Reply]:
     """Have each file certified by the service at `url`. Raises BackendUnavailable when it cannot be reached."""
-    async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
+    async with AsyncClient(url) as client:
         for path in paths:
-            try:
-                data = _read(path)
-            except RequestError as exc:
-                yield Reply(path=path, error={"code": exc.code, "detail": exc.detail})
-                continue
-            with _as_unavailable(url):
-                response = await client.post(
-                    f"{url.rstrip('/')}/certify", data=dict(texts), files={"image": (path.name, data)}
-                )
-                body = response.json()
-                if response.is_success:
-                    yield Reply(path=path, answer=CertifyAnswer.model_validate(body))
-                else:
-                    yield Reply(path=path, error=Problem.model_validate(body).model_dump(mode="json"))
+            yield await _reply(path, lambda data: client.certify(data, **texts))
 
 
-@contextlib.contextmanager
-def _as_unavailable(url: str) -> Iterator[None]:
+async def _reply(
+    path: Path, certify_it: Callable[[bytes], Awaitable[CertifyAnswer]], *, seed: int | None = None
+) -> Reply:
+    """What is wrong with one file is that file's reply; other errors end the command."""
     try:
-        yield
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        raise BackendUnavailable(f"{url}: cannot be asked: {type(exc).__name__}: {exc}") from exc
-    except ValueError as exc:  # not JSON, or of another shape
-        raise BackendUnavailable(f"{url}: expected the answer of a certify service, got something else") from exc
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise RequestError("missing_field", f"image: cannot be read: {exc.strerror}: {path}") from exc
+        return Reply(path=path, answer=await certify_it(read_image(path)), seed=seed)
+    except RequestError as exc:
+        return Reply(path=path, error={"code": exc.code, "detail": exc.detail, **exc.extra})
+    except DeadlineExceeded as exc:
+        return Reply(path=path, error={"code": "deadline_exceeded", "detail": str(exc)})
 
 
 def _text(value: object) -> str:
     if isinstance(value, dict):
-        return "  ".join(f"{name} {_text(each)}" for name, each in value.items())
+        return "  ".join(f"{name} {_text(part)}" for name, part in value.items())
     if isinstance(value, list):
-        return ", ".join(_text(each) for each in value)
+        return ", ".join(_text(part) for part in value)
     return "none" if value is None else str(value)

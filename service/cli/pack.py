@@ -1,75 +1,128 @@
-"""`certify bundles pack`: text from the command line to models.pack, and what the self-test found."""
+"""`certify bundles`: list the shipped ones, pack one, export one. models does the work; here is what is said of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
+from ...models.bundle import Manifest, find_bundle, list_bundles, load_manifest
 from ...models.datasets import DataSet, open_dataset
 from ..answering.images import decode_image
-from ..errors import BackendUnavailable, BundleError, DataError, RequestError
+from ..errors import BackendUnavailable, DataError, RequestError
+from .options import errors_as_text, numbers
 
-__all__ = ("pack_bundle",)
+if TYPE_CHECKING:
+    from ...models.pack import Report
+
+__all__ = ("bundles", "bundles_app", "export", "pack")
+
+bundles_app = typer.Typer(invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False)
 
 
-def pack_bundle(
-    *,
-    denoiser: Path,
-    scheduler: Path,
-    classifier: str,
-    sigmas: str,
-    out: Path,
-    name: str | None,
-    version: str,
-    classes: str | None,
-    thresholds: str | None,
-    final: str,
-    dtype: str,
-    images: str | None,
-    limit: int,
+@bundles_app.callback()
+@errors_as_text()
+def bundles(context: typer.Context) -> None:
+    """List the shipped bundles: name, version, classes, input shape, sigmas, digest. Or make one, or export one."""
+    if context.invoked_subcommand is not None:
+        return
+    for name in list_bundles():
+        manifest = load_manifest(find_bundle(name))
+        sigmas = ",".join(format(sigma, "g") for sigma in manifest.sigmas)
+        typer.echo(
+            f"{name}  version {manifest.version}  {len(manifest.classes)} classes  input {_shape(manifest)}  "
+            f"sigmas {sigmas}  {manifest.digest}"
+        )
+
+
+@bundles_app.command()
+@errors_as_text()
+def pack(
+    denoiser: Annotated[Path, typer.Option(help="Folder of a diffusers UNet2DModel (save_pretrained).")],
+    scheduler: Annotated[Path, typer.Option(help="Folder of its diffusers scheduler (save_pretrained).")],
+    classifier: Annotated[str, typer.Option(help="Folder in timm's hub layout, or a timm name.")],
+    sigmas: Annotated[str, typer.Option(help="Scales, in units of [0, 1] pixels: 0.25,0.5,1.0.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    name: Annotated[str | None, typer.Option(help="Of the bundle [the folder's].")] = None,
+    version: Annotated[str, typer.Option(help="Of the bundle.")] = "1",
+    classes: Annotated[str | None, typer.Option(help="With commas between [the classifier's, or 0,1,...].")] = None,
+    threshold: Annotated[str | None, typer.Option(help="One per sigma: 0.5,0.5,0.9 [0.5 each].")] = None,
+    final: Annotated[str, typer.Option(help="plurality or threshold.")] = "plurality",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16, in which it runs.")] = "float32",
+    images: Annotated[str | None, typer.Option(help="Try it on: digits, an .npz, a folder of classes.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many images.")] = 64,
 ) -> None:
-    """Write the bundle, try it, print what was found. Nothing is written when something is wrong."""
+    """Make a bundle of a diffusers denoiser and a timm classifier, check it, and try it on images.
+
+    Nothing is written when something is wrong.
+    """
     try:
-        from ...models import pack
+        from ...models import pack as packing
     except ImportError as error:
         raise BackendUnavailable(
             f"packing a bundle needs torch, diffusers and timm (pip install 'certify[embedded]'): {error}"
         ) from error
     data = None if images is None else open_dataset(images).part(limit=limit)
-    try:
-        manifest, report = pack.pack(
-            denoiser=denoiser,
-            scheduler=scheduler,
-            classifier=classifier,
-            sigmas=_numbers("sigmas", sigmas),
-            out=out,
-            name=name,
-            version=version,
-            classes=None if classes is None else [each.strip() for each in classes.split(",")],
-            thresholds=None if thresholds is None else _numbers("threshold", thresholds),
-            final=final,
-            dtype=dtype,
-            trial=None if data is None else lambda manifest: _decoded(data, manifest.input_shape, manifest.classes),
-        )
-    except BundleError as error:
-        raise BundleError(str(error)) from error
-    shape = "x".join(map(str, manifest.input_shape))
-    typer.echo(f"{out}: {manifest.name}, {len(manifest.classes)} classes, input {shape}, {manifest.digest}")
+    manifest, report = packing.pack(
+        denoiser=denoiser,
+        scheduler=scheduler,
+        classifier=classifier,
+        sigmas=numbers("sigmas", sigmas),
+        out=out,
+        name=name,
+        version=version,
+        classes=None if classes is None else [part.strip() for part in classes.split(",")],
+        thresholds=None if threshold is None else numbers("threshold", threshold),
+        final=final,
+        dtype=dtype,
+        trial=None if data is None else lambda manifest: _decoded(data, manifest.input_shape, manifest.classes),
+    )
+    typer.echo(f"{out}: {manifest.name}, {len(manifest.classes)} classes, input {_shape(manifest)}, {manifest.digest}")
     if data is None or report is None:
         typer.echo("not tried on images: shapes and scales fit; --images DATA shows whether it denoises")
-        return
+    else:
+        typer.echo(_report(report, len(data)))
+
+
+@bundles_app.command()
+@errors_as_text()
+def export(
+    bundle: Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")],
+    out: Annotated[Path, typer.Option(help="The model repository to write; an earlier export there is replaced.")],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
+    micro_batch: Annotated[int | None, typer.Option(help="Samples computed together [the device's].")] = None,
+    instances: Annotated[int | None, typer.Option(help="Processes [one a core on a CPU, one on a GPU].")] = None,
+) -> None:
+    """Write a bundle as a Triton model repository, and print the command that serves it."""
+    try:
+        from ...models.export import export as write
+    except ImportError as error:
+        raise BackendUnavailable(f"exporting needs torch (pip install 'certify[embedded]'): {error}") from error
+    try:
+        write(find_bundle(bundle), out, device=device, engine=engine, micro_batch=micro_batch, instances=instances)
+    except (FileExistsError, ValueError) as error:
+        raise DataError(str(error)) from error
+    typer.echo(f"tritonserver --model-repository {out}")
+
+
+def _shape(manifest: Manifest) -> str:
+    return "x".join(map(str, manifest.input_shape))
+
+
+def _report(report: Report, images: int) -> str:
+    """What the self-test on so many images found, as lines and a table."""
     accuracy, tests = report
-    if accuracy is not None:
-        typer.echo(f"clean accuracy on {len(data)} images: {accuracy:.3f}")
-    typer.echo("| sigma | agrees with the clean class | right | noisy error | denoised error |\n" + "| --- " * 5 + "|")
+    lines = [] if accuracy is None else [f"clean accuracy on {images} images: {accuracy:.3f}"]
+    lines += ["| sigma | agrees with the clean class | right | noisy error | denoised error |", "| --- " * 5 + "|"]
     for test in tests:
         right = "" if test.right is None else f"{test.right:.3f}"
-        typer.echo(
-            f"| {test.sigma:g} | {test.agreement:.3f} | {right} | {test.noisy_error:.4f} | {test.denoised_error:.4f} |"
-        )
-    typer.echo("next: certify dataset --votes on a validation set, certify tune, and its thresholds into the bundle")
+        errors = f"{test.noisy_error:.4f} | {test.denoised_error:.4f}"
+        lines.append(f"| {test.sigma:g} | {test.agreement:.3f} | {right} | {errors} |")
+    lines.append("next: certify dataset --votes on a validation set, certify tune, and its thresholds into the bundle")
+    return "\n".join(lines)
 
 
 def _decoded(
@@ -85,10 +138,3 @@ def _decoded(
         tensors.append(picture.tensor)
     known = {data.classes[label] for label in data.labels} <= set(classes)
     return np.stack(tensors), list(data.labels_in(classes)) if known else None
-
-
-def _numbers(name: str, text: str) -> list[float]:
-    try:
-        return [float(each) for each in text.split(",")]
-    except ValueError:
-        raise DataError(f"{name}: expected numbers with commas between, got {text!r}") from None

@@ -22,7 +22,7 @@ class Live:
         self._total, self._rows, self._begun = total, len(done), len(done)
         self._right, self._radius = int(done.correct.sum()), float((done.correct * done.radius).sum())
         self._console = Console(stderr=True)
-        self._started = self._said = time.monotonic()
+        self._started = self._printed = time.monotonic()
         self._bar = _bar(self._console)
         self._task = self._bar.add_task("", total=total, completed=self._rows, figures=self._figures())
 
@@ -43,10 +43,10 @@ class Live:
         self._radius += row.radius * row.correct
         self._bar.update(self._task, completed=self._rows, figures=self._figures())
         now = time.monotonic()
-        if not self._console.is_terminal and now - self._said >= LINE_SECONDS:
-            self._said = now
-            each = (now - self._started) / (self._rows - self._begun)
-            left = each * (self._total - self._rows)
+        if not self._console.is_terminal and now - self._printed >= LINE_SECONDS:
+            self._printed = now
+            seconds_a_row = (now - self._started) / (self._rows - self._begun)
+            left = seconds_a_row * (self._total - self._rows)
             self._console.print(
                 f"{self._rows}/{self._total}  {self._figures()}  {left:.0f} s left", highlight=False, soft_wrap=True
             )

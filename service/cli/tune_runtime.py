@@ -210,7 +210,7 @@ def tune_runtime_command(
     (`kubectl create configmap NAME --from-env-file FILE`). Measure on an idle machine.
 
     Engine, device and micro-batch are part of what a vote depends on: the same request gets the same answer only from
-    replicas that share them. So tune once, on the machines that will serve, and give all replicas that one file.
+    replicas that share them. Therefore tune once, on the machines that will serve, and give all replicas that one file.
 
     The default micro-batch is kept unless another is more than 5% faster.
     """

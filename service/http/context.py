@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from ..answering.driver import CallLimits
 from ..backends.base import Backend, BackendInfo
 from ..settings import Settings
 from .admission import Admission
@@ -27,10 +26,6 @@ class Gateway:
     readiness: Readiness
     seed_key: bytes
     decoders: Executor  # bounded: bodies and images are decoded here, off the event loop
-
-    @property
-    def call_limits(self) -> CallLimits:
-        return CallLimits(samples=self.settings.call_samples, seconds=self.settings.call_seconds)
 
 
 def gateway_of(request: Request) -> Gateway:

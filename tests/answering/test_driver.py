@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ from certify.service.backends.base import Backend
 from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from certify.service.core import Certifier
 from certify.service.errors import BackendUnavailable, DeadlineExceeded
+from certify.service.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 
@@ -23,13 +25,18 @@ def certifier(samples: int = 5000, radius: float | None = None) -> Certifier:
     return Certifier(FAKE_INFO.sigmas, 10, samples=samples, chunk=32, radius=radius)
 
 
+def stream_seed(purpose: str, sigma: float) -> int:
+    """The same in every process, which hash() of text is not."""
+    return int.from_bytes(hashlib.sha256(f"{purpose} {sigma}".encode()).digest()[:8], "big")
+
+
 async def run(
     backend: Backend,
     *,
     limits: CallLimits = LIMITS,
     seconds: float | None = None,
     machine: Certifier | None = None,
-    seed_of: Callable[[str, float], int] = lambda purpose, sigma: hash((purpose, sigma)) % 2**64,
+    seed_of: Callable[[str, float], int] = stream_seed,
 ) -> Run:
     deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
     return await drive(
@@ -181,3 +188,7 @@ async def test_impossible_votes_are_an_unavailable_backend(votes: NDArray[np.int
 
     with pytest.raises(BackendUnavailable, match="impossible votes"):
         await run(Confused(), limits=CallLimits(samples=32, seconds=60))
+
+
+def test_the_limits_are_the_settings() -> None:
+    assert CallLimits.of(load_settings(call_samples=64, call_seconds=3)) == CallLimits(samples=64, seconds=3)

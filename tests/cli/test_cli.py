@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from certify.service import __version__
+from certify.service.answering.schemas import CertifyFields
 from certify.service.cli.main import app
 from certify.service.settings import ENV_PREFIX, Settings
 from tests import pictures
@@ -47,6 +48,37 @@ def test_serve_has_a_flag_for_every_setting_with_its_key_and_default() -> None:
         assert field.description
     assert "--port" in out
     assert "--host" in out
+
+
+@pytest.mark.parametrize("command", ["image", "dataset"])
+def test_every_field_of_a_request_is_in_the_help_with_its_meaning_and_default(command: str) -> None:
+    code, out, _ = certify(command, "--help")
+    assert code == 0
+    text = " ".join(out.replace("│", " ").split())
+    for name, field in CertifyFields.model_fields.items():
+        assert f"--{name.replace('_', '-')} " in text
+        # What a table's narrow column breaks is put together again, but not its words' order: the first ones will do.
+        assert field.description is not None
+        assert " ".join(field.description.split()[:4]) in text
+        if field.default not in (None, False):
+            assert f"[default: {field.default}]" in text
+    for shape in ("NUMBER,...", "INTEGER", "l2|linf", "plurality|threshold"):
+        assert shape in text
+    assert "[random" in text  # no bracket is taken for markup
+
+
+def test_help_lists_every_command_and_each_has_its_own() -> None:
+    code, out, _ = certify("--help")
+    assert code == 0
+    for name in ("serve", "image", "dataset", "curve", "tune", "bundles", "train", "triton", "tune-runtime"):
+        assert f" {name} " in out
+        code, own, _ = certify(name, "--help")
+        assert code == 0 and f" {name} [OPTIONS]" in own
+    for name in ("pack", "export"):
+        code, own, _ = certify("bundles", name, "--help")
+        assert code == 0 and f" bundles {name} [OPTIONS]" in own
+    code, _, err = certify("certfy")
+    assert code == 2 and "No such command" in err
 
 
 def test_a_bad_flag_stops_the_start_and_names_the_key() -> None:
@@ -194,6 +226,41 @@ def test_bundles_lists_what_is_shipped() -> None:
     code, out, _ = certify("bundles")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == list(list_bundles())
+
+
+def test_export_writes_a_repository_and_says_how_to_serve_it(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the export reads what runs the network", exc_type=ImportError)
+    out = tmp_path / "repository"
+    arguments = ["bundles", "export", "digits", "--out", out, "--engine=torch", "--instances=1", "--micro-batch=64"]
+    assert certify(*arguments) == (0, f"tritonserver --model-repository {out}\n", "")
+    config = (out / "mdds" / "config.pbtxt").read_text()
+    assert "count: 1 " in config and '\\"grain\\":64' in config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: "),
+        (["digits", "--device=tpu"], "device: expected one of"),
+        (["digits", "--instances=0"], "instances: expected at least 1"),
+        (["digits", "--micro-batch=33"], "micro"),
+    ],
+)
+def test_a_wrong_export_is_refused_and_nothing_is_written(arguments: list[str], message: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the export reads what runs the network", exc_type=ImportError)
+    code, _, err = certify("bundles", "export", "--out", tmp_path / "r", *arguments)
+    assert code == 1 and message in err
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.slow
+def test_a_wrong_option_of_triton_is_an_error_in_words() -> None:
+    """In a process of its own: serving handles SIGTERM. Nothing is downloaded, since the export comes first."""
+    pytest.importorskip("torch", reason="the export reads what runs the network", exc_type=ImportError)
+    command = [sys.executable, "-m", "certify", "triton", "--instances=0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: instances: expected at least 1, got 0\n"
 
 
 def test_the_version_is_printed() -> None:

@@ -10,24 +10,22 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
 from certify.service.answering.driver import CallLimits
 from certify.service.answering.plans import make_plan
-from certify.service.answering.schemas import CertifyFields, Info
+from certify.service.answering.schemas import CertifyFields
 from certify.service.backends.fake import FakeBackend
 from certify.service.errors import BackendUnavailable
 from certify.service.research.curves import curves_of_votes
-from certify.service.research.dataset_run import There
 from certify.service.research.fixed_budget import FixedSampler
 from certify.service.research.policies import POLICIES
 from certify.service.research.tables import read_table
 from certify.service.research.votes_file import load_votes
 from tests import pictures
 from tests.cli.test_cli import certify
-from tests.servers import ROOT, in_process, real_process
+from tests.servers import ROOT, real_process
 
 FAKE = ("--backend=fake", "--seed=1")
 
@@ -207,6 +205,7 @@ def test_tune_refuses_what_it_is_judged_by(folder: str, tmp_path: Path) -> None:
         (["--policy=worst"], "policy: expected one of best, first"),
         (["--policy=single"], "single is for one sigma"),
         (["--policy=first", "--radius=0.5"], "radius: expected none"),
+        (["--policy=first", "--radius=0.5", "--deadline-ms=9"], "radius, deadline_ms: expected none"),
         (["--shard=3"], "shard: expected i/n"),
         (["--shard=3/2"], "1 <= i <= n"),
         (["--limit=0"], "limit: expected at least 1"),
@@ -240,6 +239,20 @@ def test_votes_of_other_parameters_are_refused(folder: str, tmp_path: Path) -> N
     assert len(load_votes(votes).idx) == 12
 
 
+def test_an_image_whose_deadline_comes_too_early_is_an_abstention(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CERTIFY_FAKE_DELAY_SECONDS", "3600")
+    dataset(folder, tmp_path / "t.tsv", "--limit=2", "--deadline-ms=20")
+    header, *lines = [line.split("\t") for line in (tmp_path / "t.tsv").read_text().splitlines()]
+    table = [dict(zip(header, line, strict=True)) for line in lines]
+    assert [row["predict"] for row in table] == ["-1", "-1"]
+    assert {(row["outcome"], row["reason"], row["samples"], row["plain"]) for row in table} == {
+        ("abstained", "deadline", "0", "")
+    }
+    assert json.loads((tmp_path / "t.tsv.json").read_text())["deadline_ms"] == 20
+
+
 @pytest.mark.slow
 def test_over_http_the_rows_are_the_services_answers(folder: str, tmp_path: Path) -> None:
     with real_process(tmp_path / "log") as service:
@@ -253,28 +266,6 @@ def test_over_http_the_rows_are_the_services_answers(folder: str, tmp_path: Path
     assert json.loads(answer[1])["radius"] == table.radius[0]
     facts = json.loads((tmp_path / "t.tsv.json").read_text())
     assert facts["url"] == service.url and facts["bundle_digest"].startswith("sha256:")
-
-
-@pytest.mark.anyio
-async def test_a_replica_that_shuts_down_is_asked_again_until_another_answers() -> None:
-    """Behind one address, as a balancer has them: the first call reaches the one that drains."""
-
-    class Balancer(httpx.AsyncBaseTransport):
-        def __init__(self, *transports: httpx.ASGITransport) -> None:
-            self.transports, self.calls = transports, 0
-
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            self.calls += 1
-            return await self.transports[min(self.calls, len(self.transports)) - 1].handle_async_request(request)
-
-    async with in_process() as leaving, in_process() as staying:
-        info = Info.model_validate((await leaving.client.get("/info")).json())
-        leaving.gateway.admission.drain()
-        balancer = Balancer(leaving.client._transport, staying.client._transport)
-        async with httpx.AsyncClient(transport=balancer, timeout=60) as client:
-            said = await There(client, "http://certify", info, {"samples": "640"}).ask(0, 1, pictures.png())
-    assert balancer.calls == 2
-    assert said.outcome == "certified"
 
 
 @pytest.mark.anyio

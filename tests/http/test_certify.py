@@ -197,14 +197,17 @@ async def test_a_deadline_that_comes_in_the_middle_gives_what_has_been_proved() 
                 await asyncio.sleep(3600)
             return await backend.count_votes(image, sigma=sigma, seed=seed, first=first, count=count)
 
-    reasons = set()
-    async with in_process(Slowing()) as service:
+    reasons, samples_used, whole = set(), 0, 0
+    async with in_process(Slowing()) as service, in_process() as quick:
         for seed in range(4):
             calls = 0
             answer = await ask(service, seed, deadline_ms="500")
             reasons.add(answer["abstain_reason"])
+            samples_used += answer["samples_used"]
+            whole += (await ask(quick, seed))["samples_used"]
         assert await service.metric("certify_in_flight") == 0
     assert reasons <= {None, "deadline"}
+    assert "deadline" in reasons or samples_used < whole
 
 
 async def test_a_deadline_that_comes_before_any_look_is_504() -> None:

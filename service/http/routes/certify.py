@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,11 +11,9 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from ...answering.answers import make_answer
-from ...answering.driver import Run, drive
-from ...answering.images import Picture, decode_image
-from ...answering.plans import Plan, make_plan
-from ...answering.schemas import CertifyAnswer, CertifyFields
+from ...answering.certify import Job, answer, prepare, run
+from ...answering.driver import Run
+from ...answering.schemas import CertifyAnswer
 from ...errors import BackendUnavailable, DeadlineExceeded, Draining, RequestError
 from ...tracing import span
 from ..bodies import parse_body, read_limited
@@ -28,9 +23,6 @@ from ..openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
 __all__ = ("router",)
 
 router = APIRouter()
-
-# Kept back from a deadline to make and send the answer, and for a busy loop to notice: at most a tenth of it.
-_ANSWER_SECONDS = 0.03
 
 
 @router.post(
@@ -50,41 +42,24 @@ async def certify(request: Request) -> Response:
     In a form, `threshold` and `sigmas` are lists as repeated fields, comma-separated values or JSON lists.
     """
     with span("POST /certify", {"request_id": request.state.request_id}, headers=request.headers) as current:
-        answer = await _certify(request, gateway_of(request))
-        current.set_attribute("outcome", answer.outcome)
-        current.set_attribute("samples_used", answer.samples_used)
-    request.state.outcome = answer.outcome
-    return JSONResponse(answer.model_dump(mode="json"))
+        made = await _certify(request, gateway_of(request))
+        current.set_attribute("outcome", made.outcome)
+        current.set_attribute("samples_used", made.samples_used)
+    request.state.outcome = made.outcome
+    return JSONResponse(made.model_dump(mode="json"))
 
 
 async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
     with gateway.admission.place():
         job = await _prepare(request, gateway)
-        run = await _unless_gone(request, gateway, _sample(job, gateway))
-    answer = make_answer(
-        request_id=request.state.request_id,
-        run=run,
-        plan=job.plan,
-        picture=job.picture,
-        info=gateway.info,
-        total_seconds=time.monotonic() - request.state.arrival,
-    )
-    gateway.metrics.answered(answer, leading=dict(zip(job.plan.sigmas, run.leading, strict=True)))
-    return answer
+        done = await _unless_gone(request, gateway, _sample(job, gateway))
+    made = answer(job, done, request_id=request.state.request_id)
+    gateway.metrics.answered(made, leading=dict(zip(job.plan.sigmas, done.leading, strict=True)))
+    return made
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """A request that can be sampled. It keeps the small tensor, not the body, while it waits for its turn."""
-
-    plan: Plan
-    picture: Picture
-    deadline: float | None  # in the event loop's time
-
-
-async def _prepare(request: Request, gateway: Gateway) -> _Job:
+async def _prepare(request: Request, gateway: Gateway) -> Job:
     settings, headers = gateway.settings, request.headers
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(settings.body_seconds):
             content = await read_limited(
@@ -94,47 +69,26 @@ async def _prepare(request: Request, gateway: Gateway) -> _Job:
         raise RequestError("malformed_body", f"body: expected all of it within {settings.body_seconds:g} s") from None
     content_type, encoding = headers.get("content-type"), headers.get("content-encoding")
 
-    def work() -> tuple[CertifyFields, Plan, Picture]:
+    def work() -> Job:
         body = parse_body(content, content_type=content_type, content_encoding=encoding)
-        fields, info = body.fields, gateway.info
-        # Before the image: parameters are cheaper to refuse.
-        plan = make_plan(fields, info, max_samples_allowed=settings.max_samples)
-        picture = decode_image(body.image, info.input_shape, resize=fields.resize, max_pixels=settings.max_pixels)
-        return fields, plan, picture
+        return prepare(body.image, body.fields, gateway.info, settings, arrival=request.state.arrival)
 
-    fields, plan, picture = await loop.run_in_executor(gateway.decoders, work)
-    deadline = None
-    if fields.deadline_ms is not None:
-        whole = fields.deadline_ms / 1000
-        # Arrival is on time.monotonic's clock; the loop may count from elsewhere.
-        arrival = loop.time() - time.monotonic() + request.state.arrival
-        deadline = arrival + whole - min(_ANSWER_SECONDS, whole / 10)
-    return _Job(plan=plan, picture=picture, deadline=deadline)
+    return await asyncio.get_running_loop().run_in_executor(gateway.decoders, work)
 
 
-async def _sample(job: _Job, gateway: Gateway) -> Run:
-    plan, picture = job.plan, job.picture
-    scope = plan.seed_scope(picture.sha256, gateway.info.bundle_digest)
+async def _sample(job: Job, gateway: Gateway) -> Run:
     try:
-        # This deadline ends the waiting; drive() ends itself at the same one, with what it has by then.
-        async with asyncio.timeout_at(job.deadline) as waiting, gateway.admission.turn():
+        # This deadline ends the waiting; run() ends itself at the same one, with what it has by then.
+        async with asyncio.timeout_at(job.loop_deadline()) as waiting, gateway.admission.turn():
             waiting.reschedule(None)
-            run = await drive(
-                gateway.backend,
-                plan.certifier(),
-                picture.tensor,
-                sigmas=plan.sigmas,
-                seed_of=partial(scope.seed, gateway.seed_key),
-                limits=gateway.call_limits,
-                deadline=job.deadline,
-            )
+            done = await run(job, gateway.backend, gateway.seed_key)
     except TimeoutError:
         raise DeadlineExceeded("deadline_ms: the deadline came while the request waited for its turn") from None
     except BackendUnavailable:
         gateway.readiness.failed()
         raise
     gateway.readiness.answered()
-    return run
+    return done
 
 
 async def _unless_gone(request: Request, gateway: Gateway, work: Coroutine[Any, Any, Run]) -> Run:

@@ -1,0 +1,109 @@
+"""One image -> one answer, for every caller: POST /certify, `certify image` and `certify dataset` alike.
+
+prepare() is the caller's fault or nothing: it refuses what cannot be certified, before anything is sampled. run() is
+the backend's work, and ends by the deadline. What a caller adds (places and turns, rows of a table) is its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from ..backends.base import Backend, BackendInfo
+from ..settings import Settings
+from .answers import make_answer
+from .driver import CallLimits, Run, drive
+from .images import Picture, decode_image
+from .plans import Plan, make_plan
+from .schemas import CertifyAnswer, CertifyFields
+
+__all__ = ("Job", "answer", "certify", "prepare", "run")
+
+# Kept back from a deadline to make and send the answer, and for a busy loop to notice: at most a tenth of it.
+_ANSWER_SECONDS = 0.03
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A request that can be sampled. It keeps the small tensor, not the file, while it waits for its turn."""
+
+    plan: Plan
+    picture: Picture
+    info: BackendInfo
+    limits: CallLimits
+    arrival: float  # in time.monotonic's seconds
+    deadline: float | None  # of sampling, in time.monotonic's seconds; None: none
+
+    def seed_of(self, key: bytes) -> Callable[[str, float], int]:
+        """(purpose, sigma) -> the uint64 seed of that noise stream."""
+        return partial(self.plan.seed_scope(self.picture.sha256, self.info.bundle_digest).seed, key)
+
+    def loop_deadline(self) -> float | None:
+        """The deadline in the running event loop's time, which may count from elsewhere than time.monotonic."""
+        if self.deadline is None:
+            return None
+        return asyncio.get_running_loop().time() + self.deadline - time.monotonic()
+
+
+def prepare(image: bytes, fields: CertifyFields, info: BackendInfo, settings: Settings, *, arrival: float) -> Job:
+    """Hold a request against the bundle and decode its image. Blocks for milliseconds: call it in a thread.
+
+    image: a PNG, JPEG or WebP file. arrival: when the request came, in time.monotonic's seconds; its deadline counts
+    from there. Raises RequestError.
+    """
+    # Before the image: parameters are cheaper to refuse.
+    plan = make_plan(fields, info, max_samples_allowed=settings.max_samples)
+    picture = decode_image(image, info.input_shape, resize=fields.resize, max_pixels=settings.max_pixels)
+    deadline = None
+    if fields.deadline_ms is not None:
+        whole = fields.deadline_ms / 1000
+        deadline = arrival + whole - min(_ANSWER_SECONDS, whole / 10)
+    return Job(
+        plan=plan,
+        picture=picture,
+        info=info,
+        limits=CallLimits.of(settings),
+        arrival=arrival,
+        deadline=deadline,
+    )
+
+
+async def run(job: Job, backend: Backend, key: bytes) -> Run:
+    """Sample until the answer is known or the deadline has come. key: from which all noise is derived.
+
+    Raises DeadlineExceeded when no look was complete by the deadline, BackendUnavailable when the backend failed.
+    """
+    return await drive(
+        backend,
+        job.plan.certifier(),
+        job.picture.tensor,
+        sigmas=job.plan.sigmas,
+        seed_of=job.seed_of(key),
+        limits=job.limits,
+        deadline=job.loop_deadline(),
+    )
+
+
+def answer(job: Job, done: Run, *, request_id: str) -> CertifyAnswer:
+    """What the caller reads. Its time is from the job's arrival until now."""
+    return make_answer(
+        request_id=request_id,
+        run=done,
+        plan=job.plan,
+        picture=job.picture,
+        info=job.info,
+        total_seconds=time.monotonic() - job.arrival,
+    )
+
+
+async def certify(
+    image: bytes, fields: CertifyFields, backend: Backend, settings: Settings, key: bytes
+) -> CertifyAnswer:
+    """All of it, for a caller who neither queues nor leaves: the answer of POST /certify. Raises CertifyError."""
+    arrival = time.monotonic()
+    job = await asyncio.to_thread(prepare, image, fields, backend.info(), settings, arrival=arrival)
+    return answer(job, await run(job, backend, key), request_id=str(uuid.uuid4()))

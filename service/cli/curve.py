@@ -1,0 +1,76 @@
+"""`certify curve`: certified accuracy against radius, from tables or votes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import DataError
+from ..research.curves import RADII, Curve, curves_of_votes, draw, load, markdown
+from ..research.votes_file import load_votes
+from .options import numbers, parse_final
+
+__all__ = ("curve",)
+
+_RADII = ",".join(format(radius, "g") for radius in RADII)
+
+
+def curve(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Tables of certify dataset, or one file of votes.", metavar="FILE...")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Draw here: both a .png and an .svg. Needs matplotlib.")] = None,
+    radii: Annotated[str, typer.Option(help="Where the table is cut.")] = _RADII,
+    threshold: Annotated[str | None, typer.Option(help="Votes only: one, or one per sigma [the file's].")] = None,
+    final: Annotated[str | None, typer.Option(help="Votes only: plurality or threshold [the file's].")] = None,
+    title: Annotated[str, typer.Option(help="Of the picture.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each curve.")] = False,
+) -> None:
+    """Certified accuracy against radius: a Markdown table, and with --out a picture.
+
+    Tables of one run (shards) are one curve. A file of votes gives a curve for each policy and each scale alone;
+    "reference" is as published, and not proved at alpha.
+    """
+    cuts = numbers("radii", radii)
+    curves = _curves(paths, threshold, final)
+    if as_json:
+        for one in curves:
+            typer.echo(json.dumps(_facts(one, cuts)))
+    else:
+        typer.echo(markdown(curves, cuts))
+    if out is not None:
+        for path in draw(curves, out, title=title):
+            typer.echo(f"wrote {path}", err=True)
+
+
+def _curves(paths: list[Path], threshold: str | None, final: str | None) -> list[Curve]:
+    if threshold is None and final is None:
+        return load(paths)
+    if len(paths) != 1 or paths[0].suffix != ".npz":
+        raise DataError("threshold, final: expected one file of votes, since a table's are settled")
+    votes = load_votes(paths[0])
+    return curves_of_votes(votes, thresholds=_thresholds(threshold, len(votes.sigmas)), final=parse_final(final))
+
+
+def _facts(curve: Curve, radii: list[float]) -> dict[str, Any]:
+    return {
+        "name": curve.name,
+        "images": len(curve.correct),
+        "certified_accuracy": {f"{r:g}": curve.accuracy(r) for r in radii},
+        "acr": curve.acr,
+        "abstained": curve.abstention,
+        "wrong": curve.wrong,
+        "mean_samples": curve.mean_samples,
+    }
+
+
+def _thresholds(text: str | None, levels: int) -> list[float] | None:
+    if text is None:
+        return None
+    values = numbers("threshold", text)
+    if len(values) not in (1, levels) or not all(0.5 <= value < 1 for value in values):
+        raise DataError(f"threshold: expected one value or {levels}, each in [0.5, 1), got {text!r}")
+    return values * levels if len(values) == 1 else values

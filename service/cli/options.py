@@ -1,0 +1,134 @@
+"""What the subcommands share: options derived from a model's fields, errors as text, lists of numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from ..answering.schemas import CertifyFields, Final
+from ..errors import CertifyError, DataError, SettingsError
+from ..settings import ENV_PREFIX, Settings
+
+__all__ = (
+    "USAGE",
+    "errors_as_text",
+    "given",
+    "numbers",
+    "parse_final",
+    "with_request_options",
+    "with_settings_options",
+)
+
+# sysexits.h: a wrong setting or option, as typer itself exits for a wrong option.
+USAGE = 2
+# What a value looks like, for --help. One option may name several: 0.25,0.5.
+_METAVARS = {float: "NUMBER", int: "INTEGER", str: "TEXT"}
+
+Command = Callable[..., None]
+
+
+def with_settings_options(command: Command) -> Command:
+    """Give `command(**flags)` an option for each field of Settings, so that none can be forgotten.
+
+    Values stay text: Settings reads them exactly as it reads the environment.
+    """
+    return _with(command, [_setting(name, field) for name, field in Settings.model_fields.items()])
+
+
+def with_request_options(command: Command) -> Command:
+    """Give `command(..., **fields)` an option for each field of a request, so that none can be forgotten.
+
+    Values stay text, or a bool for a flag: they are read as a form's fields are.
+    """
+    return _with(command, [_field(name, field) for name, field in CertifyFields.model_fields.items()])
+
+
+def given(fields: Mapping[str, str | bool | None]) -> dict[str, str]:
+    """The request's options that were used, as a form's text."""
+    return {
+        name: value if isinstance(value, str) else "true"
+        for name, value in fields.items()
+        if isinstance(value, str) or value
+    }
+
+
+@contextlib.contextmanager
+def errors_as_text() -> Iterator[None]:
+    """An error of ours ends the command with its message: code 2 for a setting, 1 for the rest."""
+    try:
+        yield
+    except CertifyError as exc:
+        typer.echo(f"error: {exc}", err=True)
+        raise typer.Exit(USAGE if isinstance(exc, SettingsError) else 1) from None
+
+
+def numbers(name: str, text: str) -> list[float]:
+    """`0.25,0.5` -> [0.25, 0.5], each finite and at least 0. Raises DataError."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise DataError(f"{name}: expected numbers with commas between, got {text!r}") from None
+    if not all(math.isfinite(value) and value >= 0 for value in values):
+        raise DataError(f"{name}: expected finite numbers >= 0, got {text!r}")
+    return values
+
+
+def parse_final(text: str | None) -> Final | None:
+    """Raises DataError."""
+    match text:
+        case None | "plurality" | "threshold":
+            return text
+    raise DataError(f"final: expected plurality or threshold, got {text!r}")
+
+
+def _with(command: Command, options: Sequence[inspect.Parameter]) -> Command:
+    """Put `options` where the command's own keyword-only ones begin, in place of its `**`."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())
+    first = [parameter for parameter in own if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    rest = [parameter for parameter in own if parameter.kind is parameter.KEYWORD_ONLY]
+    command.__signature__ = inspect.Signature([*first, *options, *rest])  # type: ignore[attr-defined]
+    return command
+
+
+def _option(name: str, annotation: object, default: object, *names: str, **facts: Any) -> inspect.Parameter:
+    declared = Annotated[annotation, typer.Option(f"--{name.replace('_', '-')}", *names, show_default=False, **facts)]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=declared)
+
+
+def _setting(name: str, field: FieldInfo) -> inspect.Parameter:
+    default = "unset" if field.default is None else str(field.default)
+    # http_host and http_port: what everyone types first.
+    short = [f"--{name.removeprefix('http_')}"] if name in ("http_host", "http_port") else []
+    help_text = f"{field.description}. [{ENV_PREFIX}{name.upper()}; default: {default}]"
+    return _option(name, str | None, None, *short, help=help_text)
+
+
+def _field(name: str, field: FieldInfo) -> inspect.Parameter:
+    """A field whose default is None says in its description what that means."""
+    text = field.description
+    if field.annotation is bool:
+        return _option(name, bool, False, help=f"{text}.")
+    default = "" if field.default is None else f" [default: {field.default}]"
+    return _option(name, str | None, None, help=f"{text}.{default}", metavar=_metavar(field.annotation))
+
+
+def _metavar(annotation: object) -> str:
+    """float | None -> NUMBER, list[float] -> NUMBER,..., Literal["l2", "linf"] -> l2|linf."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _metavar(inner[0])
+    if origin in (Union, types.UnionType):
+        return _metavar(next(each for each in inner if each is not type(None)))
+    if origin is Literal:
+        return "|".join(map(str, inner))
+    if origin is list:
+        return f"{_metavar(inner[0])},..."
+    assert isinstance(annotation, type)
+    return _METAVARS[annotation]

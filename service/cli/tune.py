@@ -1,0 +1,68 @@
+"""`certify tune`: thresholds chosen on a validation split's votes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from ..research.curves import Curve, draw_choice, markdown
+from ..research.threshold_choice import Choice, best_curve, check_split
+from ..research.threshold_choice import tune as choose
+from ..research.votes_file import load_votes
+from .options import numbers, parse_final
+
+__all__ = ("tune",)
+
+
+def tune(
+    votes: Annotated[Path, typer.Argument(help="Votes of a validation split, from `certify dataset --votes`.")],
+    target: Annotated[str, typer.Option(help="acr, or the radius whose certified accuracy is to be largest.")] = "acr",
+    shared: Annotated[bool, typer.Option("--shared", help="One threshold for all sigmas, not one for each.")] = False,
+    final: Annotated[str | None, typer.Option(help="plurality or threshold [the file's].")] = None,
+    min_accuracy: Annotated[float, typer.Option(help="Certified accuracy at 0 that must be kept.")] = 0.0,
+    judge: Annotated[Path | None, typer.Option(help="Votes of other images, by which the choice is judged.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Draw the trade-off here: .png and .svg. Needs matplotlib.")] = None,
+) -> None:
+    """Choose thresholds on a validation split's votes. Refuses the split that they will be judged by."""
+    file = load_votes(votes)
+    other = None if judge is None else load_votes(judge)
+    check_split(file, other)
+    rule = parse_final(final) or parse_final(file.final) or "plurality"
+    radius = None if target == "acr" else numbers("target", target)[0]
+    choice = choose(file, target=radius, shared=shared, final=rule, min_accuracy=min_accuracy)
+    _show(choice, radius)
+    chosen = choice.candidates[choice.chosen]
+    typer.echo(f"\nchosen: --threshold {','.join(f'{t:g}' for t in chosen)} --final {rule}")
+    if other is not None:
+        typer.echo(f"\njudged by {judge}:\n")
+        typer.echo(markdown([best_curve(other, chosen, rule)]))
+    if out is not None:
+        _draw(choice, radius, out)
+
+
+def _goal(radius: float | None) -> str:
+    return "ACR" if radius is None else f"certified accuracy at {radius:g}"
+
+
+def _value(curve: Curve, radius: float | None) -> float:
+    """What is to be largest: the ACR, or the certified accuracy at `radius`."""
+    return curve.acr if radius is None else curve.accuracy(radius)
+
+
+def _show(choice: Choice, radius: float | None) -> None:
+    typer.echo(f"every candidate, with equal weights, by {_goal(radius)}:\n")
+    typer.echo(markdown(sorted(choice.screened, key=lambda curve: _value(curve, radius), reverse=True)))
+    typer.echo("\nthe best of them, planned from each pilot as `best` is:\n")
+    typer.echo(markdown([curve for _, curve in choice.finalists]))
+
+
+def _draw(choice: Choice, radius: float | None, out: Path) -> None:
+    """The trade-off: accuracy at 0 against ACR, or accuracy at `radius` against ACR."""
+    across = 0.0 if radius is None else radius
+    points = np.array([[curve.accuracy(across), curve.acr] for curve in choice.screened])
+    names = ("certified accuracy at 0" if radius is None else _goal(radius), "ACR")
+    for path in draw_choice(points, choice.chosen, out, labels=names):
+        typer.echo(f"wrote {path}", err=True)

@@ -1,0 +1,185 @@
+"""Who certifies a data set's images: this process, on a backend, or a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..answering.certify import certify, prepare
+from ..answering.plans import make_plan
+from ..answering.schemas import CertifyAnswer, CertifyFields, Info
+from ..answering.seeds import key_from_number
+from ..backends.base import Backend
+from ..client import AsyncClient
+from ..errors import DataError
+from ..settings import Settings
+from .fixed_budget import FixedSampler, apply, cascade_of, pilot_size
+from .policies import Outcome, Policy
+from .tables import ABSTAIN
+from .votes_file_parts import VoteParts
+
+__all__ = ("LocalCertifier", "RemoteCertifier", "RowCertifier", "Verdict")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A row without what is known beforehand."""
+
+    predict: int  # ABSTAIN or a class
+    radius: float  # certified, L2, in units of [0, 1] pixels; 0 when abstaining
+    sigma: float | None  # that certifies; None when abstaining
+    plain: int | None  # the class of the clean image, without a guarantee
+    outcome: str  # as CertifyAnswer.outcome
+    reason: str | None  # as CertifyAnswer.abstain_reason
+    samples: int  # drawn
+
+
+class RowCertifier(Protocol):
+    """Certifies one image at a time; may be called for several at once."""
+
+    classes: tuple[str, ...]
+
+    def facts(self) -> dict[str, object]:
+        """Everything that its rows depend on, beside the data."""
+
+    async def certify(self, idx: int, label: int, data: bytes) -> Verdict:
+        """data: an image file, row `idx` of the data set, of class `label`. Raises CertifyError."""
+
+
+class LocalCertifier:
+    """In this process, on an open backend. Without `votes`, policy "best" is the service's own adaptive answer."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        settings: Settings,
+        fields: CertifyFields,
+        *,
+        policy: Policy,
+        seed: int,
+        votes: VoteParts | None = None,
+    ) -> None:
+        self._backend, self._settings, self._fields = backend, settings, fields
+        self._policy: Policy = policy
+        self._seed = seed
+        self._key = key_from_number(seed)
+        self._votes = votes
+        self._info = backend.info()
+        self._plan = make_plan(fields, self._info, max_samples_allowed=settings.max_samples)
+        if policy == "single" and len(self._plan.sigmas) != 1:
+            raise DataError(f"policy: single is for one sigma, expected --sigmas S, got {list(self._plan.sigmas)}")
+        self.fixed = policy != "best" or votes is not None
+        if self.fixed and (given := [name for name in ("radius", "deadline_ms") if getattr(fields, name) is not None]):
+            raise DataError(f"{', '.join(given)}: expected none, since only --policy best without --votes stops early")
+        self.classes = self._info.class_names
+
+    def votes_facts(self) -> dict[str, object]:
+        """What a file of votes depends on, beside the data: not the policy."""
+        runtime = self._info.runtime
+        return {
+            "bundle": self._info.bundle_name,
+            "bundle_digest": self._info.bundle_digest,
+            "runtime": f"{runtime.generator} {runtime.device} {runtime.engine} {runtime.dtype}",
+            "sigmas": list(self._plan.sigmas),
+            "thresholds": list(self._plan.thresholds),
+            "final": self._plan.final,
+            "alpha": self._plan.alpha,
+            "samples": self._plan.samples,
+            "resize": self._fields.resize,
+            "seed": self._seed,
+        }
+
+    def facts(self) -> dict[str, object]:
+        facts = {
+            **self.votes_facts(),
+            "policy": self._policy,
+            "radius": self._plan.radius,
+            "norm": self._plan.norm,
+            "sampling": "at each scale" if self.fixed else "in all",
+        }
+        if self._fields.deadline_ms is not None:  # a table that was begun without one keeps its run
+            facts["deadline_ms"] = self._fields.deadline_ms
+        return facts
+
+    async def certify(self, idx: int, label: int, data: bytes) -> Verdict:
+        if not self.fixed:
+            return _verdict(await certify(data, self._fields, self._backend, self._settings, self._key))
+        sampler = await self._sampler(data)
+        if self._policy == "reference" and self._votes is None:
+            return self._of_outcome(*await sampler.reference())
+        drawn = None if self._votes is None else self._votes.get(idx)
+        if drawn is None:
+            drawn = await sampler.everything()
+        if self._votes is not None:
+            self._votes.put(idx, label, drawn)
+        counts = drawn.votes.sum(axis=1)
+        outcome = apply(self._policy, counts, drawn.pilot, drawn.plan, cascade_of(self._plan), self._plan.alpha)
+        return self._of_outcome(drawn.plain, outcome)
+
+    async def _sampler(self, data: bytes) -> FixedSampler:
+        job = await asyncio.to_thread(prepare, data, self._fields, self._info, self._settings, arrival=time.monotonic())
+        return FixedSampler(
+            backend=self._backend,
+            image=job.picture.tensor,
+            plan=job.plan,
+            seed_of=job.seed_of(self._key),
+            limits=job.limits,
+        )
+
+    def _of_outcome(self, plain: int, outcome: Outcome) -> Verdict:
+        certified = outcome.label is not None
+        return Verdict(
+            predict=ABSTAIN if outcome.label is None else outcome.label,
+            radius=outcome.radius,
+            sigma=None if outcome.level is None else self._plan.sigmas[outcome.level],
+            plain=plain,
+            outcome="certified" if certified else "abstained",
+            reason=None if certified else "undecided",  # the finer distinction is the adaptive sampler's
+            samples=outcome.visited * (pilot_size(self._plan.chunk) + self._plan.samples),
+        )
+
+
+class RemoteCertifier:
+    """Asked of a running service, whose bundle, key and backend are its own."""
+
+    def __init__(self, client: AsyncClient, info: Info, texts: Mapping[str, str]) -> None:
+        """info: as the client's service gives it. texts: the request's fields."""
+        self._client, self._info, self._texts = client, info, dict(texts)
+        self.classes = tuple(info.bundle.classes)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, texts: Mapping[str, str]) -> AsyncIterator[RemoteCertifier]:
+        """Raises BackendUnavailable when there is no service at `url`."""
+        async with AsyncClient(url) as client:
+            yield cls(client, await client.info(), texts)
+
+    def facts(self) -> dict[str, object]:
+        backend = self._info.backend
+        return {
+            "url": self._client.url,
+            "bundle": self._info.bundle.name,
+            "bundle_digest": self._info.bundle.digest,
+            "runtime": f"{backend.generator} {backend.device} {backend.engine} {backend.dtype}",
+            **self._texts,
+            "policy": "best",
+        }
+
+    async def certify(self, idx: int, label: int, data: bytes) -> Verdict:
+        return _verdict(await self._client.certify(data, **self._texts))
+
+
+def _verdict(answer: CertifyAnswer) -> Verdict:
+    return Verdict(
+        predict=ABSTAIN if answer.label is None else answer.label.index,
+        radius=answer.radius,
+        sigma=answer.sigma,
+        plain=answer.uncertified_label.index,
+        outcome=answer.outcome,
+        reason=answer.abstain_reason,
+        samples=answer.samples_used,
+    )
