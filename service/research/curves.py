@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from ..core import Cascade, PilotPlan, plan_from_pilot
 from ..core.certificate import Final
 from ..errors import DataError
-from .fixed_budget import apply
-from .policies import POLICIES, Outcome
+from .policies import POLICIES, Outcome, certify
 from .tables import ABSTAIN, Table, read_table
 from .votes_file import VotesFile, load_votes
 
@@ -122,14 +121,14 @@ def curves_of_votes(
             for rule in ("threshold", "plurality"):
                 alone = Cascade.of([sigma], 0.5, "plurality" if rule == "plurality" else "threshold")
                 outcomes = [
-                    apply("single", counts[i, k : k + 1], votes.pilot[i, k : k + 1], plans[i], alone, alpha)
+                    certify("single", counts[i, k : k + 1], votes.pilot[i, k : k + 1], plans[i], alone, alpha)
                     for i in images
                 ]
                 name = f"sigma {sigma:g} alone, {rule}"
                 curves.append(curve_of_outcomes(name, outcomes, votes, chunk_rounded))
     for policy in POLICIES:
         if policy != "single":
-            outcomes = [apply(policy, counts[i], votes.pilot[i], plans[i], cascade, alpha) for i in images]
+            outcomes = [certify(policy, counts[i], votes.pilot[i], plans[i], cascade, alpha) for i in images]
             curves.append(curve_of_outcomes(policy, outcomes, votes, chunk_rounded))
     return curves
 

@@ -25,8 +25,8 @@ from ..backends.base import Backend
 from ..cli.image import certify_bytes
 from ..errors import BackendUnavailable, CertifyError, DataError, RequestError
 from ..settings import Settings
-from .fixed_budget import FixedSampler, apply, cascade_of, pilot_size
-from .policies import Outcome, Policy
+from .fixed_budget import FixedSampler, pilot_size
+from .policies import Outcome, Policy, certify
 from .tables import ABSTAIN, Row, TableWriter
 from .votes_file_parts import VoteParts
 
@@ -181,7 +181,7 @@ class Here:
         if self._votes is not None:
             self._votes.put(idx, label, drawn)
         counts = drawn.votes.sum(axis=1)
-        outcome = apply(self._policy, counts, drawn.pilot, drawn.plan, cascade_of(self._plan), self._plan.alpha)
+        outcome = certify(self._policy, counts, drawn.pilot, drawn.plan, self._plan.cascade, self._plan.alpha)
         return self._of_outcome(drawn.plain, outcome)
 
     def _sampler(self, data: bytes) -> FixedSampler:

@@ -19,19 +19,15 @@ from ..answering.plans import Plan
 from ..backends.base import Backend
 from ..core import Cascade, PilotPlan, plan_from_pilot
 from ..errors import BackendUnavailable
-from .policies import Outcome, Policy, best, first, max_radius, reference, single
+from .policies import Outcome, reference
 
-__all__ = ("Drawn", "FixedSampler", "apply", "cascade_of", "pilot_size")
+__all__ = ("Drawn", "FixedSampler", "pilot_size")
 
 SELECTION = 100
 
 
 def pilot_size(chunk: int) -> int:
     return -(-SELECTION // chunk) * chunk
-
-
-def cascade_of(plan: Plan) -> Cascade:
-    return Cascade.of(plan.sigmas, plan.thresholds, plan.final)
 
 
 class Drawn(NamedTuple):
@@ -41,28 +37,6 @@ class Drawn(NamedTuple):
     pilot: NDArray[np.int64]  # (K, C)
     votes: NDArray[np.int64]  # (K, chunks, C)
     plan: PilotPlan
-
-
-def apply(
-    policy: Policy,
-    counts: NDArray[np.int64],
-    pilot: NDArray[np.int64],
-    chosen: PilotPlan,
-    cascade: Cascade,
-    alpha: float,
-) -> Outcome:
-    """One policy on one image. counts, pilot: (K, C). single: K must be 1; its threshold is 1/2 (Cohen et al.)."""
-    match policy:
-        case "best":
-            return best(counts, chosen.label, cascade, alpha, chosen.weights)
-        case "first":
-            return first(counts, chosen.label, cascade, alpha, chosen.weights)
-        case "reference":
-            return reference(counts, pilot, cascade, alpha)
-        case "max-radius":
-            return max_radius(counts, chosen.label, cascade.sigmas, alpha, chosen.weights)
-        case "single":
-            return single(counts[0], pilot[0], cascade.sigmas[0], alpha, cascade.final)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +55,7 @@ class FixedSampler:
         pilot = await self._all("pilot", pilot_size(self.plan.chunk))
         votes = await self._all("estimation", self.plan.samples)
         counts = pilot.sum(axis=1)
-        chosen = plan_from_pilot(counts.tolist(), cascade_of(self.plan), self.plan.alpha, self.plan.samples)
+        chosen = plan_from_pilot(counts.tolist(), self.plan.cascade, self.plan.alpha, self.plan.samples)
         return Drawn(plain, counts, votes, chosen)
 
     async def reference(self) -> tuple[int, Outcome]:

@@ -18,8 +18,7 @@ from ..core import Cascade
 from ..core.certificate import Final, level_bounds
 from ..errors import DataError
 from .curves import Curve, curve_of_outcomes, plans_of
-from .fixed_budget import apply
-from .policies import Outcome
+from .policies import Outcome, certify
 from .votes_file import VotesFile
 
 __all__ = ("CANDIDATES", "Choice", "best_curve", "check_split", "tune")
@@ -89,7 +88,7 @@ def best_curve(votes: VotesFile, thresholds: Sequence[float], final: Final) -> C
     cascade = Cascade.of(votes.sigmas.tolist(), list(thresholds), final)
     counts, alpha = votes.counts(), float(votes.alpha)
     plans = plans_of(votes, cascade)
-    outcomes = [apply("best", counts[i], votes.pilot[i], plans[i], cascade, alpha) for i in range(len(votes.idx))]
+    outcomes = [certify("best", counts[i], votes.pilot[i], plans[i], cascade, alpha) for i in range(len(votes.idx))]
     return curve_of_outcomes(_name(thresholds), outcomes, votes, int(votes.pilot[0, 0].sum()))
 
 
