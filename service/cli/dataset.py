@@ -112,7 +112,7 @@ async def _here(order: _Order, settings: Settings, seed: int) -> None:
         if order.votes is None:
             await _survey(order, asker)
             return
-        parts = VoteParts(order.votes, backend.info().chunk, {**order.data_facts, **asker.votes_facts()})
+        parts = VoteParts(order.votes, backend.info(), {**order.data_facts, **asker.votes_facts()})
         recorder = Here(backend, settings, fields, policy=order.policy, seed=seed, votes=parts)
         await _survey(order, recorder)
         # A row that was there before may have no votes: the file was removed, or named only now.
