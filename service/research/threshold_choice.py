@@ -89,7 +89,7 @@ def best_curve(votes: VotesFile, thresholds: Sequence[float], final: Final) -> C
     counts, alpha = votes.counts(), float(votes.alpha)
     plans = plans_of(votes, cascade)
     outcomes = [certify("best", counts[i], votes.pilot[i], plans[i], cascade, alpha) for i in range(len(votes.idx))]
-    return curve_of_outcomes(_name(thresholds), outcomes, votes, int(votes.pilot[0, 0].sum()))
+    return curve_of_outcomes("best", cascade, outcomes, votes, name=_name(thresholds))
 
 
 def _screen(votes: VotesFile, candidates: Sequence[tuple[float, ...]], final: Final) -> list[Curve]:
@@ -112,7 +112,7 @@ def _screen(votes: VotesFile, candidates: Sequence[tuple[float, ...]], final: Fi
             found = cascade.certify(lower, upper)
             said = label if found.radius > 0 else None
             outcomes.append(Outcome(label=said, radius=found.radius, level=found.level, visited=levels))
-        curves.append(curve_of_outcomes(_name(thresholds), outcomes, votes, int(votes.pilot[0, 0].sum())))
+        curves.append(curve_of_outcomes("best", cascade, outcomes, votes, name=_name(thresholds)))
     return curves
 
 
