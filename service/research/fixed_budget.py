@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...models.ranges import cut
 from ..answering.driver import CallLimits, guard
 from ..answering.plans import Plan
 from ..backends.base import Backend
@@ -90,9 +91,9 @@ class FixedSampler:
         seed = self.seed_of(purpose, sigma)
         step = max(chunk, self.limits.samples // chunk * chunk)
         parts = []
-        for at in range(0, samples, step):
-            count = min(step, samples - at)
-            call = self.backend.chunk_votes(self.image, sigma=sigma, seed=seed, first=at, count=count)
+        for low, high in cut(0, samples, step):
+            count = high - low
+            call = self.backend.chunk_votes(self.image, sigma=sigma, seed=seed, first=low, count=count)
             votes = await guard(call, self.limits.seconds)
             if votes.shape != (count // chunk, self.plan.classes) or (votes < 0).any() or (votes.sum(1) != chunk).any():
                 raise BackendUnavailable(f"the backend answered impossible votes: {votes.shape} for {count} samples")
