@@ -17,6 +17,7 @@ from certify.service.answering.fields import parse_texts
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.core import Certifier
 from certify.service.core.certificate import Final
+from certify.service.errors import DataError
 from certify.service.research.curves import Curve, curves_of_votes
 from certify.service.research.dataset_run import Here
 from certify.service.research.threshold_choice import tune
@@ -90,10 +91,13 @@ class _WithoutDenoiser:
 
 
 def adaptive(votes: VotesFile, samples: int, thresholds: list[float], final: Final) -> Curve:
-    """The service's own sampler with `samples` draws in all, at most the file's at each scale, replayed from the votes.
+    """The service's own sampler with `samples` draws in all, in whole chunks, replayed from the votes.
 
-    Its pilots are the last draws of each scale, which no look reaches, since what a scale gets is less its own pilot.
+    Its pilots are the last draws of each scale, which no look reaches: a scale's looks and pilot are at most `samples`
+    together. Raises DataError when the file has fewer at each scale.
     """
+    if samples // votes.chunk * votes.chunk > votes.samples:
+        raise DataError(f"samples: expected at most {votes.samples}, as the file has at each scale, got {samples}")
     sums = np.concatenate([np.zeros_like(votes.votes[:, :, :1]), votes.votes.cumsum(axis=2)], axis=2)
     outcomes = []
     for i in range(len(votes.idx)):
@@ -103,7 +107,7 @@ def adaptive(votes: VotesFile, samples: int, thresholds: list[float], final: Fin
             alpha=float(votes.alpha),
             threshold=thresholds,
             final=final,
-            samples=min(samples, votes.samples),
+            samples=samples,
             chunk=votes.chunk,
             grain=votes.grain,
         )

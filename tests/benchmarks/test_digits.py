@@ -28,7 +28,7 @@ TINY = dataclasses.replace(
     sigmas=(0.25, 0.5),
     report_sigmas=(0.25, 0.5, 0.75),
     max_images=2,
-    tune_samples=64,
+    tune_samples=128,
     evaluate_samples=256,
 )
 COMMAND = "python -m benchmarks.digits digits --train"

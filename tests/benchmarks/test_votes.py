@@ -16,6 +16,7 @@ from certify.models.datasets import open_dataset
 from certify.models.runtime import load_pipeline, options_for
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.core import Certifier
+from certify.service.errors import DataError
 from certify.service.research.threshold_choice import CANDIDATES
 from certify.service.research.votes_file import VotesFile
 
@@ -40,6 +41,8 @@ def test_the_replay_is_the_services_sampler_on_draws_that_it_uses_once() -> None
     votes = file_of([[[0.99, 0.01, 0.0], [0.9, 0.05, 0.05]], [[0.4, 0.3, 0.3]] * 2], [0, 1])
     curve = adaptive(votes, 992, [0.5, 0.5], "plurality")
     assert curve.samples is not None and curve.samples.max() <= 992
+    with pytest.raises(DataError, match="samples: expected at most 992, as the file has at each scale, got 1024"):
+        adaptive(votes, 1024, [0.5, 0.5], "plurality")
     assert curve.radius[0] > 0.25 and curve.correct.tolist() == [True, False]
 
     used: list[tuple[int, int]] = []
