@@ -52,7 +52,7 @@ soak: $(STAMP) ## half an hour of mixed load on a real Triton server: does anyth
 	$(BIN)/python -m benchmarks.soak
 
 train: $(STAMP) ## retrain the digits bundles from nothing (under 30 minutes on 2 cores)
-	$(BIN)/python -m models.train digits
+	$(BIN)/python -m benchmarks.digits digits --train
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .triton .mypy_cache .ruff_cache .pytest_cache *.egg-info

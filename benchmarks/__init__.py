@@ -1,1 +1,1 @@
-"""Measurements and the demo: run by hand or by make, never by the tests, never by the service."""
+"""Measurements and the demo: run by hand or by make, never by the service. tests/benchmarks tests them."""

@@ -22,7 +22,8 @@ import numpy as np
 from benchmarks import throughput
 from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, table
-from benchmarks.tables import PERFORMANCE, SEED, write
+from benchmarks.tables import PERFORMANCE, write
+from benchmarks.votes import SEED
 from certify.models.bundle import find_bundle, load_manifest
 from certify.models.datasets import DataSet, open_dataset
 from certify.service.answering.fields import parse_texts

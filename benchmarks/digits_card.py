@@ -1,15 +1,17 @@
-"""The model card, written from the figures in the manifest: no number in it is typed by hand."""
+"""The digits bundles' model card, from their figures."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.cards import here, listed
+from benchmarks.report import table
 from certify.models.bundle import Manifest
 from certify.models.train.config import TrainConfig
-from certify.models.train.protocols import RADII
+from certify.service.research.curves import RADII, Curve, markdown
 
-__all__ = ("write_card",)
+__all__ = ("RADII", "card")
 
 _CARD = """\
 # {name}: a model card
@@ -20,29 +22,27 @@ Handwritten digits, 8x8 gray, ten classes. A diffusers `UNet2DModel` {channels} 
 - **Data**: {data}.
   Split `{split}`: 60% to train, 15% to choose thresholds, 25% held out. The figures are of
   the held-out part ({images} images){chosen}.
-- **Made by** `{command}`; **measured by** `python -m benchmarks.digits {run} --samples {samples} --bundle {name}`.
-- **Runs in** {dtype} where the CPU or GPU has it; measured in {ran}.
+- **Made by** `{command}`; **measured by** `python -m benchmarks.digits {run} --samples {budget} --bundle {name}`.
+- **Runs in** {dtype} where the CPU or GPU has it; measured in {runtime}
+  ({machine}).
 - **Scales** {sigmas} (L2 noise in units of [0, 1] pixels), **thresholds** {thresholds}, finest scale by {final}.
 - **Not for** reading real handwriting: it knows centred 8x8 digits by 13 writers. It shows the service's method.
 
 ## The base classifier under noise
 
-Held-out images, {samples} draws a scale. The plain classifier is right on {clean:.1%} of the clean images.
+Held-out images, {samples} draws a scale ({budget} in whole chunks). The plain classifier is right on {clean:.1%} of
+the clean images.
 
-| sigma | true class has more than half of the draws | a wrong class has |
-| --- | --- | --- |
 {shares}
 
 ## Certificates
 
-alpha = {alpha}. A single scale spends {samples} draws (and 100 to select). "Reference" is the protocol of
-arXiv 2310.16779 at the bundle's scales with exact bounds: up to {samples} draws at each scale it visits. "Best of
-paths, untuned" and the cascade are this project's state machine with {samples} draws in all, at thresholds of 1/2 and
-at the bundle's own. Certified accuracy at radius r: right, and the radius at least r. ACR: average certified radius,
-0 where wrong or abstained.
+alpha = {alpha:g}. A single scale spends a pilot and {samples} draws. `reference` is the protocol of arXiv 2310.16779 at
+the bundle's scales with exact bounds: as many at each scale it visits. "The service" is this project's own sampler with
+{budget} draws in all, replayed from the same votes: at thresholds of 1/2, the finest scale by threshold, and as
+shipped. Certified accuracy at radius r: right, and the radius at least r. ACR: average certified radius, 0 where wrong
+or abstained.
 
-| protocol | {radii} | ACR | abstained | wrong | mean draws |
-| --- | {dashes} | --- | --- | --- | --- |
 {rows}
 
 {verdict}
@@ -52,10 +52,11 @@ _CHOSEN = """; which fine-tuning ships
   was chosen by it too (docs/results.md), thresholds and all else were not"""
 
 
-def write_card(config: TrainConfig, manifest: Manifest, folder: Path) -> None:
-    """Write folder/README.md from the manifest's figures and provenance."""
-    measured, provenance = manifest.figures, manifest.provenance
-    text = _CARD.format(
+def card(config: TrainConfig, manifest: Manifest, measured: Mapping[str, Any], rows: Sequence[Curve]) -> str:
+    """measured: the figures of `rows`, whose last is the service as shipped."""
+    provenance = manifest.provenance
+    shares = [[sigma, *(f"{share:.1%}" for share in of.values())] for sigma, of in measured["shares"].items()]
+    return _CARD.format(
         name=manifest.name,
         channels=config.unet_channels,
         classifier=config.classifier,
@@ -66,69 +67,43 @@ def write_card(config: TrainConfig, manifest: Manifest, folder: Path) -> None:
         chosen=_CHOSEN if "finetuned_from" in provenance else ", by which nothing was chosen",
         run=config.name,
         dtype=manifest.dtype,
-        ran=measured["runtime"],
+        runtime=measured["runtime"],
+        machine=here(),
         command=provenance["command"],
         images=measured["images"],
-        samples=f"{measured['samples']}",
-        sigmas=", ".join(f"{s:g}" for s in manifest.sigmas),
-        thresholds=", ".join(f"{t:g}" for t in manifest.thresholds),
+        samples=measured["samples"],
+        budget=measured["budget"],
+        sigmas=listed(manifest.sigmas),
+        thresholds=listed(manifest.thresholds),
         final=manifest.final,
         clean=measured["clean_accuracy"],
         alpha=measured["alpha"],
-        shares="\n".join(
-            f"| {sigma} | {share['true_class']:.1%} | {share['wrong_class']:.1%} |"
-            for sigma, share in measured["shares"].items()
-        ),
-        radii=" | ".join(f"{r:g}" for r in RADII),
-        dashes=" | ".join("---" for _ in RADII),
-        rows="\n".join(_row(_title(key), row) for key, row in measured["rows"].items()),
-        verdict=_verdict(measured["rows"]),
+        shares=table(["sigma", "true class has more than half of the draws", "a wrong class", "no class"], shares),
+        rows=markdown(rows, RADII),
+        verdict=_verdict(rows),
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _title(key: str) -> str:
-    titles = {
-        "reference": "reference",
-        "untuned": "best of paths, untuned",
-        "cascade": "**the cascade, as shipped**",
-    }
-    if key.startswith("single"):
-        _, sigma, rule = key.split()
-        return f"sigma {sigma} alone, {'threshold 1/2' if rule == 'threshold' else rule}"
-    if key.startswith("no denoiser"):
-        return f"no denoiser, sigma {key.split()[-1]} alone, plurality"
-    return titles[key]
-
-
-def _row(title: str, row: dict[str, Any]) -> str:
-    accuracy = " | ".join(f"{value:.3f}" for value in row["accuracy"].values())
-    rest = f"{row['acr']:.4f} | {row['abstained']:.3f} | {row['wrong']:.3f} | {row['draws']:.0f}"
-    return f"| {title} | {accuracy} | {rest} |"
-
-
-def _verdict(rows: dict[str, dict[str, Any]]) -> str:
-    """How the cascade compares, in words: also where it loses."""
-    ours, paper = rows["cascade"], rows["reference"]
-    singles = {key: row for key, row in rows.items() if key.startswith("single")}
-    by_radius = max(singles, key=lambda key: singles[key]["acr"])
-    by_accuracy = max(singles, key=lambda key: singles[key]["accuracy"]["0"])
-    best, accurate = singles[by_radius], singles[by_accuracy]
-    gain = f"{ours['acr'] / paper['acr'] - 1:+.0%}" if paper["acr"] > 0 else "beyond comparison (0)"
-    fewer = paper["draws"] / ours["draws"]
+def _verdict(rows: Sequence[Curve]) -> str:
+    """How the service compares, in words: also where it loses."""
+    ours = rows[-1]
+    paper = next(row for row in rows if row.policy == "reference")
+    singles = [row for row in rows if row.policy == "single"]
+    best, accurate = max(singles, key=lambda row: row.acr), max(singles, key=lambda row: row.accuracy(0.0))
+    gain = f"{ours.acr / paper.acr - 1:+.0%}" if paper.acr > 0 else "beyond comparison (0)"
+    assert ours.mean_samples is not None and paper.mean_samples is not None
     lines = [
-        f"The cascade's ACR is {gain} against the reference's, with {fewer:.1f} times fewer draws.",
-        f"Certified accuracy at 0 is {ours['accuracy']['0']:.3f}; the best single scale's "
-        f"({_title(by_accuracy)}) is {accurate['accuracy']['0']:.3f}.",
+        f"The service's ACR is {gain} against `reference`'s, with {paper.mean_samples / ours.mean_samples:.1f} times "
+        "fewer draws.",
+        f"Certified accuracy at 0 is {ours.accuracy(0.0):.3f}; the best single scale's ({accurate.name}) is "
+        f"{accurate.accuracy(0.0):.3f}.",
     ]
-    if best["acr"] > ours["acr"]:
+    if best.acr > ours.acr:
         lines.append(
-            f"**A single scale has the larger ACR here**: {_title(by_radius)} reaches {best['acr']:.4f} against the "
-            f"cascade's {ours['acr']:.4f}, with certified accuracy {best['accuracy']['0']:.3f} at 0 against "
-            f"{ours['accuracy']['0']:.3f}. Digits are alike in difficulty, so one scale is nearly enough."
+            f"**A single scale has the larger ACR here**: {best.name} reaches {best.acr:.4f} against the service's "
+            f"{ours.acr:.4f}, with certified accuracy {best.accuracy(0.0):.3f} at 0 against {ours.accuracy(0.0):.3f}. "
+            "Digits are alike in difficulty, so one scale is nearly enough."
         )
     else:
-        lines.append(
-            f"The best single scale's ACR ({_title(by_radius)}) is {best['acr']:.4f}, the cascade's {ours['acr']:.4f}."
-        )
+        lines.append(f"The best single scale's ACR ({best.name}) is {best.acr:.4f}, the service's {ours.acr:.4f}.")
     return "\n".join(lines)

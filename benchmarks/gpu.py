@@ -26,7 +26,8 @@ from benchmarks.clients import summary
 from benchmarks.crowd import crowd
 from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, save, table
-from benchmarks.tables import PERFORMANCE, SEED, write
+from benchmarks.tables import PERFORMANCE, write
+from benchmarks.votes import SEED
 from certify.models.bundle import find_bundle, list_bundles, load_manifest
 from certify.models.classifier import Classifier
 from certify.models.datasets import DataSet

@@ -43,7 +43,8 @@ def gflop(network: torch.nn.Module, *arguments: torch.Tensor) -> float:
     """Of one forward, a multiply-add being two."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network.eval()(*arguments)
-    return counter.get_total_flops() / 1e9
+    flop: int = counter.get_total_flops()
+    return flop / 1e9
 
 
 def seconds(samples: int, gpus: int, rate: float) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,7 +56,8 @@ async def compare_http(backend: Draws, url: str, files: list[Path], rounds: int)
             return time.perf_counter() - began
 
         await over_http(files[0], -1)  # warms up, and tells the first round how many draws it takes
-        used.clear(), outside.clear()
+        used.clear()
+        outside.clear()
         for number in range(rounds):
             path = files[number % len(files)]
             # Whoever goes second finds a warmer machine, so they take turns.
@@ -112,7 +114,7 @@ def time_state_machine() -> float:
         total = 0.0
         while (query := timed(certifier.next)) and query[0] is not None:
             votes = random.multinomial(query[0].count, chances[query[0].level]).tolist()
-            total += query[1] + timed(lambda q=query[0], v=votes: certifier.observe(q, v))[1]
+            total += query[1] + timed(partial(certifier.observe, query[0], votes))[1]
         return total + query[1] + timed(certifier.result)[1]
 
     once()

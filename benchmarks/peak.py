@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ def _products(dtype: str, device: str) -> Iterator[tuple[Callable[[], object], f
     """(call, FLOP)."""
     for n in (1024, 2048) if device == "cpu" else (4096, 8192):
         a, b = (torch.randn(n, n, device=device).to(getattr(torch, dtype)) for _ in range(2))
-        yield lambda a=a, b=b: torch.mm(a, b), 2.0 * n**3
+        yield partial(torch.mm, a, b), 2.0 * n**3
 
 
 def _convolutions(dtype: str, device: str) -> Iterator[tuple[Callable[[], object], float]]:
@@ -81,7 +82,7 @@ def _convolutions(dtype: str, device: str) -> Iterator[tuple[Callable[[], object
         w = torch.randn(channels, channels, 3, 3, device=device).to(getattr(torch, dtype))
         for form in (torch.contiguous_format, torch.channels_last):
             x, w = x.contiguous(memory_format=form), w.contiguous(memory_format=form)
-            yield lambda x=x, w=w: conv2d(x, w, padding=1), 2.0 * batch * side**2 * channels**2 * 9
+            yield partial(conv2d, x, w, padding=1), 2.0 * batch * side**2 * channels**2 * 9
 
 
 def _fastest(shapes: list[tuple[Callable[[], object], float]], device: str, seconds: float) -> float:

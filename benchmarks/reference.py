@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from certify.models.bundle import find_bundle, load_manifest
 from certify.models.classifier import Classifier
 from certify.models.denoiser import Denoiser
+from certify.models.ranges import cut
 
 __all__ = ("BATCHES", "Reference")
 
@@ -37,8 +38,8 @@ class Reference:
         """Votes per class over `count` samples. image: (C, H, W) in [0, 1]."""
         x = torch.from_numpy(image)
         counts = np.zeros(self.classes, dtype=np.int64)
-        for low in range(0, count, batch):
-            repeated = x.repeat((min(batch, count - low), 1, 1, 1))
+        for low, high in cut(0, count, batch):
+            repeated = x.repeat((high - low, 1, 1, 1))
             noisy = repeated + torch.randn_like(repeated) * sigma
             for label in self.classifier(self.denoiser.denoise(noisy, sigma)).argmax(1).cpu().numpy():
                 counts[label] += 1

@@ -23,14 +23,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tables import CURVES, ROOT, adaptive, costs, named, spread, votes_of, write
+from benchmarks.cards import listed
+from benchmarks.report import table
+from benchmarks.tables import CURVES, ROOT, costs, named, only, spread, write
+from benchmarks.votes import SLACK, adaptive, choose, majorities, votes_of
 from certify.models.datasets import open_dataset
 from certify.service.research.curves import Curve, curves_of_votes, draw, markdown
-from certify.service.research.threshold_choice import best_curve, tune
+from certify.service.research.threshold_choice import best_curve
 from certify.service.research.votes_file import VotesFile
 
 WORK = ROOT / "runs" / "results"
 SEEDS = (1, 2, 3)  # of fine-tuning
+ABLATION_RADII = (0.0, 0.25, 0.5, 0.75)
 RUNS = ("digits_cross_entropy", "digits_brier", "digits_brier_anti", "digits_classifier")
 NAMES = {
     "none": "none",
@@ -39,67 +43,66 @@ NAMES = {
     "digits_brier_anti": "Brier + anti-consistency",
     "digits_classifier": "classifier fine-tuned",
 }
-# Certified accuracy at 0 may fall half a point below the best single scale's on the tuning images, as for the bundle.
-SLACK = 0.005
-
 
 PLAIN = "digits_plain"  # what the fine-tunings begin from
 
 
 def drawn(bundle: str, part: str, samples: int, limit: int | None = None) -> VotesFile:
     name = Path(bundle).parent.name if "/" in bundle else bundle
-    more = () if limit is None else ("--limit", str(limit))
-    return votes_of("digits", bundle, WORK / f"{part}-{name}-{samples}", samples, "--part", part, *more)
+    path = WORK / f"{part}-{name}-{samples}.npz"
+    return votes_of(open_dataset("digits", part=part), bundle, path, samples, limit=limit)
 
 
 def finetuned(run: str, seed: int) -> str:
     """The bundle's folder; trained now if it is not there."""
     work = ROOT / "runs" / f"{run}-seed{seed}"
     if not (work / "bundle" / "bundle.json").exists():
-        command = [sys.executable, "-m", "models.train.finetune", run, "--seed", str(seed), "--work", str(work)]
+        command = [sys.executable, "-m", "certify.models.train.finetune", run, "--seed", str(seed), "--work", str(work)]
         subprocess.run(command, check=True, cwd=ROOT)
     return str(work / "bundle")
 
 
 def tuned_thresholds(bundle: str) -> tuple[float, ...]:
     """For ACR, on the tuning part's votes, keeping the accuracy at 0 of the best single scale there."""
-    votes = drawn(bundle, "tune", 2_000)
-    singles = [c for c in curves_of_votes(votes) if "alone" in c.name]
-    floor = max(curve.accuracy(0.0) for curve in singles) - SLACK
-    choice = tune(votes, target=None, shared=False, final="plurality", min_accuracy=floor)
-    return choice.candidates[choice.chosen]
+    return choose(drawn(bundle, "tune", 2_000))[0]
 
 
 def held_out() -> str:
     votes = drawn("digits", "held_out", 10_000)
-    levels = len(votes.sigmas)
-    halves, chosen = [0.5] * levels, tuned_thresholds("digits")
-    text = ", ".join(f"{t:g}" for t in chosen)
-    singles = curves_of_votes(votes)[: 2 * levels]
+    halves, chosen = [0.5] * len(votes.sigmas), tuned_thresholds("digits")
+    singles = [c for c in curves_of_votes(votes) if c.policy == "single"]
     untuned = curves_of_votes(votes, thresholds=halves, final="threshold", singles=False)
     tuned = curves_of_votes(votes, thresholds=chosen, final="plurality", singles=False)
-    rows = [*singles]
-    rows += [named(c, f"{c.name}, p0 = .5") for c in untuned] + [named(c, f"{c.name}, tuned") for c in tuned]
-    rows += [adaptive(votes, samples, chosen, "plurality") for samples in (10_000, 3_000)]
-    shown = [*singles[1::2], *rows[2 * levels : 2 * levels + 3], named(tuned[0], "best, tuned")]
+    published = [named(c, f"{c.name}, p0 = .5") for c in untuned]
+    rows = [*singles, *published, *(named(c, f"{c.name}, tuned") for c in tuned)]
+    rows += [adaptive(votes, samples, list(chosen), "plurality") for samples in (10_000, 3_000)]
+    shown = [c for c in singles if c.final == "plurality"]
+    shown += [c for c in published if c.policy in ("best", "first", "reference")]
+    shown += [named(c, "best, tuned") for c in tuned if c.policy == "best"]
     draw(shown, CURVES / "digits-policies.png", title=f"digits, {len(votes.idx)} held-out images")
-    sweep = []
-    for p0 in (0.5, 0.6, 0.7, 0.8, 0.9):
-        by_threshold = curves_of_votes(votes, thresholds=[p0] * levels, final="threshold", singles=False)
-        sweep += [named(c, f"{c.name}, p0 = {p0:g}") for c in by_threshold if c.name != "max-radius"]
-        sweep.append(named(best_curve(votes, [p0] * levels, "plurality"), f"best, plurality, p0 = {p0:g}"))
     return "\n\n".join(
         [
             f"{len(votes.idx)} held-out images, N = {votes.samples} at each scale visited, alpha = "
-            f"{float(votes.alpha):g}. Thresholds tuned on the tuning part for ACR: {text} (fine to coarse), finest by "
-            "plurality. `reference` is as published, not proved at alpha.",
+            f"{float(votes.alpha):g}. Thresholds tuned on the tuning part for ACR: {listed(chosen)} (fine to coarse), "
+            "finest by plurality. `reference` is as published, not proved at alpha.",
             markdown(rows),
             _comparison(untuned, tuned, singles),
             "![certified accuracy against radius](curves/digits-policies.svg)",
             "**One p0 for all scales**, finest scale by threshold as published, `best` by plurality too.",
-            markdown(sweep),
+            markdown(_sweep(votes)),
         ]
     )
+
+
+def _sweep(votes: VotesFile) -> list[Curve]:
+    """One p0 for all scales."""
+    rows = []
+    for p0 in (0.5, 0.6, 0.7, 0.8, 0.9):
+        thresholds = [p0] * len(votes.sigmas)
+        by_threshold = curves_of_votes(votes, thresholds=thresholds, final="threshold", singles=False)
+        rows += [named(c, f"{c.name}, p0 = {p0:g}") for c in by_threshold if c.policy != "max-radius"]
+        rows.append(named(best_curve(votes, thresholds, "plurality"), f"best, plurality, p0 = {p0:g}"))
+    return rows
 
 
 def _comparison(untuned: list[Curve], tuned: list[Curve], singles: list[Curve]) -> str:
@@ -107,8 +110,7 @@ def _comparison(untuned: list[Curve], tuned: list[Curve], singles: list[Curve]) 
     single = max(singles, key=lambda curve: curve.acr)
     lines = []
     for curves, what in ((untuned, "p0 = .5"), (tuned, "tuned")):
-        by_name = {curve.name: curve for curve in curves}
-        best, first, published = by_name["best"], by_name["first"], by_name["reference"]
+        best, first, published = (only(curves, policy) for policy in ("best", "first", "reference"))
         below = int((best.radius < first.radius).sum())
         lines.append(
             f"At {what}, `best` has ACR {best.acr:.4f}: {best.acr / first.acr - 1:+.1%} against `first`, "
@@ -123,44 +125,40 @@ def ablation() -> str:
     for run in RUNS:
         files[run] = [drawn(finetuned(run, seed), "held_out", 2_000, 150) for seed in SEEDS]
     rows, shares = [], []
-    radii = (0.0, 0.25, 0.5, 0.75)
     for run, found in files.items():
-        for policy in ("best", "reference"):
-            curves = []
-            for votes in found:
-                all_of = curves_of_votes(votes, thresholds=[0.5] * len(votes.sigmas), final="threshold", singles=False)
-                own = curves_of_votes(votes, singles=False)
-                curves.append(next(c for c in (own if policy == "best" else all_of) if c.name == policy))
-            cells = [spread([curve.accuracy(r) for curve in curves]) for r in radii]
-            cells += [spread([c.acr for c in curves], 4), spread([c.abstention for c in curves])]
-            cells.append(spread([float(np.mean(v.plain == v.labels)) for v in found]))
-            rows.append(f"| {NAMES[run]} | {policy} | " + " | ".join(cells) + " |")
-        for k, sigma in enumerate(found[0].sigmas.tolist()):
-            wrong, nobody, right = [], [], []
-            for votes in found:
-                share = votes.counts()[:, k] / votes.samples
-                truth = share[np.arange(len(share)), votes.labels]
-                others = share.copy()
-                others[np.arange(len(share)), votes.labels] = 0.0
-                wrong.append(float(np.mean(others.max(axis=1) > 0.5)))
-                nobody.append(float(np.mean(share.max(axis=1) <= 0.5)))
-                right.append(float(np.mean(truth > 0.5)))
-            shares.append(f"| {NAMES[run]} | {sigma:g} | {spread(right)} | {spread(wrong)} | {spread(nobody)} |")
+        rows += [_ablated(run, policy, found) for policy in ("best", "reference")]
+        for level, sigma in enumerate(found[0].sigmas.tolist()):
+            right, wrong, nobody = zip(*(majorities(votes, level) for votes in found), strict=True)
+            shares.append([NAMES[run], f"{sigma:g}", spread(right), spread(wrong), spread(nobody)])
     first = files["none"][0]
-    head = "| fine-tuning | policy | " + " | ".join(f"{r:g}" for r in radii) + " | ACR | abstained | clean accuracy |"
+    head = ["fine-tuning", "policy", *(f"{r:g}" for r in ABLATION_RADII), "ACR", "abstained", "clean accuracy"]
     return "\n\n".join(
         [
             f"{len(first.idx)} held-out images, N = {first.samples} at each scale, {len(SEEDS)} seeds of fine-tuning "
             "each (mean +- standard deviation; `none` is one bundle). `best` at the bundle's own thresholds, "
             "`reference` at p0 = .5.",
-            "\n".join([head, "| --- " * (len(radii) + 5) + "|", *rows]),
+            table(head, rows),
             "**Over-confidence and over-smoothing**: the share of the same images on which a class has more than half "
             "of the draws.",
-            "\n".join(
-                ["| fine-tuning | sigma | the true class | a wrong class | no class |", "| --- " * 5 + "|", *shares]
-            ),
+            table(["fine-tuning", "sigma", "the true class", "a wrong class", "no class"], shares),
         ]
     )
+
+
+def _ablated(run: str, policy: str, found: list[VotesFile]) -> list[str]:
+    """A row: `best` at the bundle's own thresholds, `reference` at p0 = .5."""
+    curves = []
+    for votes in found:
+        halves = [0.5] * len(votes.sigmas)
+        of = (
+            curves_of_votes(votes, singles=False)
+            if policy == "best"
+            else curves_of_votes(votes, thresholds=halves, final="threshold", singles=False)
+        )
+        curves.append(only(of, policy))
+    cells = [spread([curve.accuracy(r) for curve in curves]) for r in ABLATION_RADII]
+    cells += [spread([c.acr for c in curves], 4), spread([c.abstention for c in curves])]
+    return [NAMES[run], policy, *cells, spread([float(np.mean(v.plain == v.labels)) for v in found])]
 
 
 def _winner() -> str:
@@ -168,8 +166,7 @@ def _winner() -> str:
 
     def acr(run: str) -> float:
         files = [drawn(finetuned(run, seed), "held_out", 2_000, 150) for seed in SEEDS]
-        best = [c for votes in files for c in curves_of_votes(votes, singles=False) if c.name == "best"]
-        return statistics.mean(curve.acr for curve in best)
+        return statistics.mean(only(curves_of_votes(votes, singles=False), "best").acr for votes in files)
 
     return max(RUNS, key=acr)
 
@@ -190,25 +187,28 @@ def winner() -> str:
     plain, better = drawn(PLAIN, "held_out", 10_000), drawn(bundle, "held_out", 10_000)
     picked_by = np.isin(plain.idx, drawn(PLAIN, "held_out", 2_000, 150).idx)
     chosen = tuned_thresholds(bundle)
-    rows = []
+    rows: list[Curve] = []
+    best: list[tuple[VotesFile, Curve]] = []
     for name, votes, thresholds in (
         ("plain", plain, plain.thresholds.tolist()),
         ("fine-tuned, the plain one's thresholds", better, better.thresholds.tolist()),
         ("fine-tuned, tuned anew", better, list(chosen)),
     ):
-        found = curves_of_votes(votes, thresholds=thresholds, final="plurality", singles="anew" not in name)
-        found = [c for c in found if not c.name.endswith("alone, threshold")]
+        # Single scales have no thresholds: those of the fine-tuned bundle are shown once.
+        fresh = all(votes is not before for before, _ in best)
+        found = curves_of_votes(votes, thresholds=thresholds, final="plurality", singles=fresh)
+        found = [c for c in found if (c.policy, c.final) != ("single", "threshold")]
+        best.append((votes, named(only(found, "best"), f"{name}: best")))
         found += [adaptive(votes, samples, thresholds, "plurality") for samples in (10_000, 3_000)]
         rows += [named(c, f"{name}: {c.name}") for c in found]
-    best = {row.name: row for row in rows if row.name.endswith(": best")}
-    old = best.pop("plain: best")
-    new = max(best.values(), key=lambda curve: curve.acr)
-    ships = new.acr > old.acr and new.accuracy(0.0) >= old.accuracy(0.0) - 0.005
+    old, *others = (curve for _, curve in best)
+    new = max(others, key=lambda curve: curve.acr)
+    ships = new.acr > old.acr and new.accuracy(0.0) >= old.accuracy(0.0) - SLACK
     draw([old, new], CURVES / "digits-finetuned.png", title="digits, before and after fine-tuning")
     return "\n\n".join(
         [
             f"The winner of the ablation is {NAMES[run]} (seed {SEEDS[0]}); {len(better.idx)} held-out images, "
-            f"N = {better.samples}. Thresholds tuned anew: {', '.join(f'{t:g}' for t in chosen)}.",
+            f"N = {better.samples}. Thresholds tuned anew: {listed(chosen)}.",
             markdown(rows),
             f"`best` goes from ACR {old.acr:.4f} to {new.acr:.4f} ({new.name.split(':')[0]}), certified accuracy at 0 "
             f"from {old.accuracy(0.0):.3f} to {new.accuracy(0.0):.3f}: the rule for shipping it (a larger ACR, at most "

@@ -15,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]  # public, but no stub exports it
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -136,7 +136,7 @@ def _milliseconds(call: Callable[[], object], seconds: float) -> float:
 def _classifier_share(pipeline: Pipeline) -> float:
     shape = (1, *pipeline.manifest.input_shape)
     images = torch.zeros(shape)
-    counts = []
+    counts: list[int] = []
     for call in (pipeline.engine.plain, lambda x: pipeline.engine.logits(x, pipeline.manifest.sigmas[0])):
         with FlopCounterMode(display=False) as counter:
             call(images)

@@ -35,7 +35,7 @@ def write_bundle(config: TrainConfig, networks: Networks, folder: Path) -> Manif
         provenance={
             "data": "scikit-learn load_digits (1,797 images, 8x8), pixels round(x * 255 / 16)",
             "split": SPLIT_NAME,
-            "command": f"python -m models.train {config.name}",
+            "command": f"python -m benchmarks.digits {config.name} --train",
             "config": dataclasses.asdict(config),
         },
     )

@@ -156,7 +156,7 @@ def test_the_gateway_never_needs_torch(path):
     assert not offending(path, *HEAVY, top_level=True)
 
 
-LIGHT = ("certify.models.errors", "certify.models.datasets", "certify.models.bundle")  # these need no torch
+LIGHT = tuple(f"certify.models.{name}" for name in ("errors", "datasets", "bundle", "ranges"))  # these need no torch
 
 
 @pytest.mark.parametrize("path", modules("service"), ids=name_of)

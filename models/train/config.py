@@ -51,12 +51,9 @@ class TrainConfig:
     clean_weight: float
     # choosing and measuring
     sigmas: tuple[float, ...]  # of the cascade
-    candidate_thresholds: tuple[float, ...]  # for every scale but the finest, when that one decides by plurality
     report_sigmas: tuple[float, ...]  # single scales in the card
     tune_samples: int  # draws a scale on the tuning part
     evaluate_samples: int  # draws a scale on the held-out part, at the end of the command
-    samples: int  # draws of one request, for which thresholds are chosen
-    alpha: float
     max_images: int | None  # of each part; None = all (the smoke test takes a few)
     log_every: int
 

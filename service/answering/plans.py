@@ -10,7 +10,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Literal
 
 from ..backends.base import BackendInfo
-from ..core import Certifier, max_radius, min_samples
+from ..core import Cascade, Certifier, max_radius, min_samples
 from ..errors import RequestError
 from .schemas import CertifyFields
 from .seeds import SeedScope
@@ -40,6 +40,10 @@ class Plan:
     norm: Literal["l2", "linf"]
     radius: float | None  # as requested, in the units of norm
     target: float | None  # the L2 radius, on the grid, whose certificate meets the request
+
+    @property
+    def cascade(self) -> Cascade:
+        return Cascade.of(self.sigmas, self.thresholds, self.final)
 
     def certifier(self) -> Certifier:
         """A new state machine for this request, with nothing observed yet."""

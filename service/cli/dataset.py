@@ -124,7 +124,7 @@ async def _record(
     seed: int,
 ) -> None:
     """Certify, and keep every vote in the file `path`."""
-    parts = VoteParts(path, backend.info().chunk, {**order.data_facts, **votes_facts})
+    parts = VoteParts(path, backend.info(), {**order.data_facts, **votes_facts})
     recorder = LocalCertifier(backend, settings, fields, policy=order.policy, seed=seed, votes=parts)
     await _certify(order, recorder)
     # A row that was there before may have no votes: the file was removed, or named only now.

@@ -17,7 +17,8 @@ from ..backends.base import Backend
 from ..client import AsyncClient
 from ..errors import DataError
 from ..settings import Settings
-from .fixed_budget import FixedSampler, apply, cascade_of, pilot_size
+from . import policies
+from .fixed_budget import FixedSampler, pilot_size
 from .policies import Outcome, Policy
 from .tables import ABSTAIN
 from .votes_file_parts import VoteParts
@@ -117,7 +118,7 @@ class LocalCertifier:
         if self._votes is not None:
             self._votes.put(idx, label, drawn)
         counts = drawn.votes.sum(axis=1)
-        outcome = apply(self._policy, counts, drawn.pilot, drawn.plan, cascade_of(self._plan), self._plan.alpha)
+        outcome = policies.certify(self._policy, counts, drawn.pilot, drawn.plan, self._plan.cascade, self._plan.alpha)
         return self._of_outcome(drawn.plain, outcome)
 
     async def _sampler(self, data: bytes) -> FixedSampler:

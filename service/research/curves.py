@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from ..core import Cascade, PilotPlan, plan_from_pilot
 from ..core.certificate import Final
 from ..errors import DataError
-from .fixed_budget import apply
-from .policies import POLICIES, Outcome
+from .policies import POLICIES, Outcome, Policy, certify
 from .tables import ABSTAIN, Table, read_table
 from .votes_file import VotesFile, load_votes
 
@@ -37,13 +36,17 @@ __all__ = (
 )
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)  # where the field's tables are cut
+FINALS: tuple[Final, ...] = ("threshold", "plurality")  # how one scale alone can decide
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """One line: what became of each image."""
+    """One line: what became of each image. None: not known, or not one for all of it."""
 
-    name: str
+    name: str  # for people; whoever looks for a curve goes by the other fields
+    policy: str | None  # one of POLICIES, or what a table says
+    sigma: float | None  # of "single"
+    final: str | None  # "plurality" or "threshold"
     correct: NDArray[np.bool_]  # abstained: False
     abstained: NDArray[np.bool_]
     radius: NDArray[np.float64]
@@ -94,6 +97,9 @@ def curves_of_tables(tables: Sequence[Table]) -> list[Curve]:
         curves.append(
             Curve(
                 name=shards[0].path.stem if len(shards) == 1 else f"{shards[0].path.stem} and {len(shards) - 1} more",
+                policy=shards[0].policy,
+                sigma=None,
+                final=None,
                 correct=np.concatenate([each.correct for each in shards]),
                 abstained=np.concatenate([each.predict for each in shards]) == ABSTAIN,
                 radius=np.concatenate([each.radius for each in shards]),
@@ -110,7 +116,6 @@ def curves_of_votes(
 
     A single scale's threshold is 1/2 (Cohen, Rosenfeld and Kolter 2019).
     """
-    chunk_rounded = int(votes.pilot[0, 0].sum())
     counts, alpha = votes.counts(), float(votes.alpha)
     own: Final = "plurality" if votes.final == "plurality" else "threshold"
     cascade = Cascade.of(votes.sigmas.tolist(), list(thresholds or votes.thresholds.tolist()), final or own)
@@ -119,18 +124,17 @@ def curves_of_votes(
     curves = []
     if singles:
         for k, sigma in enumerate(votes.sigmas.tolist()):
-            for rule in ("threshold", "plurality"):
-                alone = Cascade.of([sigma], 0.5, "plurality" if rule == "plurality" else "threshold")
+            for rule in FINALS:
+                alone = Cascade.of([sigma], 0.5, rule)
                 outcomes = [
-                    apply("single", counts[i, k : k + 1], votes.pilot[i, k : k + 1], plans[i], alone, alpha)
+                    certify("single", counts[i, k : k + 1], votes.pilot[i, k : k + 1], plans[i], alone, alpha)
                     for i in images
                 ]
-                name = f"sigma {sigma:g} alone, {rule}"
-                curves.append(curve_of_outcomes(name, outcomes, votes, chunk_rounded))
+                curves.append(curve_of_outcomes("single", alone, outcomes, votes))
     for policy in POLICIES:
         if policy != "single":
-            outcomes = [apply(policy, counts[i], votes.pilot[i], plans[i], cascade, alpha) for i in images]
-            curves.append(curve_of_outcomes(policy, outcomes, votes, chunk_rounded))
+            outcomes = [certify(policy, counts[i], votes.pilot[i], plans[i], cascade, alpha) for i in images]
+            curves.append(curve_of_outcomes(policy, cascade, outcomes, votes))
     return curves
 
 
@@ -144,13 +148,20 @@ def plans_of(votes: VotesFile, cascade: Cascade) -> list[PilotPlan]:
     return [plan_from_pilot(pilot.tolist(), cascade, float(votes.alpha), votes.samples) for pilot in votes.pilot]
 
 
-def curve_of_outcomes(name: str, outcomes: Sequence[Outcome], votes: VotesFile, pilot: int) -> Curve:
+def curve_of_outcomes(
+    policy: Policy, cascade: Cascade, outcomes: Sequence[Outcome], votes: VotesFile, *, name: str | None = None
+) -> Curve:
+    """name: None = the policy's; of a single scale, the scale and its rule."""
+    sigma = cascade.sigmas[0] if policy == "single" else None
     return Curve(
-        name=name,
+        name=name or (policy if sigma is None else f"sigma {sigma:g} alone, {cascade.final}"),
+        policy=policy,
+        sigma=sigma,
+        final=cascade.final,
         correct=np.array([o.label == truth for o, truth in zip(outcomes, votes.labels.tolist(), strict=True)]),
         abstained=np.array([o.label is None for o in outcomes]),
         radius=np.array([o.radius for o in outcomes]),
-        samples=np.array([o.visited * (pilot + votes.samples) for o in outcomes], dtype=np.int64),
+        samples=np.array([o.visited * (votes.pilot_samples + votes.samples) for o in outcomes], dtype=np.int64),
     )
 
 

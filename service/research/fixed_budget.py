@@ -14,24 +14,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...models.ranges import cut
 from ..answering.driver import CallLimits, guard
 from ..answering.plans import Plan
 from ..backends.base import Backend
 from ..core import Cascade, PilotPlan, plan_from_pilot
 from ..errors import BackendUnavailable
-from .policies import Outcome, Policy, best, first, max_radius, reference, single
+from .policies import Outcome, reference
 
-__all__ = ("Drawn", "FixedSampler", "apply", "cascade_of", "pilot_size")
+__all__ = ("Drawn", "FixedSampler", "pilot_size")
 
 SELECTION = 100
 
 
 def pilot_size(chunk: int) -> int:
     return -(-SELECTION // chunk) * chunk
-
-
-def cascade_of(plan: Plan) -> Cascade:
-    return Cascade.of(plan.sigmas, plan.thresholds, plan.final)
 
 
 class Drawn(NamedTuple):
@@ -41,28 +38,6 @@ class Drawn(NamedTuple):
     pilot: NDArray[np.int64]  # (K, C)
     votes: NDArray[np.int64]  # (K, chunks, C)
     plan: PilotPlan
-
-
-def apply(
-    policy: Policy,
-    counts: NDArray[np.int64],
-    pilot: NDArray[np.int64],
-    chosen: PilotPlan,
-    cascade: Cascade,
-    alpha: float,
-) -> Outcome:
-    """One policy on one image. counts, pilot: (K, C). single: K must be 1; its threshold is 1/2 (Cohen et al.)."""
-    match policy:
-        case "best":
-            return best(counts, chosen.label, cascade, alpha, chosen.weights)
-        case "first":
-            return first(counts, chosen.label, cascade, alpha, chosen.weights)
-        case "reference":
-            return reference(counts, pilot, cascade, alpha)
-        case "max-radius":
-            return max_radius(counts, chosen.label, cascade.sigmas, alpha, chosen.weights)
-        case "single":
-            return single(counts[0], pilot[0], cascade.sigmas[0], alpha, cascade.final)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +56,7 @@ class FixedSampler:
         pilot = await self._all("pilot", pilot_size(self.plan.chunk))
         votes = await self._all("estimation", self.plan.samples)
         counts = pilot.sum(axis=1)
-        chosen = plan_from_pilot(counts.tolist(), cascade_of(self.plan), self.plan.alpha, self.plan.samples)
+        chosen = plan_from_pilot(counts.tolist(), self.plan.cascade, self.plan.alpha, self.plan.samples)
         return Drawn(plain, counts, votes, chosen)
 
     async def reference(self) -> tuple[int, Outcome]:
@@ -116,9 +91,9 @@ class FixedSampler:
         seed = self.seed_of(purpose, sigma)
         step = max(chunk, self.limits.samples // chunk * chunk)
         parts = []
-        for at in range(0, samples, step):
-            count = min(step, samples - at)
-            call = self.backend.chunk_votes(self.image, sigma=sigma, seed=seed, first=at, count=count)
+        for low, high in cut(0, samples, step):
+            count = high - low
+            call = self.backend.chunk_votes(self.image, sigma=sigma, seed=seed, first=low, count=count)
             votes = await guard(call, self.limits.seconds)
             if votes.shape != (count // chunk, self.plan.classes) or (votes < 0).any() or (votes.sum(1) != chunk).any():
                 raise BackendUnavailable(f"the backend answered impossible votes: {votes.shape} for {count} samples")

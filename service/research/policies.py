@@ -20,11 +20,11 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import Cascade, cascade_certificate, clopper_pearson_lower, clopper_pearson_upper
+from ..core import Cascade, PilotPlan, cascade_certificate, clopper_pearson_lower, clopper_pearson_upper
 from ..core.bounds import floor_radius, normal_quantile
 from ..core.certificate import Certificate, Final, level_bounds
 
-__all__ = ("POLICIES", "Outcome", "Policy", "best", "first", "max_radius", "reference", "single")
+__all__ = ("POLICIES", "Outcome", "Policy", "best", "certify", "first", "max_radius", "reference", "single")
 
 Policy = Literal["best", "first", "reference", "max-radius", "single"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -39,6 +39,28 @@ class Outcome:
     level: int | None
     visited: int  # scales that were sampled
     undecided: bool = False  # abstained although finer scales, if there are any, were not looked at
+
+
+def certify(
+    policy: Policy,
+    counts: NDArray[np.int64],
+    pilot: NDArray[np.int64],
+    chosen: PilotPlan,
+    cascade: Cascade,
+    alpha: float,
+) -> Outcome:
+    """One policy on one image. counts, pilot: (K, C). single: K must be 1; its threshold is 1/2 (Cohen et al.)."""
+    match policy:
+        case "best":
+            return best(counts, chosen.label, cascade, alpha, chosen.weights)
+        case "first":
+            return first(counts, chosen.label, cascade, alpha, chosen.weights)
+        case "reference":
+            return reference(counts, pilot, cascade, alpha)
+        case "max-radius":
+            return max_radius(counts, chosen.label, cascade.sigmas, alpha, chosen.weights)
+        case "single":
+            return single(counts[0], pilot[0], cascade.sigmas[0], alpha, cascade.final)
 
 
 def best(

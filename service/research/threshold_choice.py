@@ -18,8 +18,7 @@ from ..core import Cascade
 from ..core.certificate import Final, level_bounds
 from ..errors import DataError
 from .curves import Curve, curve_of_outcomes, plans_of
-from .fixed_budget import apply
-from .policies import Outcome
+from .policies import Outcome, certify
 from .votes_file import VotesFile
 
 __all__ = ("CANDIDATES", "Choice", "best_curve", "check_split", "tune")
@@ -89,8 +88,8 @@ def best_curve(votes: VotesFile, thresholds: Sequence[float], final: Final) -> C
     cascade = Cascade.of(votes.sigmas.tolist(), list(thresholds), final)
     counts, alpha = votes.counts(), float(votes.alpha)
     plans = plans_of(votes, cascade)
-    outcomes = [apply("best", counts[i], votes.pilot[i], plans[i], cascade, alpha) for i in range(len(votes.idx))]
-    return curve_of_outcomes(_name(thresholds), outcomes, votes, int(votes.pilot[0, 0].sum()))
+    outcomes = [certify("best", counts[i], votes.pilot[i], plans[i], cascade, alpha) for i in range(len(votes.idx))]
+    return curve_of_outcomes("best", cascade, outcomes, votes, name=_name(thresholds))
 
 
 def _screen(votes: VotesFile, candidates: Sequence[tuple[float, ...]], final: Final) -> list[Curve]:
@@ -113,7 +112,7 @@ def _screen(votes: VotesFile, candidates: Sequence[tuple[float, ...]], final: Fi
             found = cascade.certify(lower, upper)
             said = label if found.radius > 0 else None
             outcomes.append(Outcome(label=said, radius=found.radius, level=found.level, visited=levels))
-        curves.append(curve_of_outcomes(_name(thresholds), outcomes, votes, int(votes.pilot[0, 0].sum())))
+        curves.append(curve_of_outcomes("best", cascade, outcomes, votes, name=_name(thresholds)))
     return curves
 
 

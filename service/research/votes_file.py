@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 
-__all__ = ("VotesFile", "load_votes", "save_votes")
+__all__ = ("OLDER_GRAIN", "VotesFile", "load_votes", "save_votes")
+
+# Files of before `grain` was kept come from CPUs, whose micro-batch it was.
+OLDER_GRAIN = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,6 +33,7 @@ class VotesFile:
     final: str  # "plurality" or "threshold", likewise
     alpha: float
     chunk: int
+    grain: int  # samples that the network took together, a multiple of chunk: where the service's looks end
     idx: NDArray[np.int64]  # (n,) an image's number in its data set
     labels: NDArray[np.int64]  # (n,) true class
     plain: NDArray[np.int64]  # (n,) the classifier on the clean image
@@ -58,10 +62,17 @@ class VotesFile:
             raise DataError(f"votes: expected shape {(images, scales, 'chunks', classes)}, got {self.votes.shape}")
         if (np.diff(self.sigmas) <= 0).any() or not (self.sigmas > 0).all():
             raise DataError(f"sigmas: expected ascending values > 0, got {self.sigmas.tolist()}")
+        if self.chunk < 1 or self.grain < 1 or self.grain % self.chunk:
+            raise DataError(f"grain: expected a multiple of chunk, {self.chunk}, got {self.grain}")
         if (self.votes < 0).any() or (self.votes.sum(axis=3) != self.chunk).any():
             raise DataError(f"votes: expected {self.chunk} in each chunk")
         if len(set(self.idx.tolist())) != images:
             raise DataError("idx: expected each image once")
+
+    @property
+    def pilot_samples(self) -> int:
+        """Pilot draws of each image at each scale."""
+        return int(self.pilot[0, 0].sum())
 
     @property
     def samples(self) -> int:
@@ -92,9 +103,9 @@ def load_votes(path: Path) -> VotesFile:
     try:
         with np.load(path, allow_pickle=False) as stored:
             names = [field.name for field in fields(VotesFile)]
-            if missing := [name for name in names if name not in stored]:
-                raise DataError(f"there is no {missing[0]}")
-            values = {name: stored[name] for name in names}
+            values = {"grain": np.array(OLDER_GRAIN), **{name: stored[name] for name in names if name in stored}}
+        if missing := [name for name in names if name not in values]:
+            raise DataError(f"there is no {missing[0]}")
         scalars = {name: value.item() for name, value in values.items() if value.ndim == 0}
         return VotesFile(**{**values, **scalars})
     except DataError as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.base import BackendInfo
 from ..core import PilotPlan
 from ..errors import DataError
 from .fixed_budget import Drawn
@@ -26,9 +27,11 @@ __all__ = ("VoteParts",)
 class VoteParts:
     """`facts`: everything that votes depend on, with "data", "split" and "data_digest" among it."""
 
-    def __init__(self, path: Path, chunk: int, facts: Mapping[str, Any]) -> None:
-        """Raises DataError when the file or its parts were drawn with other parameters."""
-        self._path, self._chunk, self._facts = path, chunk, dict(facts)
+    def __init__(self, path: Path, info: BackendInfo, facts: Mapping[str, Any]) -> None:
+        """info: of the backend that draws.
+
+        Raises DataError when the file or its parts were drawn with other parameters."""
+        self._path, self._info, self._facts = path, info, dict(facts)
         self._folder = path.with_name(path.name + ".parts")
         self._there: dict[int, tuple[int, Drawn]] = {}
         if path.exists():
@@ -122,7 +125,8 @@ class VoteParts:
             thresholds=np.array(facts["thresholds"]),
             final=facts["final"],
             alpha=facts["alpha"],
-            chunk=self._chunk,
+            chunk=self._info.chunk,
+            grain=self._info.grain,
             idx=np.array(order, dtype=np.int64),
             labels=np.array(truth, dtype=np.int64),
             plain=np.array([each.plain for each in drawn], dtype=np.int64),

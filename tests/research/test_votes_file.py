@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from certify.service.errors import DataError
-from certify.service.research.votes_file import VotesFile, load_votes, save_votes
+from certify.service.research.votes_file import OLDER_GRAIN, VotesFile, load_votes, save_votes
 
 
 @pytest.fixture
@@ -22,6 +22,7 @@ def votes() -> VotesFile:
         final="plurality",
         alpha=1e-3,
         chunk=32,
+        grain=64,
         idx=np.array([7, 3]),
         labels=np.array([0, 2]),
         plain=np.array([0, 1]),
@@ -50,8 +51,21 @@ def test_it_comes_back_as_it_was(votes: VotesFile, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["votes.npz"]
 
 
+def test_a_file_of_before_the_grain_was_kept_is_read_with_that_of_its_time(votes: VotesFile, tmp_path: Path) -> None:
+    path = tmp_path / "older.npz"
+    save_votes(replace(votes, grain=128), path)
+    with np.load(path) as stored:
+        kept = {name: stored[name] for name in stored if name != "grain"}
+    np.savez(path, **kept)
+    assert load_votes(path).grain == OLDER_GRAIN
+    del kept["chunk"]
+    np.savez(path, **kept)
+    with pytest.raises(DataError, match="there is no chunk"):
+        load_votes(path)
+
+
 def test_counts_are_of_the_first_samples(votes: VotesFile) -> None:
-    assert votes.samples == 160
+    assert votes.samples == 160 and votes.pilot_samples == 64
     assert (votes.counts() == votes.votes.sum(axis=2)).all()
     assert (votes.counts(64) == votes.votes[:, :, 0] + votes.votes[:, :, 1]).all()
     for samples in (0, 33, 192):
@@ -67,6 +81,7 @@ def test_counts_are_of_the_first_samples(votes: VotesFile) -> None:
         ({"sigmas": np.array([0.5, 0.25])}, "sigmas: expected ascending"),
         ({"votes": np.ones((2, 2, 5, 3), np.int32)}, "votes: expected 32 in each chunk"),
         ({"votes": np.ones((2, 2, 5), np.int32)}, "votes: expected shape"),
+        ({"grain": 48}, "grain: expected a multiple of chunk, 32, got 48"),
         ({"idx": np.array([3, 3])}, "idx: expected each image once"),
     ],
 )

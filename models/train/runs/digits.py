@@ -1,4 +1,4 @@
-"""The shipped `digits` bundle: `python -m models.train digits`.
+"""The shipped `digits` bundle: `python -m benchmarks.digits digits --train`.
 
 The arithmetic: 1,078 images x 950 visits = 4,000 steps x 256 images, at about 7 steps a second on one core.
 """
@@ -38,12 +38,9 @@ CONFIG = TrainConfig(
     clean_share=0.25,  # clean images are easy; a quarter of the batch keeps the plain answer good
     clean_weight=0.25,
     sigmas=(0.12, 0.25, 0.5),  # at .75 noise alone takes a fifth of the images from a near-Bayes classifier
-    candidate_thresholds=(0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99),
     report_sigmas=(0.12, 0.25, 0.5, 0.75, 1.0),
     tune_samples=1024,  # 2 minutes; a share near one half is known to 1.6%
     evaluate_samples=992,  # 31 chunks; `python -m benchmarks.digits digits --samples 10000` measures the card
-    samples=10_000,  # the service's default, as is alpha
-    alpha=0.001,
     max_images=None,
     log_every=100,
 )

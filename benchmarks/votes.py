@@ -1,0 +1,146 @@
+"""Votes of a data set for the tables: drawn in this process with service.research, kept in a file, gone on with."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from benchmarks.report import progress
+from certify.models.datasets import DataSet
+from certify.models.engines import Engine
+from certify.models.pipeline import Pipeline
+from certify.models.runtime import RuntimeOptions
+from certify.service.answering.fields import parse_texts
+from certify.service.backends.embedded import EmbeddedBackend
+from certify.service.core import Certifier
+from certify.service.core.certificate import Final
+from certify.service.errors import DataError
+from certify.service.research.certifiers import LocalCertifier
+from certify.service.research.curves import Curve, curves_of_votes
+from certify.service.research.threshold_choice import tune
+from certify.service.research.votes_file import VotesFile, load_votes
+from certify.service.research.votes_file_parts import VoteParts
+from certify.service.settings import load_settings
+
+__all__ = ("SEED", "SLACK", "Undenoised", "adaptive", "choose", "majorities", "votes_of")
+
+SEED = 1  # of all noise
+# Certified accuracy at 0 may fall half a point below the best single scale's: what a larger ACR may cost.
+SLACK = 0.005
+EVERY = 10  # images between two lines of progress
+
+
+def votes_of(
+    dataset: DataSet,
+    bundle: str | Path,
+    path: Path,
+    samples: int,
+    *,
+    limit: int | None = None,
+    device: str = "cpu",
+    backend: type[EmbeddedBackend] = EmbeddedBackend,
+) -> VotesFile:
+    """`samples` votes at each of the bundle's scales, in whole chunks, of the first `limit` images (None: of all).
+
+    Draws what `path` lacks, and lets other images in it be. backend: whose votes.
+    """
+    return asyncio.run(_draw(dataset, backend(bundle, device=device), path, samples, limit))
+
+
+async def _draw(dataset: DataSet, backend: EmbeddedBackend, path: Path, samples: int, limit: int | None) -> VotesFile:
+    await backend.open()
+    try:
+        settings, fields = load_settings(max_samples=samples), parse_texts({"samples": [str(samples)]})
+        about = LocalCertifier(backend, settings, fields, policy="best", seed=SEED).votes_facts()
+        data = {"data": dataset.name, "split": dataset.split, "data_digest": dataset.digest()}
+        parts = VoteParts(path, backend.info(), {**data, **about})
+        recorder = LocalCertifier(backend, settings, fields, policy="best", seed=SEED, votes=parts)
+        labels = dataset.labels_in(recorder.classes)
+        for position, idx in enumerate(dataset.idx[:limit]):
+            if parts.get(idx) is None:
+                await recorder.certify(idx, labels[position], dataset.read(position))
+                if (position + 1) % EVERY == 0:
+                    progress(f"  {path.stem}: image {position + 1} of {len(dataset.idx[:limit])}")
+        parts.finish()
+    finally:
+        await backend.close()
+    return load_votes(path)
+
+
+class Undenoised(EmbeddedBackend):
+    """Votes of the classifier on the noisy images themselves, over the same noise: what the denoiser is worth."""
+
+    def _load(self, options: RuntimeOptions) -> Pipeline:
+        whole = super()._load(options)
+        return Pipeline(_WithoutDenoiser(whole.engine), whole.manifest, micro_batch=whole.micro_batch)
+
+
+class _WithoutDenoiser:
+    """An engine whose denoiser does nothing."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.name, self.dtype, self.device = engine.name, engine.dtype, engine.device
+        self.generator, self.denoiser, self.classifier = engine.generator, engine.denoiser, engine.classifier
+        self.noise, self.plain = engine.noise, engine.plain
+
+    def logits(self, noisy: Tensor, sigma: float) -> Tensor:
+        return self.plain(noisy)
+
+
+def adaptive(votes: VotesFile, samples: int, thresholds: list[float], final: Final) -> Curve:
+    """The service's own sampler with `samples` draws in all, in whole chunks, replayed from the votes.
+
+    Its pilots are the last draws of each scale, which no look reaches: a scale's looks and pilot are at most `samples`
+    together. Raises DataError when the file has fewer at each scale.
+    """
+    if samples // votes.chunk * votes.chunk > votes.samples:
+        raise DataError(f"samples: expected at most {votes.samples}, as the file has at each scale, got {samples}")
+    sums = np.concatenate([np.zeros_like(votes.votes[:, :, :1]), votes.votes.cumsum(axis=2)], axis=2)
+    outcomes = []
+    for i in range(len(votes.idx)):
+        certifier = Certifier(
+            votes.sigmas.tolist(),
+            votes.pilot.shape[-1],
+            alpha=float(votes.alpha),
+            threshold=thresholds,
+            final=final,
+            samples=samples,
+            chunk=votes.chunk,
+            grain=votes.grain,
+        )
+        while (query := certifier.next()) is not None:
+            first = votes.samples - certifier.pilot + query.first if query.purpose == "pilot" else query.first
+            low, high = first // votes.chunk, (first + query.count) // votes.chunk
+            certifier.observe(query, (sums[i, query.level, high] - sums[i, query.level, low]).tolist())
+        outcomes.append(certifier.result())
+    return Curve(
+        name=f"the service, {samples} in all",
+        policy="best",
+        sigma=None,
+        final=final,
+        correct=np.array([o.label == truth for o, truth in zip(outcomes, votes.labels.tolist(), strict=True)]),
+        abstained=np.array([o.label is None for o in outcomes]),
+        radius=np.array([o.radius for o in outcomes]),
+        samples=np.array([o.samples_used for o in outcomes]),
+    )
+
+
+def choose(votes: VotesFile) -> tuple[tuple[float, ...], float]:
+    """(thresholds, their ACR) for the largest ACR that keeps the best single scale's accuracy at 0, by plurality.
+
+    votes: of images that nothing is judged by.
+    """
+    floor = max(c.accuracy(0.0) for c in curves_of_votes(votes) if c.policy == "single") - SLACK
+    choice = tune(votes, target=None, shared=False, final="plurality", min_accuracy=floor)
+    return choice.candidates[choice.chosen], choice.finalists[0][1].acr
+
+
+def majorities(votes: VotesFile, level: int) -> tuple[float, float, float]:
+    """Shares of the images at a scale on which the true class, a wrong class, no class has more than half the draws."""
+    counts = votes.counts()[:, level]
+    decided = 2 * counts.max(axis=1) > votes.samples
+    right = decided & (counts.argmax(axis=1) == votes.labels)
+    return float(np.mean(right)), float(np.mean(decided & ~right)), float(np.mean(~decided))
