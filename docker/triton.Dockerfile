@@ -8,7 +8,7 @@
 #   docker build -f docker/triton.Dockerfile -t certify-triton-cpu \
 #       --build-arg DEVICE=cpu --build-arg EXTRAS=[openvino] --build-arg INSTANCES=8 .
 #
-# Another repository, made by `python -m models.export`, can be mounted over /models.
+# Another repository, made by `certify bundles export`, can be mounted over /models.
 
 # By tag alone: no registry was at hand to look up its digest.
 FROM nvcr.io/nvidia/tritonserver:25.01-py3
@@ -39,7 +39,7 @@ ENV PIP_BREAK_SYSTEM_PACKAGES=1
 RUN python3 -m pip install --no-cache-dir --disable-pip-version-check ".${EXTRAS}" \
     && python3 -m pip uninstall --yes openvino-telemetry
 # hadolint ignore=DL3059
-RUN python3 -m models.export "${BUNDLE}" --out /models --device "${DEVICE}" --engine "${ENGINE}" \
+RUN python3 -m certify bundles export "${BUNDLE}" --out /models --device "${DEVICE}" --engine "${ENGINE}" \
     ${INSTANCES:+--instances "${INSTANCES}"} ${MICRO_BATCH:+--micro-batch "${MICRO_BATCH}"}
 # HOME and caches: compiled kernels go where a read-only root file system leaves room.
 ENV PYTHONDONTWRITEBYTECODE=1 \

@@ -1,4 +1,4 @@
-"""A bundle as a Triton model repository: `python -m models.export BUNDLE --out REPO [--device cuda]`.
+"""A bundle as a Triton model repository: `certify bundles export BUNDLE --out REPO [--device cuda]`.
 
     REPO/mdds/config.pbtxt   from the manifest; its parameter `certify` tells a gateway everything it must know
     REPO/mdds/warmup/        the inputs of Triton's warm-up request: one chunk at the finest scale
@@ -10,27 +10,22 @@ Equal inputs give equal bytes.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import os
 import shutil
 import struct
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from .bundle import MANIFEST, Manifest, find_bundle, load_manifest, verify
-from .engines import ENGINES
-from .errors import BundleError
+from .bundle import MANIFEST, Manifest, load_manifest, verify
 from .pipeline import check_micro_batch
 from .runtime import RuntimeOptions, options_for, usable_cores
+from .write import whole_folder
 
 __all__ = ("export", "facts_of")
 
 MODEL = "mdds"
-MODULES = ("errors", "bundle", "classifier", "denoiser", "engines", "noise", "pipeline", "runtime", "schedule")
+NOT_SERVING = {"__init__", "datasets", "export", "pack", "pack_sources", "pack_trial", "write"}  # a model runs without
 DEVICES = ("cpu", "cuda")
 ENGINE = "auto"  # the fastest that is installed here
 MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so
@@ -79,7 +74,8 @@ def export(
 
     engine, micro_batch: as for models.runtime.options_for; the server's Python must have the engine too.
     instances: processes that run the model; None = one for each usable core on a CPU, one on a GPU. Raises BundleError
-    if the bundle is altered or there is no such engine, FileExistsError if `out` is something else than an export.
+    if the bundle is altered, there is no such engine or `out` is something else than an export, ValueError for another
+    argument.
     """
     if device not in DEVICES:
         raise ValueError(f"device: expected one of {DEVICES}, got {device!r}")
@@ -90,15 +86,8 @@ def export(
     manifest = load_manifest(bundle)
     check_micro_batch(options.micro_batch, manifest)
     verify(bundle, manifest)
-    if out.exists() and [path.name for path in out.iterdir()] not in ([], [MODEL]):
-        raise FileExistsError(f"{out}: expected an empty folder or an earlier export, got other files")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        _write(Path(folder) / MODEL, bundle, manifest, options, instances)
-        out.mkdir(exist_ok=True)
-        if (out / MODEL).exists():
-            os.rename(out / MODEL, Path(folder) / "replaced")
-        os.rename(Path(folder) / MODEL, out / MODEL)
+    with whole_folder(out, replaces=lambda folder: [path.name for path in folder.iterdir()] == [MODEL]) as repository:
+        _write(repository / MODEL, bundle, manifest, options, instances)
 
 
 def _write(model: Path, bundle: Path, manifest: Manifest, options: RuntimeOptions, instances: int) -> None:
@@ -110,8 +99,9 @@ def _write(model: Path, bundle: Path, manifest: Manifest, options: RuntimeOption
         (folder / "__init__.py").write_text('"""What the model needs of certify."""\n', encoding="utf-8")
     (model / "warmup").mkdir()
     shutil.copyfile(source / "triton" / MODEL / "1" / "model.py", version / "model.py")
-    for name in MODULES:
-        shutil.copyfile(source / f"{name}.py", package / f"{name}.py")
+    for module in sorted(source.glob("*.py")):
+        if module.stem not in NOT_SERVING:
+            shutil.copyfile(module, package / module.name)
     for name in (MANIFEST, *manifest.files):
         target = version / "bundle" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +118,7 @@ def _config(facts: dict[str, Any]) -> str:
     # On a CPU no request waits for company: while the instances are busy, requests pile up by themselves. A GPU is
     # fast enough to be idle in between; a millisecond then collects the others that are on their way.
     delay = 1000 if gpu else 0
-    return f"""# Written by `python -m models.export`; change the bundle or the export, not this file.
+    return f"""# Written by `certify bundles export`; change the bundle or the export, not this file.
 name: "{MODEL}"
 backend: "python"
 max_batch_size: {MAX_BATCH}
@@ -165,27 +155,3 @@ parameters [ {{ key: "certify" value {{ string_value: {json.dumps(_json(facts))}
 
 def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def main() -> None:
-    """Parse the command line and export."""
-    parser = argparse.ArgumentParser(prog="python -m models.export", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("bundle", help="a shipped bundle's name or a folder")
-    parser.add_argument("--out", type=Path, required=True, help="the model repository to write")
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="default: %(default)s")
-    parser.add_argument("--engine", choices=("auto", *ENGINES), default=ENGINE, help="default: %(default)s")
-    parser.add_argument("--micro-batch", type=int, help="samples computed together (default: the device's)")
-    parser.add_argument("--instances", type=int, help="processes (default: one a core on a CPU, one on a GPU)")
-    arguments = parser.parse_args()
-    try:
-        export(
-            find_bundle(arguments.bundle), arguments.out, device=arguments.device, engine=arguments.engine,
-            micro_batch=arguments.micro_batch, instances=arguments.instances,
-        )  # fmt: skip
-    except (BundleError, FileExistsError, ValueError) as error:
-        raise SystemExit(f"error: {error}") from None
-    sys.stdout.write(f"tritonserver --model-repository {arguments.out}\n")
-
-
-if __name__ == "__main__":
-    main()
