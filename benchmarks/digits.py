@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from benchmarks.cost import size
 from benchmarks.digits_card import write_card
 from certify.models.bundle import Manifest, find_bundle, load_manifest, save_manifest
 from certify.models.train.config import TrainConfig
-from certify.models.train.log import log
 from certify.models.train.protocols import Final, cascade, reference, shares, single_scale, summary
+from certify.models.train.runs import find_run
+from certify.models.train.stage import log
 from certify.models.train.votes import Votes, collect, runtime
 
 __all__ = ("evaluate", "figures")
@@ -84,7 +84,8 @@ def main() -> None:
     parser.add_argument("--bundle", help="a shipped bundle's name or a folder (default: the run's name)")
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder for drawn votes (default: runs)")
     arguments = parser.parse_args()
-    config: TrainConfig = importlib.import_module(f"certify.models.train.runs.{arguments.run}").CONFIG
+    config = find_run(arguments.run)
+    assert isinstance(config, TrainConfig)
     evaluate(config, find_bundle(arguments.bundle or config.name), arguments.samples, arguments.work, log)
 
 

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from .classifier import Classifier
     from .denoiser import Denoiser
 
-__all__ = ("Networks", "preprocessing", "save_classifier", "whole_file", "whole_folder", "write_bundle")
+__all__ = (
+    "Networks",
+    "check_place",
+    "preprocessing",
+    "replaces_bundle",
+    "save_classifier",
+    "whole_file",
+    "whole_folder",
+    "write_bundle",
+)
 
 
 class Networks(NamedTuple):
@@ -54,13 +63,13 @@ def whole_folder(out: Path, *, replaces: Callable[[Path], bool] | None = None) -
     Raises BundleError where it may not, before the block and after it.
     """
     place = out.resolve()  # "." has no name of its own
-    _check_place(out, replaces)
+    check_place(out, replaces)
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as temporary:
         fresh, before = Path(temporary) / "new" / place.name, Path(temporary) / "before"
         fresh.mkdir(parents=True)
         yield fresh
-        _check_place(out, replaces)
+        check_place(out, replaces)
         if place.exists():
             os.rename(place, before)
         try:
@@ -71,11 +80,17 @@ def whole_folder(out: Path, *, replaces: Callable[[Path], bool] | None = None) -
             raise
 
 
-def _check_place(out: Path, replaces: Callable[[Path], bool] | None) -> None:
+def check_place(out: Path, replaces: Callable[[Path], bool] | None = None) -> None:
+    """What whole_folder asks of `out`, for those who would rather know before hours of work. Raises BundleError."""
     if not out.exists() or (out.is_dir() and (not any(out.iterdir()) or (replaces is not None and replaces(out)))):
         return
     earlier = "" if replaces is None else ", or what an earlier run wrote"
     raise BundleError(f"{out}: expected a folder that is empty or not there yet{earlier}, got other files")
+
+
+def replaces_bundle(folder: Path) -> bool:
+    """For whole_folder: an earlier bundle may give way."""
+    return (folder / MANIFEST).is_file()
 
 
 @contextmanager
@@ -132,7 +147,7 @@ def write_bundle(
     Weights are stored as they are, whatever `dtype` they will run in. model_args: see save_classifier. The other
     arguments are the manifest's fields. Raises BundleError if something else than a bundle stands at `out`.
     """
-    with whole_folder(out, replaces=lambda folder: (folder / MANIFEST).is_file()) as folder:
+    with whole_folder(out, replaces=replaces_bundle) as folder:
         networks.denoiser.unet.save_pretrained(str(folder / "denoiser"), safe_serialization=True)
         scheduler.save_pretrained(str(folder / "scheduler"))
         save_classifier(networks.classifier, folder / "classifier", model_args)

@@ -1,7 +1,7 @@
-"""Cross-entropy, which the paper argues against; all else as in digits_brier_anti."""
+"""Cross-entropy, which the paper argues against; all else as in brier_anti."""
 
 from dataclasses import replace
 
-from .digits_brier_anti import CONFIG as PAPER
+from .brier_anti import CONFIG as PAPER
 
 CONFIG = replace(PAPER, name="digits_cross_entropy", loss="cross_entropy", anti_consistency=0.0)
