@@ -24,7 +24,7 @@ serve: $(STAMP) ## serve the digits bundle on http://127.0.0.1:8000
 	$(BIN)/certify serve
 
 triton: $(STAMP) ## a real Triton server for the digits bundle on 127.0.0.1:8001, no container
-	$(BIN)/python -m models.triton.server
+	$(BIN)/certify triton
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -51,8 +51,8 @@ bench-triton: $(STAMP) ## requests in one execute(), fairness and cost of a real
 soak: $(STAMP) ## half an hour of mixed load on a real Triton server: does anything grow?
 	$(BIN)/python -m benchmarks.soak
 
-train: $(STAMP) ## retrain the digits bundles from nothing (under 30 minutes on 2 cores)
-	$(BIN)/python -m models.train digits
+train: $(STAMP) ## train the digits' plain bundle from nothing, into runs/ (ten minutes on one core)
+	$(BIN)/certify train digits
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .triton .mypy_cache .ruff_cache .pytest_cache *.egg-info
