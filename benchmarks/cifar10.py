@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import importlib
 import shutil
 import statistics
 import time
@@ -32,8 +31,9 @@ from certify.models.bundle import BUNDLES, Manifest, file_digests, load_manifest
 from certify.models.datasets import open_dataset
 from certify.models.runtime import options_for
 from certify.models.train.config import PairConfig
-from certify.models.train.log import log
+from certify.models.train.runs import find_run
 from certify.models.train.separate import run as train
+from certify.models.train.stage import log
 from certify.service.answering.fields import parse_texts
 from certify.service.backends import open_backend
 from certify.service.research.certifiers import LocalCertifier
@@ -255,10 +255,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="default: runs/RUN")
     parser.add_argument("--threads", type=int, default=2, help="of torch, in training on a CPU (default: %(default)s)")
     arguments = parser.parse_args()
-    config: PairConfig = importlib.import_module(f"certify.models.train.runs.{arguments.run}").CONFIG
+    config = find_run(arguments.run)
+    assert isinstance(config, PairConfig)
     work = (arguments.work or ROOT / "runs" / config.name).resolve()
     torch.set_num_threads(arguments.threads)
-    train(config, arguments.data, work)
+    train(config, arguments.data, work, command=f"python -m benchmarks.cifar10 {config.name}")
     torch.set_num_threads(1)
     measure(config, arguments.data.resolve(), work, "cuda" if torch.cuda.is_available() else "cpu")
 

@@ -19,7 +19,7 @@ from benchmarks.machine import rss
 from benchmarks.report import progress, spread, table
 from benchmarks.served import service, write_digits
 from benchmarks.triton import triton_and_gateway
-from certify.models.triton.server import TritonUnavailable
+from certify.models.triton.download import TritonUnavailable
 
 __all__ = ("CLIENTS", "memory_text", "measure", "summary", "text")
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,9 @@ from certify.models.runtime import limit_threads
 from certify.models.train.config import FinetuneConfig, TrainConfig
 from certify.models.train.data import SPLIT_NAME, digits_split, load_digits
 from certify.models.train.finetune import finetune, write_finetuned
-from certify.models.train.joint import train
-from certify.models.train.log import log
-from certify.models.write import write_bundle
+from certify.models.train.joint import train, write_plain
+from certify.models.train.runs import find_run
+from certify.models.train.stage import log
 from certify.service.core.certificate import Final
 from certify.service.research.curves import Curve, curves_of_votes
 from certify.service.research.votes_file import VotesFile
@@ -97,11 +96,13 @@ def _beside(manifest: Manifest, folder: Path, sigmas: tuple[float, ...], work: P
 
 def train_bundles(config: TrainConfig, finetuning: FinetuneConfig, folder: Path, plain: Path, work: Path) -> None:
     """folder: the bundle that ships; plain: the one before fine-tuning; work: for checkpoints and drawn votes."""
+    command = f"python -m benchmarks.digits {config.name} --train"
     limit_threads()  # small convolutions run slower on two OpenMP threads than on one
     digits, split = load_digits(), digits_split()
     log(f"{config.name}: {SPLIT_NAME}, {len(split.train)} images to train on, {config.steps} steps")
     images, labels = torch.from_numpy(digits.images[split.train]), torch.from_numpy(digits.labels[split.train])
-    write_bundle(config, train(config, images, labels, classes=10, log=log), plain)
+    networks = train(config, images, labels, classes=10, log=log, work=work)
+    write_plain(config, networks, plain, command=command)
     log(f"wrote {plain}; choosing thresholds on {len(split.tune)} images")
     fresh = load_manifest(plain)  # a file of votes for each start: one of another is refused
     start = fresh.digest.removeprefix("sha256:")[:12]
@@ -115,7 +116,7 @@ def train_bundles(config: TrainConfig, finetuning: FinetuneConfig, folder: Path,
     if (folder / MANIFEST).exists():
         shutil.rmtree(folder)  # an earlier one
     named = dataclasses.replace(finetuning, name=config.name, version=config.version)
-    write_finetuned(named, networks, plain, folder, command=f"python -m benchmarks.digits {config.name} --train")
+    write_finetuned(named, networks, plain, folder, command=command)
 
 
 def main() -> None:
@@ -135,19 +136,18 @@ def main() -> None:
         parser.error("--bundle: expected none with --train, which measures what it makes")
     if not arguments.train and (arguments.out or arguments.plain):
         parser.error("--out, --plain: expected --train with them")
-    config: TrainConfig = _config(arguments.run)
+    config = find_run(arguments.run)
+    assert isinstance(config, TrainConfig)
     if not arguments.train:
         evaluate(config, find_bundle(arguments.bundle or config.name), arguments.samples or 10_000, arguments.work)
         return
     out, plain = arguments.out or BUNDLES / config.name, arguments.plain or BUNDLES / f"{config.name}_plain"
-    finetuning: FinetuneConfig = dataclasses.replace(_config(config.finetune), seed=config.finetune_seed)
+    finetuning = find_run(config.finetune)
+    assert isinstance(finetuning, FinetuneConfig)
+    finetuning = dataclasses.replace(finetuning, seed=config.finetune_seed)
     train_bundles(config, finetuning, out, plain, arguments.work)
     for folder in (plain, out):
         evaluate(config, folder, arguments.samples or config.evaluate_samples, arguments.work)
-
-
-def _config(run: str) -> Any:
-    return importlib.import_module(f"certify.models.train.runs.{run}").CONFIG
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def finetuned(run: str, seed: int) -> str:
     """The bundle's folder; trained now if it is not there."""
     work = ROOT / "runs" / f"{run}-seed{seed}"
     if not (work / "bundle" / "bundle.json").exists():
-        command = [sys.executable, "-m", "certify.models.train.finetune", run, "--seed", str(seed), "--work", str(work)]
+        command = [sys.executable, "-m", "certify", "train", run, "--seed", str(seed), "--work", str(work)]
         subprocess.run(command, check=True, cwd=ROOT)
     return str(work / "bundle")
 

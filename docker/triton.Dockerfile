@@ -39,7 +39,7 @@ ENV PIP_BREAK_SYSTEM_PACKAGES=1
 RUN python3 -m pip install --no-cache-dir --disable-pip-version-check ".${EXTRAS}" \
     && python3 -m pip uninstall --yes openvino-telemetry
 # hadolint ignore=DL3059
-RUN certify bundles export "${BUNDLE}" --out /models --device "${DEVICE}" --engine "${ENGINE}" \
+RUN python3 -m certify bundles export "${BUNDLE}" --out /models --device "${DEVICE}" --engine "${ENGINE}" \
     ${INSTANCES:+--instances "${INSTANCES}"} ${MICRO_BATCH:+--micro-batch "${MICRO_BATCH}"}
 # HOME and caches: compiled kernels go where a read-only root file system leaves room.
 ENV PYTHONDONTWRITEBYTECODE=1 \

@@ -76,27 +76,33 @@ class Manifest:
     figures: Mapping[str, Any] = field(default_factory=dict)  # measured; outside the digest
 
     def __post_init__(self) -> None:
+        self._check_names()
+        self._check_cascade()
+        self._check_runtime()
+        self._check_files()
+
+    def _check_names(self) -> None:
         _require(bool(self.name) and isinstance(self.name, str), "name", "a non-empty string", self.name)
         _require(isinstance(self.version, str), "version", "a string", self.version)
-        _require(
-            len(self.classes) >= 2 and all(isinstance(c, str) and c for c in self.classes),
-            "classes", "at least two non-empty names", self.classes,
-        )  # fmt: skip
+        named = len(self.classes) >= 2 and all(isinstance(c, str) and c for c in self.classes)
+        _require(named, "classes", "at least two non-empty names", self.classes)
         _require(len(set(self.classes)) == len(self.classes), "classes", "different names", self.classes)
-        _require(
-            len(self.input_shape) == 3 and all(type(n) is int and n > 0 for n in self.input_shape),
-            "input_shape", "three positive integers (C, H, W)", self.input_shape,
-        )  # fmt: skip
+
+    def _check_cascade(self) -> None:
         _require(bool(self.sigmas) and all(_real(s) and s > 0 for s in self.sigmas), "sigmas", "> 0", self.sigmas)
         ascending = all(a < b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False))
         _require(ascending, "sigmas", "strictly ascending values", self.sigmas)
-        _require(
-            len(self.thresholds) == len(self.sigmas) and all(_real(p) and 0.5 <= p < 1 for p in self.thresholds),
-            "thresholds", f"{len(self.sigmas)} values in [0.5, 1)", self.thresholds,
-        )  # fmt: skip
+        shares = len(self.thresholds) == len(self.sigmas) and all(_real(p) and 0.5 <= p < 1 for p in self.thresholds)
+        _require(shares, "thresholds", f"{len(self.sigmas)} values in [0.5, 1)", self.thresholds)
         _require(self.final in FINALS, "final", f"one of {FINALS}", self.final)
+
+    def _check_runtime(self) -> None:
+        sides = len(self.input_shape) == 3 and all(type(n) is int and n > 0 for n in self.input_shape)
+        _require(sides, "input_shape", "three positive integers (C, H, W)", self.input_shape)
         _require(self.dtype in DTYPES, "dtype", f"one of {DTYPES}", self.dtype)
         _require(type(self.chunk) is int and self.chunk > 0, "chunk", "a positive integer", self.chunk)
+
+    def _check_files(self) -> None:
         for name in REQUIRED:
             _require(name in self.files, "files", f"an entry for {name}", sorted(self.files))
         for name, digest in self.files.items():

@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import struct
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from .bundle import MANIFEST, Manifest, load_manifest, verify
 from .pipeline import check_micro_batch
 from .runtime import RuntimeOptions, options_for, usable_cores
+from .write import whole_folder
 
 __all__ = ("export", "facts_of")
 
 MODEL = "mdds"
-MODULES = ("errors", "bundle", "classifier", "denoiser", "engines", "noise", "pipeline", "runtime", "schedule")
+NOT_SERVING = {"__init__", "datasets", "export", "pack", "pack_sources", "pack_trial", "write"}  # a model runs without
 DEVICES = ("cpu", "cuda")
 ENGINE = "auto"  # the fastest that is installed here
 MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so
@@ -75,7 +74,8 @@ def export(
 
     engine, micro_batch: as for models.runtime.options_for; the server's Python must have the engine too.
     instances: processes that run the model; None = one for each usable core on a CPU, one on a GPU. Raises BundleError
-    if the bundle is altered or there is no such engine, FileExistsError if `out` is something else than an export.
+    if the bundle is altered, there is no such engine or `out` is something else than an export, ValueError for another
+    argument.
     """
     if device not in DEVICES:
         raise ValueError(f"device: expected one of {DEVICES}, got {device!r}")
@@ -86,15 +86,8 @@ def export(
     manifest = load_manifest(bundle)
     check_micro_batch(options.micro_batch, manifest)
     verify(bundle, manifest)
-    if out.exists() and [path.name for path in out.iterdir()] not in ([], [MODEL]):
-        raise FileExistsError(f"{out}: expected an empty folder or an earlier export, got other files")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        _write(Path(folder) / MODEL, bundle, manifest, options, instances)
-        out.mkdir(exist_ok=True)
-        if (out / MODEL).exists():
-            os.rename(out / MODEL, Path(folder) / "replaced")
-        os.rename(Path(folder) / MODEL, out / MODEL)
+    with whole_folder(out, replaces=lambda folder: [path.name for path in folder.iterdir()] == [MODEL]) as repository:
+        _write(repository / MODEL, bundle, manifest, options, instances)
 
 
 def _write(model: Path, bundle: Path, manifest: Manifest, options: RuntimeOptions, instances: int) -> None:
@@ -106,8 +99,9 @@ def _write(model: Path, bundle: Path, manifest: Manifest, options: RuntimeOption
         (folder / "__init__.py").write_text('"""What the model needs of certify."""\n', encoding="utf-8")
     (model / "warmup").mkdir()
     shutil.copyfile(source / "triton" / MODEL / "1" / "model.py", version / "model.py")
-    for name in MODULES:
-        shutil.copyfile(source / f"{name}.py", package / f"{name}.py")
+    for module in sorted(source.glob("*.py")):
+        if module.stem not in NOT_SERVING:
+            shutil.copyfile(module, package / module.name)
     for name in (MANIFEST, *manifest.files):
         target = version / "bundle" / name
         target.parent.mkdir(parents=True, exist_ok=True)

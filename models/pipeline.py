@@ -11,7 +11,7 @@ and whatever part of that batch was not asked for is padding, computed and dropp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -21,7 +21,11 @@ from torch import Tensor
 from .bundle import Manifest
 from .engines import Engine
 
-__all__ = ("Pipeline", "check_micro_batch")
+__all__ = ("Cancelled", "Pipeline", "check_micro_batch")
+
+
+class Cancelled(Exception):
+    """The caller has gone; what it asked for is not computed to its end."""
 
 
 def check_micro_batch(micro_batch: int, manifest: Manifest) -> None:
@@ -53,9 +57,27 @@ class Pipeline:
             # Counted where they are: on a CUDA device nothing waits for it until the last batch.
             total += (labels[:, None] == places).sum(dim=0)
         *votes, unusable = total.tolist()
-        if unusable:
-            raise FloatingPointError(f"the network's logits are not finite for {unusable} of {count} samples")
+        _refuse_unusable(unusable, count)
         return np.array(votes, dtype=np.int64)
+
+    def parts(
+        self,
+        image: NDArray[np.float32],
+        *,
+        sigma: float,
+        seed: int,
+        first: int,
+        count: int,
+        cancelled: Callable[[], bool],
+    ) -> Iterator[NDArray[np.int64]]:
+        """As `votes`, of one micro-batch after another, int64 (K,) each; their sum is `votes`.
+
+        cancelled: asked before each of them; raises Cancelled when it says so.
+        """
+        for low, high in self._micro_batches(first, count):
+            if cancelled():
+                raise Cancelled
+            yield self.votes(image, sigma=sigma, seed=seed, first=low, count=high - low)
 
     def chunk_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
@@ -71,8 +93,7 @@ class Pipeline:
     ) -> NDArray[np.int64]:
         """The class of each sample, int64 (count,): what `votes` counts. Ties go to the lowest index."""
         labels: NDArray[np.int64] = torch.cat(list(self._batches(image, sigma, seed, first, count))).cpu().numpy()
-        if unusable := int((labels == len(self.manifest.classes)).sum()):
-            raise FloatingPointError(f"the network's logits are not finite for {unusable} of {count} samples")
+        _refuse_unusable(int((labels == len(self.manifest.classes)).sum()), count)
         return labels
 
     def classify(self, image: NDArray[np.float32]) -> int:
@@ -101,6 +122,11 @@ class Pipeline:
 
     def _tensor(self, image: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(image).to(self.engine.device)
+
+
+def _refuse_unusable(unusable: int, count: int) -> None:
+    if unusable:
+        raise FloatingPointError(f"the network's logits are not finite for {unusable} of {count} samples")
 
 
 def _argmax(logits: Tensor) -> Tensor:

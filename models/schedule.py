@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ("PIXEL_SPAN", "Schedule", "to_signed", "to_unit")
+__all__ = ("PIXEL_SPAN", "PREDICTION_TYPES", "Schedule", "to_signed", "to_unit")
 
 PIXEL_SPAN = 2.0  # length of [-1, 1] in units of [0, 1]: the only place where this factor is written
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")  # diffusers has more, for other schedulers
 
 Array = TypeVar("Array")  # a numpy array or a torch tensor
 
@@ -40,16 +41,14 @@ class Schedule:
     """The diffusion's alpha_bar at timesteps 0..T-1, as noise scales in units of [0, 1] pixels."""
 
     def __init__(self, alphas_cumprod: ArrayLike, prediction_type: str) -> None:
-        """alphas_cumprod: (T,) strictly falling in (0, 1). prediction_type: epsilon, v_prediction or sample."""
+        """alphas_cumprod: (T,) strictly falling in (0, 1). prediction_type: one of PREDICTION_TYPES."""
         alpha_bar = np.asarray(alphas_cumprod, dtype=np.float64)
         if alpha_bar.ndim != 1 or len(alpha_bar) < 2 or not ((0 < alpha_bar) & (alpha_bar < 1)).all():
             raise ValueError("alphas_cumprod: expected at least two values in (0, 1)")
         if not (np.diff(alpha_bar) < 0).all():
             raise ValueError("alphas_cumprod: expected strictly falling values")
-        if prediction_type not in ("epsilon", "v_prediction", "sample"):
-            raise ValueError(
-                f"prediction_type: expected epsilon, v_prediction or sample, got {prediction_type!r}"
-            )  # diffusers has more, for other schedulers
+        if prediction_type not in PREDICTION_TYPES:
+            raise ValueError(f"prediction_type: expected one of {', '.join(PREDICTION_TYPES)}, got {prediction_type!r}")
         self.prediction_type = prediction_type
         self._log_sigma = 0.5 * np.log((1 - alpha_bar) / alpha_bar) - np.log(PIXEL_SPAN)  # (T,), ascending
 

@@ -1,43 +1,168 @@
-"""Write trained networks as a bundle."""
+"""Writing bundles: each folder whole or not at all, networks as diffusers and timm read them.
+
+Nothing here imports torch by itself, and nothing of training: whoever has networks can write them.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .bundle import Manifest, file_digests, save_manifest
-from .train.classifier import save_classifier
-from .train.config import TrainConfig
-from .train.data import SPLIT_NAME
-from .train.denoiser import build_scheduler
-from .train.joint import Networks
+from .bundle import MANIFEST, Manifest, file_digests, save_manifest
+from .errors import BundleError
 
-__all__ = ("write_bundle",)
+if TYPE_CHECKING:
+    from diffusers import DDPMScheduler
+
+    from .classifier import Classifier
+    from .denoiser import Denoiser
+
+__all__ = (
+    "Networks",
+    "check_place",
+    "preprocessing",
+    "replaces_bundle",
+    "save_classifier",
+    "whole_file",
+    "whole_folder",
+    "write_bundle",
+)
 
 
-def write_bundle(config: TrainConfig, networks: Networks, folder: Path) -> Manifest:
-    """The plain bundle: three model folders and a manifest with thresholds of 1/2, still to be chosen."""
-    networks.denoiser.unet.save_pretrained(str(folder / "denoiser"), safe_serialization=True)
-    build_scheduler(config).save_pretrained(str(folder / "scheduler"))
-    save_classifier(networks.classifier, folder / "classifier")
-    size = networks.classifier.input_size
-    manifest = Manifest(
-        name=f"{config.name}_plain",
-        version=config.version,
-        classes=tuple(str(digit) for digit in range(10)),
-        input_shape=(size[0], size[1], size[2]),
-        sigmas=config.sigmas,
-        thresholds=(0.5,) * len(config.sigmas),
-        final=config.final,
-        dtype=config.dtype,
-        files=file_digests(folder),
-        preprocessing={"color": "gray", "pixels": "uint8 / 255"},
-        provenance={
-            "data": "scikit-learn load_digits (1,797 images, 8x8), pixels round(x * 255 / 16)",
-            "split": SPLIT_NAME,
-            "command": f"python -m benchmarks.digits {config.name} --train",
-            "config": dataclasses.asdict(config),
-        },
+class Networks(NamedTuple):
+    """What a bundle holds."""
+
+    denoiser: Denoiser
+    classifier: Classifier
+
+    def ready(self) -> Networks:
+        """On the CPU, in evaluation mode, frozen."""
+        for network in self:
+            network.cpu().eval().requires_grad_(False)
+        return self
+
+    def stored_in(self, dtype: str) -> Networks:
+        """Their weights rounded to the dtype of this name."""
+        import torch
+
+        for network in self:
+            network.to(getattr(torch, dtype))
+        return self
+
+
+@contextmanager
+def whole_folder(out: Path, *, replaces: Callable[[Path], bool] | None = None) -> Iterator[Path]:
+    """A folder to fill, which becomes `out` when the block ends, and vanishes when it ends with an error.
+
+    Until then it stands beside `out`, with a dot before its name: a process that is killed outright can leave that one
+    behind, but never half of `out`. replaces: whether an `out` with something in it may give way; None = never.
+    Raises BundleError where it may not, before the block and after it.
+    """
+    place = out.resolve()  # "." has no name of its own
+    check_place(out, replaces)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as temporary:
+        fresh, before = Path(temporary) / "new" / place.name, Path(temporary) / "before"
+        fresh.mkdir(parents=True)
+        yield fresh
+        check_place(out, replaces)
+        if place.exists():
+            os.rename(place, before)
+        try:
+            os.rename(fresh, place)
+        except OSError:
+            if before.exists():
+                os.rename(before, place)
+            raise
+
+
+def check_place(out: Path, replaces: Callable[[Path], bool] | None = None) -> None:
+    """What whole_folder asks of `out`, for those who would rather know before hours of work. Raises BundleError."""
+    if not out.exists() or (out.is_dir() and (not any(out.iterdir()) or (replaces is not None and replaces(out)))):
+        return
+    earlier = "" if replaces is None else ", or what an earlier run wrote"
+    raise BundleError(f"{out}: expected a folder that is empty or not there yet{earlier}, got other files")
+
+
+def replaces_bundle(folder: Path) -> bool:
+    """For whole_folder: an earlier bundle may give way."""
+    return (folder / MANIFEST).is_file()
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """As whole_folder, a single file: a path beside `path` to write to, which replaces `path` when the block ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        yield fresh
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def save_classifier(classifier: Classifier, folder: Path, model_args: Mapping[str, Any] | None = None) -> None:
+    """timm's hub layout: config.json with every argument that building it again needs, and model.safetensors.
+
+    model_args: what create_model() got beside the number of classes and channels.
+    """
+    import timm.models
+
+    shape = classifier.input_size
+    arguments = {**(model_args or {}), "in_chans": shape[0]}
+    timm.models.save_for_hf(
+        classifier.net,
+        str(folder),
+        model_config={"num_classes": classifier.net.num_classes, "model_args": arguments},
+        safe_serialization=True,
     )
-    save_manifest(manifest, folder)
+
+
+def preprocessing(channels: int) -> dict[str, str]:
+    """How a stored image of 1 (gray) or 3 (RGB) channels becomes the certified tensor, for the manifest."""
+    return {"color": "gray" if channels == 1 else "rgb", "pixels": "uint8 / 255"}
+
+
+def write_bundle(
+    networks: Networks,
+    scheduler: DDPMScheduler,
+    out: Path,
+    *,
+    name: str,
+    version: str,
+    classes: tuple[str, ...],
+    input_shape: tuple[int, int, int],
+    sigmas: tuple[float, ...],
+    final: str,
+    dtype: str,
+    provenance: Mapping[str, Any],
+    model_args: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """A bundle of freshly trained networks with thresholds of 1/2, still to be chosen; an earlier one is replaced.
+
+    Weights are stored as they are, whatever `dtype` they will run in. model_args: see save_classifier. The other
+    arguments are the manifest's fields. Raises BundleError if something else than a bundle stands at `out`.
+    """
+    with whole_folder(out, replaces=replaces_bundle) as folder:
+        networks.denoiser.unet.save_pretrained(str(folder / "denoiser"), safe_serialization=True)
+        scheduler.save_pretrained(str(folder / "scheduler"))
+        save_classifier(networks.classifier, folder / "classifier", model_args)
+        manifest = Manifest(
+            name=name,
+            version=version,
+            classes=classes,
+            input_shape=input_shape,
+            sigmas=sigmas,
+            thresholds=(0.5,) * len(sigmas),
+            final=final,
+            dtype=dtype,
+            files=file_digests(folder),
+            preprocessing=preprocessing(input_shape[0]),
+            provenance=provenance,
+        )
+        save_manifest(manifest, folder)
     return manifest

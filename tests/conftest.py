@@ -54,7 +54,7 @@ def triton_server(
 @pytest.fixture(scope="session")
 def triton_home() -> Path:
     """Where the server's programs are; skips, with the reason, where they cannot run."""
-    from certify.models.triton.server import TritonUnavailable, check_platform, fetch
+    from certify.models.triton.download import TritonUnavailable, check_platform, fetch
 
     try:
         check_platform()

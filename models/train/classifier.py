@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 from torch import Tensor
 from torch.nn import functional
 
 from ..classifier import Classifier
 from .config import TrainConfig
 
-__all__ = ("build_classifier", "classification_loss", "save_classifier")
+__all__ = ("build_classifier", "classification_loss")
 
 MEAN = STD = 0.5  # the classifier sees [-1, 1], as the denoiser does
 
@@ -37,20 +33,3 @@ def classification_loss(logits: Tensor, labels: Tensor, denoised: int, clean_wei
     on_denoised = functional.cross_entropy(logits[:denoised], labels[:denoised])
     on_clean = functional.cross_entropy(logits[denoised:], labels[denoised:])
     return on_denoised + clean_weight * on_clean
-
-
-def save_classifier(classifier: Classifier, folder: Path, model_args: Mapping[str, Any] | None = None) -> None:
-    """timm's hub layout: config.json with every argument that building it again needs, and model.safetensors.
-
-    model_args: what create_model() got beside the number of classes and channels.
-    """
-    import timm.models
-
-    shape = classifier.input_size
-    arguments = {**(model_args or {}), "in_chans": shape[0]}
-    timm.models.save_for_hf(
-        classifier.net,
-        str(folder),
-        model_config={"num_classes": classifier.net.num_classes, "model_args": arguments},
-        safe_serialization=True,
-    )

@@ -1,4 +1,4 @@
-"""The knobs of a training run; models/train/runs/<name>.py sets them, with reasons."""
+"""The knobs of a training run; the files in models/train/runs set them, with reasons."""
 
 from __future__ import annotations
 
@@ -9,15 +9,38 @@ __all__ = ("FinetuneConfig", "Optimisation", "PairConfig", "TrainConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """One run. Scales are in units of [0, 1] pixels."""
+class Optimisation:
+    """How a stage is trained: AdamW, linear warm-up, then a cosine."""
+
+    seed: int
+    steps: int
+    batch: int  # images, of each process
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    grad_clip: float
+    ema: float  # of the weights, as which the network ends
+    mixed_precision: Literal["no", "bf16"]
+    checkpoint_every: int  # steps
+    beta2: float = 0.999  # of AdamW: torch's own default
+    rate_floor: float = 0.0  # where the cosine ends, as a share of the learning rate
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "checkpoint_every", "warmup_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Optimisation):
+    """Both networks together, from nothing. Scales are in units of [0, 1] pixels."""
 
     # what comes out
     name: str  # of the bundle that ships; what is trained first comes out as <name>_plain
     version: str
     dtype: Literal["float32", "bfloat16"]  # in which both run
     final: str  # how the finest scale decides
-    finetune: str  # the run of models.train.runs that goes on from the plain bundle
+    finetune: str  # the run that goes on from the plain bundle
     finetune_seed: int
     # networks
     unet_channels: tuple[int, ...]  # width at each resolution, finest first
@@ -34,15 +57,6 @@ class TrainConfig:
     augment_scale: float
     augment_shear: float
     augment_shift_pixels: float
-    # optimisation
-    seed: int
-    steps: int
-    batch: int
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    grad_clip: float
-    ema: float
     # losses
     sigma_low: float  # training draws scales log-uniformly between these two
     sigma_high: float
@@ -59,34 +73,12 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimisation:
-    """How one network is trained: AdamW, linear warm-up, cosine to 0."""
-
-    seed: int
-    steps: int
-    batch: int  # images, of each process
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    grad_clip: float
-    ema: float  # of the weights, as which the network ends
-    mixed_precision: Literal["no", "bf16"]
-    checkpoint_every: int  # steps
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "checkpoint_every", "warmup_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(Optimisation):
     """One fine-tuning run of a bundle's denoiser through its frozen classifier, or the reverse."""
 
     name: str  # of the bundle that comes out
     version: str
     start: str  # the bundle to begin from: a shipped one's name or a folder
-    data: Literal["digits", "cifar10"]
     trains: Literal["denoiser", "classifier"]  # the other one is frozen
     loss: Literal["brier", "cross_entropy"]
     anti_consistency: float  # lambda, the weight of that loss; 0 draws one noise for each image, not two

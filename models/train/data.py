@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..datasets import DIGITS_SPLIT, DataSet, digits_parts, digits_pixels
+from ..errors import DataError
 
 __all__ = ("SPLIT_NAME", "Digits", "Split", "as_pixels", "augment", "decode", "digits_split", "load_digits")
 
@@ -89,7 +90,7 @@ def augment(
 def decode(data: DataSet, *, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """(images uint8 (N, C, H, W), labels int64 (N,)) of a data set whose files decode to that shape.
 
-    Raises ValueError, naming the image, on another shape.
+    Raises DataError, naming the image, on another shape.
     """
     mode = {1: "L", 3: "RGB"}[shape[0]]
     images = torch.empty((len(data), *shape), dtype=torch.uint8)
@@ -97,6 +98,6 @@ def decode(data: DataSet, *, shape: tuple[int, int, int]) -> tuple[Tensor, Tenso
         with Image.open(io.BytesIO(data.read(position))) as file:
             pixels = np.asarray(file.convert(mode)).reshape(file.height, file.width, -1)
         if pixels.shape != (*shape[1:], shape[0]):
-            raise ValueError(f"{data.name}, image {data.idx[position]}: expected {shape}, got {pixels.shape}")
+            raise DataError(f"{data.name}, image {data.idx[position]}: expected {shape}, got {pixels.shape}")
         images[position] = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
     return images, torch.tensor(data.labels, dtype=torch.int64)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..schedule import Schedule, to_signed
-from .config import TrainConfig
+from .config import PairConfig, TrainConfig
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ("build_denoiser", "build_scheduler", "denoising_loss")
 
 
-def build_scheduler(config: TrainConfig) -> DDPMScheduler:
+def build_scheduler(config: TrainConfig | PairConfig) -> DDPMScheduler:
     """v-prediction: its error in x0 stays of one size over the scales, while epsilon's grows with sigma."""
     from diffusers import DDPMScheduler
 

@@ -1,42 +1,32 @@
-"""Fine-tune a bundle as the paper does (arXiv 2310.16779, section 3.2): `python -m models.train.finetune RUN`.
+"""Fine-tune a bundle as the paper does (arXiv 2310.16779, section 3.2): `certify train RUN`.
 
 The denoiser is trained through the frozen classifier with one denoising step, at one of the bundle's scales, drawn for
 each image; or, as a baseline, the classifier on what the frozen denoiser makes. It ends by writing a bundle with the
 start bundle's scales and thresholds. Stopped and started again it goes on from its last checkpoint, to the same
 weights as if it had not been stopped: a step's randomness is named by (seed, step, process).
 
-    accelerate launch -m models.train.finetune RUN      # several GPUs; the batch is each process's
+    accelerate launch -m certify train RUN      # several GPUs; the batch is each process's
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import importlib
 import json
-import os
-import pkgutil
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ..bundle import Manifest, file_digests, find_bundle, load_manifest, save_manifest, verify
+from ..bundle import Manifest, file_digests, load_manifest, save_manifest, verify
 from ..classifier import Classifier
 from ..denoiser import Denoiser
-from ..runtime import limit_threads
-from . import runs
-from .classifier import save_classifier
+from ..write import Networks, save_classifier, whole_folder
 from .config import FinetuneConfig
-from .data import SPLIT_NAME, as_pixels, augment, digits_split, load_digits
-from .joint import Networks
-from .log import log
+from .data import as_pixels, augment
 from .losses import anti_consistency, brier, cross_entropy
-from .stage import CheckpointError, make_accelerator, run_stage
+from .stage import CheckpointError, Stage, make_accelerator, run_stage
 
 __all__ = ("CheckpointError", "finetune", "write_finetuned")
 
@@ -62,11 +52,17 @@ def finetune(
         x, target, sigma = _batch(config, images, labels, sigmas, device, oracle)
         return _losses(config, _with(networks, config, running), x, target, sigma)
 
-    identity = {"start bundle": manifest.digest, **dataclasses.asdict(config)}
-    run_stage("finetune", config, accelerator, trained, losses_of, work / "checkpoint.pt", identity, progress=progress)
-    return Networks(
-        networks.denoiser.cpu().eval().requires_grad_(False), networks.classifier.cpu().eval().requires_grad_(False)
+    stage = Stage(
+        label="finetune",
+        config=config,
+        trained=trained,
+        losses_of=losses_of,
+        path=work / "checkpoint.pt",
+        identity={"start bundle": manifest.digest, **dataclasses.asdict(config)},
+        progress=progress,
     )
+    run_stage(stage, accelerator)
+    return networks.ready()
 
 
 def write_finetuned(
@@ -74,28 +70,16 @@ def write_finetuned(
 ) -> Manifest:
     """A bundle like `start` with the trained network in its place; written whole or not at all.
 
-    command: what the provenance says made it; None = this module's run. Raises FileExistsError if `out` is there and
-    not an empty folder.
+    command: what the provenance says made it; None = `certify train` with the run's name and seed. Raises BundleError
+    if `out` is there and not an empty folder.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out}: expected a folder that is empty or not there yet")
     before = load_manifest(start)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-        folder = Path(temporary) / "bundle"
+    with whole_folder(out) as folder:
         for name in before.files:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(start / name, target)
-        for network in networks:
-            network.to(getattr(torch, before.dtype))
-        if config.trains == "denoiser":
-            networks.denoiser.unet.save_pretrained(str(folder / "denoiser"), safe_serialization=True)
-            # diffusers writes where it had loaded the network from into the config; the architecture is the start's.
-            shutil.copyfile(start / "denoiser" / "config.json", folder / "denoiser" / "config.json")
-        else:
-            kept = json.loads((start / "classifier" / "config.json").read_text(encoding="utf-8"))
-            save_classifier(networks.classifier, folder / "classifier", kept.get("model_args", {}))
+        _save_trained(config, networks.stored_in(before.dtype), start, folder)
         manifest = dataclasses.replace(
             before,
             name=config.name,
@@ -105,15 +89,23 @@ def write_finetuned(
             provenance={
                 **before.provenance,
                 "finetuned_from": before.digest,
-                "finetuned_by": command or f"python -m models.train.finetune {config.name} --seed {config.seed}",
+                "finetuned_by": command or f"certify train {config.name} --seed {config.seed}",
                 "finetune_config": dataclasses.asdict(config),
             },
         )
         save_manifest(manifest, folder)
-        if out.exists():
-            out.rmdir()
-        os.rename(folder, out)
     return manifest
+
+
+def _save_trained(config: FinetuneConfig, networks: Networks, start: Path, folder: Path) -> None:
+    """Over the start's own network of that kind."""
+    if config.trains == "denoiser":
+        networks.denoiser.unet.save_pretrained(str(folder / "denoiser"), safe_serialization=True)
+        # diffusers writes where it had loaded the network from into the config; the architecture is the start's.
+        shutil.copyfile(start / "denoiser" / "config.json", folder / "denoiser" / "config.json")
+    else:
+        kept = json.loads((start / "classifier" / "config.json").read_text(encoding="utf-8"))
+        save_classifier(networks.classifier, folder / "classifier", kept.get("model_args", {}))
 
 
 def _with(networks: Networks, config: FinetuneConfig, running: nn.Module) -> Networks:
@@ -166,41 +158,3 @@ def _load(start: Path, device: torch.device) -> Networks:
     for network in (denoiser, classifier):
         network.to(device, torch.float32).eval().requires_grad_(False)
     return Networks(denoiser, classifier)
-
-
-def named_runs() -> Iterator[str]:
-    """Names of the fine-tuning runs in models/train/runs/."""
-    for module in pkgutil.iter_modules(runs.__path__):
-        if isinstance(importlib.import_module(f"{runs.__name__}.{module.name}").CONFIG, FinetuneConfig):
-            yield module.name
-
-
-def main() -> None:
-    """Parse the command line, train, write the bundle."""
-    parser = argparse.ArgumentParser(prog="python -m models.train.finetune", description=__doc__)
-    parser.add_argument("run", choices=sorted(named_runs()))
-    parser.add_argument("--bundle", help="start from this one (default: the run's)")
-    parser.add_argument("--seed", type=int, help="another than the run's")
-    parser.add_argument("--work", type=Path, help="for checkpoints (default: runs/RUN-seedN)")
-    parser.add_argument("--out", type=Path, help="the bundle's folder (default: WORK/bundle)")
-    arguments = parser.parse_args()
-    config: FinetuneConfig = importlib.import_module(f"{runs.__name__}.{arguments.run}").CONFIG
-    if arguments.bundle is not None:
-        config = dataclasses.replace(config, start=arguments.bundle)
-    if arguments.seed is not None:
-        config = dataclasses.replace(config, seed=arguments.seed)
-    work = arguments.work or Path("runs") / f"{config.name}-seed{config.seed}"
-    out = arguments.out or work / "bundle"
-    start = find_bundle(config.start)
-    limit_threads()  # small convolutions run slower on two OpenMP threads than on one
-    digits, split = load_digits(), digits_split()
-    assert load_manifest(start).provenance.get("split", SPLIT_NAME) == SPLIT_NAME
-    images, labels = torch.from_numpy(digits.images[split.train]), torch.from_numpy(digits.labels[split.train])
-    networks = finetune(config, images, labels, start, work)
-    if int(os.environ.get("RANK", "0")) == 0:
-        manifest = write_finetuned(config, networks, start, out)
-        log(f"wrote {out}: {manifest.name}, {manifest.digest}")
-
-
-if __name__ == "__main__":
-    main()

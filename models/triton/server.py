@@ -2,69 +2,33 @@
 
     certify triton [--bundle digits] [--grpc-port 8001] [--metrics-port 8002]
 
-NVIDIA publishes the server inside a wheel, `nvidia-pytriton`. Its own Python package is not wanted (it pins old
-versions of ours), so the wheel is downloaded without dependencies, checked against its SHA-256 and unpacked beside the
-environment: the `tritonserver` program, its Python backend, and one "stub" that runs `model.py` for each version of
-Python. The stub finds its interpreter's packages through PATH and VIRTUAL_ENV; PYTHONPATH does not reach it.
+Its programs are NVIDIA's (models.triton.download). The stub that runs `model.py` finds its interpreter's packages
+through PATH and VIRTUAL_ENV; PYTHONPATH does not reach it.
 
 In production the server is NVIDIA's container image; this module is for laptops and tests.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ("CACHE", "TritonServer", "TritonUnavailable", "check_platform", "fetch", "free_ports", "serve_bundle")
+from .download import TritonUnavailable, fetch, libpython
 
-WHEEL = "nvidia-pytriton==0.7.0"  # the last with tritonserver inside
-WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
-CACHE = Path(__file__).parents[2] / ".triton"  # in the checkout, ignored by git
+__all__ = ("TritonServer", "free_ports", "serve")
+
 START_SECONDS = 180.0  # a cold disk reads torch's gigabyte slowly, once for each instance
 STOP_SECONDS = 30.0  # the server itself waits that long for requests in flight
-
-
-class TritonUnavailable(Exception):
-    """The server cannot run here; the message says why and what would be needed."""
-
-
-def fetch(cache: Path = CACHE) -> Path:
-    """The server's folder, downloaded (57 MB) and unpacked (150 MB) on the first call. Raises TritonUnavailable."""
-    check_platform()
-    home = cache / WHEEL.replace("==", "-")
-    if not home.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        # Unpacked beside its place and moved there whole: a command that is stopped leaves nothing half done.
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            unpacked = Path(folder) / "home"
-            _unpack(_download(Path(folder)), unpacked)
-            os.rename(unpacked, home)
-    return home
-
-
-def check_platform() -> None:
-    """Raise TritonUnavailable, with the reason, where the wheel's programs cannot run."""
-    if (system := (platform.system(), platform.machine())) != ("Linux", "x86_64"):
-        raise TritonUnavailable(f"the wheel has programs for Linux on x86_64 only; this is {' on '.join(system)}")
-    if not (3, 8) <= sys.version_info[:2] <= (3, 13):
-        raise TritonUnavailable(f"the wheel has stubs for Python 3.8 to 3.13; this is {platform.python_version()}")
-    if _libpython() is None:
-        raise TritonUnavailable(f"the stub needs a shared {_libpython_name()}, which this Python does not have")
 
 
 def free_ports(count: int) -> list[int]:
@@ -92,7 +56,7 @@ class TritonServer:
         arguments: Sequence[str] = (),
         home: Path | None = None,
     ) -> None:
-        """repository: as `certify bundles export` writes it. Ports: None takes free ones. log: a file; None: inherited.
+        """repository: as models.export writes it. Ports: None takes free ones. log: a file; None: inherited.
 
         arguments: more of tritonserver's own options. home: fetch()'s folder.
         """
@@ -216,40 +180,10 @@ class TritonServer:
             region.unlink(missing_ok=True)
 
 
-def _download(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    _say(f"downloading {WHEEL}, 57 MB, once")
-    done = subprocess.run([*command, "--dest", str(folder), WHEEL], capture_output=True, text=True)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        raise TritonUnavailable(f"pip could not download {WHEEL}: {done.stderr.strip()[-500:]}")
-    (wheel,) = wheels
-    if (found := hashlib.sha256(wheel.read_bytes()).hexdigest()) != WHEEL_SHA256:
-        raise TritonUnavailable(f"{WHEEL}: expected SHA-256 {WHEEL_SHA256}, got {found}")
-    return wheel
-
-
-def _unpack(wheel: Path, home: Path) -> None:
-    """bin/, lib/ and backends/python/, with this Python's stub among the backend's files."""
-    server = "pytriton/tritonserver"
-    stub = f"{server}/python_backend_stubs/{sys.version_info[0]}.{sys.version_info[1]}/"
-    places = {f"{server}/bin/": "bin", f"{server}/backends/python/": "backends/python", stub: "backends/python"}
-    places["nvidia_pytriton.libs/"] = "lib"
-    with zipfile.ZipFile(wheel) as archive:
-        for name in archive.namelist():
-            for prefix, place in places.items():
-                if name.startswith(prefix) and not name.endswith("/"):
-                    target = home / place / name.removeprefix(prefix)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with archive.open(name) as source, target.open("wb") as copy:
-                        shutil.copyfileobj(source, copy)
-                    target.chmod(0o755)
-
-
 def _environment(home: Path) -> dict[str, str]:
-    libpython = _libpython()
-    assert libpython is not None  # check_platform()
-    libraries = [str(home / "lib"), str(libpython.parent), os.environ.get("LD_LIBRARY_PATH", "")]
+    library = libpython()
+    assert library is not None  # check_platform()
+    libraries = [str(home / "lib"), str(library.parent), os.environ.get("LD_LIBRARY_PATH", "")]
     return {
         **os.environ,
         "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
@@ -258,16 +192,6 @@ def _environment(home: Path) -> dict[str, str]:
         # Threads that wait must not spin: with shared cores, spinning made two threads ten times slower than one.
         "OMP_WAIT_POLICY": "PASSIVE",
     }
-
-
-def _libpython_name() -> str:
-    return f"libpython{sys.version_info[0]}.{sys.version_info[1]}.so.1.0"
-
-
-def _libpython() -> Path | None:
-    places = [sysconfig.get_config_var("LIBDIR"), f"{sys.base_prefix}/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib64"]
-    candidates = (Path(place) / _libpython_name() for place in places if place)
-    return next((path for path in candidates if path.exists()), None)
 
 
 def _processes() -> list[tuple[int, int, str]]:
@@ -284,23 +208,19 @@ def _processes() -> list[tuple[int, int, str]]:
     return found
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
-
-
-def serve_bundle(
-    bundle: str,
+def serve(
+    bundle: str | Path,
     *,
-    grpc_port: int = 8001,
+    grpc_port: int = 8001,  # Triton's own two ports
     metrics_port: int = 8002,
-    engine: str = "auto",
+    engine: str = "auto",  # the fastest that is installed here
     micro_batch: int | None = None,
     instances: int | None = None,
 ) -> None:
     """Export a bundle into a temporary repository and serve it until Ctrl-C or SIGTERM.
 
-    bundle: a shipped one's name or a folder; the rest is export's. Raises TritonUnavailable, and what export raises.
+    bundle: a shipped one's name, or a folder. engine, micro_batch, instances: see models.export.export. Raises
+    TritonUnavailable, BundleError, and ValueError as export does. Call it in the main thread: it takes SIGTERM.
     """
     from ..bundle import find_bundle
     from ..export import export
@@ -309,9 +229,8 @@ def serve_bundle(
     with tempfile.TemporaryDirectory(prefix="certify-triton-") as folder:
         repository = Path(folder) / "repository"
         export(find_bundle(bundle), repository, engine=engine, micro_batch=micro_batch, instances=instances)
-        server = TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port)
-        with server:
-            _say(f"\nready: certify serve --backend triton --triton-url {server.url}\n")
+        with TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port) as server:
+            sys.stderr.write(f"\nready: certify serve --backend triton --triton-url {server.url}\n\n")
             try:
                 server.process.wait()
             except KeyboardInterrupt:

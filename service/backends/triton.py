@@ -211,7 +211,7 @@ class TritonBackend:
             raise BackendUnavailable(f"triton at {replica.url}: {error.message()}") from error
         except (KeyError, ValueError) as error:
             raise BackendUnavailable(
-                f"triton at {replica.url}: its model {MODEL} is none that `python -m models.export` wrote"
+                f"triton at {replica.url}: its model {MODEL} is none that `certify bundles export` wrote"
             ) from error
         return facts
 

@@ -15,7 +15,7 @@ from ..errors import BackendUnavailable, DataError, RequestError
 from .options import errors_as_text, numbers
 
 if TYPE_CHECKING:
-    from ...models.pack import Report
+    from ...models.pack_trial import Report
 
 __all__ = ("bundles", "bundles_app", "export", "pack")
 

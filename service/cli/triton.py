@@ -24,11 +24,12 @@ def triton(
     For laptops and tests; in production the server is NVIDIA's container image.
     """
     try:
-        from ...models.triton.server import TritonUnavailable, serve_bundle
+        from ...models.triton.download import TritonUnavailable
+        from ...models.triton.server import serve
     except ImportError as error:
         raise BackendUnavailable(f"the model needs torch (pip install 'certify[embedded]'): {error}") from error
     try:
-        serve_bundle(
+        serve(
             bundle,
             grpc_port=grpc_port,
             metrics_port=metrics_port,

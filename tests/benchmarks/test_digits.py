@@ -15,8 +15,8 @@ pytest.importorskip("accelerate", reason="training needs accelerate (pip install
 from benchmarks.digits import evaluate, train_bundles  # noqa: E402
 from certify.models.bundle import load_manifest, verify  # noqa: E402
 from certify.models.runtime import load_pipeline  # noqa: E402
-from certify.models.train.runs.digits import CONFIG  # noqa: E402
-from certify.models.train.runs.digits_classifier import CONFIG as FINETUNING  # noqa: E402
+from certify.models.train.runs.digits.classifier import CONFIG as FINETUNING  # noqa: E402
+from certify.models.train.runs.digits.plain import CONFIG  # noqa: E402
 from certify.service.backends.embedded import EmbeddedBackend  # noqa: E402
 from certify.service.research.threshold_choice import CANDIDATES  # noqa: E402
 

@@ -75,11 +75,13 @@ def test_the_exported_model_needs_nothing_of_the_service(tmp_path):
         "import sys; load_pipeline(Path('bundle')); assert 'certify.service' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=version, check=True, timeout=120)
+    copied = {path.stem for path in (version / "certify" / "models").iterdir()}
+    assert not copied & {"datasets", "export", "pack", "pack_sources", "pack_trial", "train", "write"}
 
 
 def test_somebodys_files_are_never_replaced(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="expected an empty folder or an earlier export"):
+    with pytest.raises(BundleError, match="expected a folder that is empty or not there yet, or what an earlier run"):
         export(DIGITS, tmp_path)
     assert contents(tmp_path) == {"notes.txt": b"mine"}
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch")
 from certify.models.errors import BundleError  # noqa: E402
 from certify.models.noise import chunk_noise  # noqa: E402
-from certify.models.pipeline import Pipeline, _argmax  # noqa: E402
+from certify.models.pipeline import Cancelled, Pipeline, _argmax  # noqa: E402
 from certify.models.runtime import limit_threads, load_pipeline, options_for  # noqa: E402
 
 SEED = 0x0123456789ABCDEF
@@ -147,6 +147,21 @@ def test_logits_that_are_not_finite_are_no_vote(
     for ask in (pipeline.votes, pipeline.labels):
         with pytest.raises(FloatingPointError, match="not finite for 2 of 128 samples"):
             ask(image, sigma=SIGMA, seed=SEED, first=0, count=128)
+
+
+def test_parts_are_micro_batches_that_sum_to_the_votes(pipeline: Pipeline, image: NDArray[np.float32]) -> None:
+    parts = list(pipeline.parts(image, sigma=SIGMA, seed=SEED, first=32, count=320, cancelled=lambda: False))
+    assert [int(part.sum()) for part in parts] == [32, 64, 64, 64, 64, 32]
+    votes = pipeline.votes(image, sigma=SIGMA, seed=SEED, first=32, count=320)
+    assert sum(parts).tolist() == votes.tolist()
+
+
+def test_a_caller_that_has_gone_is_computed_no_further(pipeline: Pipeline, image: NDArray[np.float32]) -> None:
+    answers = iter([False, False, True])
+    parts = pipeline.parts(image, sigma=SIGMA, seed=SEED, first=0, count=640, cancelled=lambda: next(answers))
+    assert [int(next(parts).sum()) for _ in range(2)] == [64, 64]
+    with pytest.raises(Cancelled):
+        next(parts)
 
 
 def test_memory_does_not_grow_with_the_number_of_samples(pipeline: Pipeline, image: NDArray[np.float32]) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from certify.models.triton import server as module
-from certify.models.triton.server import TritonServer, TritonUnavailable, check_platform, fetch, free_ports
+from certify.models.triton import download as module
+from certify.models.triton.download import TritonUnavailable, check_platform, fetch
+from certify.models.triton.server import TritonServer, free_ports
 
 
 def test_another_system_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

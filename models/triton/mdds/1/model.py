@@ -24,12 +24,8 @@ import torch  # noqa: E402
 import triton_python_backend_utils as pb_utils  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from certify.models.pipeline import Pipeline  # noqa: E402
+from certify.models.pipeline import Cancelled, Pipeline  # noqa: E402
 from certify.models.runtime import RuntimeOptions, limit_threads, load_pipeline  # noqa: E402
-
-
-class Cancelled(Exception):
-    """Whoever asked has gone."""
 
 
 class TritonPythonModel:
@@ -75,26 +71,28 @@ class TritonPythonModel:
             raise ValueError(f"identity: this replica runs {self.identity}, the request is for {wanted}")
         image = _tensor(request, "IMAGE")[0].contiguous()
         sigma, seed, first, count = (_scalar(request, name) for name in ("SIGMA", "SEED", "FIRST", "COUNT"))
-        if tuple(image.shape) != manifest.input_shape:
-            raise ValueError(f"IMAGE: expected shape {manifest.input_shape}, got {tuple(image.shape)}")
-        if not bool(((image >= 0) & (image <= 1)).all()):  # NaN is neither
-            raise ValueError("IMAGE: expected finite values in [0, 1]")
+        shape = tuple(image.shape)
+        _require(shape == manifest.input_shape, "IMAGE", f"shape {manifest.input_shape}", shape)
+        low, high = image.min().item(), image.max().item()  # NaN if any value is, and NaN is in no range
+        _require(0 <= low and high <= 1, "IMAGE", "finite values in [0, 1]", f"{low:g} to {high:g}")
         pixels = image.numpy()
         votes = torch.zeros(len(manifest.classes), dtype=torch.int64)
         if count == 0:
             votes[pipeline.classify(pixels)] = 1
             return votes
-        if sigma not in manifest.sigmas:
-            raise ValueError(f"SIGMA: expected one of {list(manifest.sigmas)}, got {sigma}")
-        if first < 0 or first % manifest.chunk or count < 0 or count % manifest.chunk:
-            raise ValueError(f"FIRST, COUNT: expected multiples of {manifest.chunk}, at least 0, got {first}, {count}")
-        for low in range(first - first % pipeline.micro_batch, first + count, pipeline.micro_batch):
-            if request.is_cancelled():
-                raise Cancelled
-            begin, end = max(first, low), min(first + count, low + pipeline.micro_batch)
-            part = pipeline.votes(pixels, sigma=sigma, seed=seed, first=begin, count=end - begin)
+        _require(sigma in manifest.sigmas, "SIGMA", f"one of {list(manifest.sigmas)}", sigma)
+        whole = first >= 0 and count > 0 and first % manifest.chunk == count % manifest.chunk == 0
+        _require(whole, "FIRST, COUNT", f"multiples of {manifest.chunk}, at least 0", (first, count))
+        for part in pipeline.parts(
+            pixels, sigma=sigma, seed=seed, first=first, count=count, cancelled=request.is_cancelled
+        ):
             votes += torch.from_numpy(part)
         return votes
+
+
+def _require(condition: bool, name: str, expected: str, got: object) -> None:
+    if not condition:
+        raise ValueError(f"{name}: expected {expected}, got {got}")
 
 
 def _tensor(request: Any, name: str) -> Tensor:

@@ -5,7 +5,7 @@ denoiser on 180 (208 and 91 in float32). 8 epochs of the one are 17 minutes, 4.5
 through both networks) takes the rest.
 """
 
-from ..config import FinetuneConfig, Optimisation, PairConfig
+from ...config import FinetuneConfig, Optimisation, PairConfig
 
 CONFIG = PairConfig(
     name="cifar10_cpu",
@@ -37,7 +37,7 @@ CONFIG = PairConfig(
         mixed_precision="bf16", checkpoint_every=200,
     ),
     finetune=FinetuneConfig(
-        name="cifar10", version="1", start="plain", data="cifar10", trains="denoiser", loss="brier",
+        name="cifar10", version="1", start="plain", trains="denoiser", loss="brier",
         anti_consistency=1.0, target="label", augment_share=1.0, augment_degrees=0.0, augment_scale=0.0,
         augment_shear=0.0, augment_shift_pixels=3.0, augment_flip=True, seed=0, steps=700, batch=48,
         learning_rate=5e-4, warmup_steps=50, weight_decay=1e-2,

@@ -17,11 +17,12 @@ from PIL import Image
 
 from certify.models.bundle import load_manifest, verify
 from certify.models.datasets import open_dataset
+from certify.models.errors import DataError
 from certify.models.runtime import load_pipeline
 from certify.models.train.config import Optimisation
 from certify.models.train.data import augment, decode
-from certify.models.train.runs.cifar10 import CONFIG as GPU
-from certify.models.train.runs.cifar10_cpu import CONFIG as CPU
+from certify.models.train.runs.cifar10.cpu import CONFIG as CPU
+from certify.models.train.runs.cifar10.gpu import CONFIG as GPU
 from certify.models.train.separate import build, run
 
 pytestmark = pytest.mark.slow
@@ -63,7 +64,7 @@ TINY = dataclasses.replace(
 
 def test_it_ends_with_two_bundles_that_run_and_does_nothing_twice(folder: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
-    run(TINY, folder, work)
+    run(TINY, folder, work, command="by this test")
     plain, tuned = load_manifest(work / "plain"), load_manifest(work / "finetuned")
     for name, manifest in (("plain", plain), ("finetuned", tuned)):
         verify(work / name, manifest)
@@ -71,11 +72,17 @@ def test_it_ends_with_two_bundles_that_run_and_does_nothing_twice(folder: Path, 
             np.zeros((3, 32, 32), dtype=np.float32), sigma=0.5, seed=1, first=0, count=32
         )
         assert votes.shape == (2,) and votes.sum() == 32
+    assert plain.provenance["command"] == tuned.provenance["finetuned_by"] == "by this test"
     changed = {name for name in plain.files if plain.files[name] != tuned.files[name]}
     assert changed == {"denoiser/diffusion_pytorch_model.safetensors"}
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*")}
-    run(TINY, folder, work)
+    run(TINY, folder, work, command="by this test")
     assert {path: path.stat().st_mtime_ns for path in work.rglob("*")} == before
+
+
+def test_too_few_images_to_learn_from_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train\.npz: expected more than 8 images.*, got 8"):
+        run(TINY, folder, tmp_path / "work", command="by this test", limit=8)
 
 
 @pytest.mark.parametrize("config", [CPU, GPU], ids=["cpu", "gpu"])
@@ -99,7 +106,7 @@ def test_decoding_is_the_services(folder: Path) -> None:
     for position in range(3):
         tensor = decode_image(data.read(position), (3, 32, 32), resize=False, max_pixels=10_000).tensor
         assert np.array_equal(images[position].numpy().astype(np.float32) / np.float32(255), tensor)
-    with pytest.raises(ValueError, match=r"train, image 0: expected \(3, 16, 16\)"):
+    with pytest.raises(DataError, match=r"train, image 0: expected \(3, 16, 16\)"):
         decode(data, shape=(3, 16, 16))
 
 

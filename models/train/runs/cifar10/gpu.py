@@ -1,6 +1,6 @@
 """CIFAR-10 within half an hour of one H100- or H200-class GPU: a UNet of at most 6 GFLOP, a ResNet-18 at 64x64."""
 
-from ..config import FinetuneConfig, Optimisation, PairConfig
+from ...config import FinetuneConfig, Optimisation, PairConfig
 
 CONFIG = PairConfig(
     name="cifar10",
@@ -32,7 +32,7 @@ CONFIG = PairConfig(
         mixed_precision="bf16", checkpoint_every=1000,
     ),
     finetune=FinetuneConfig(
-        name="cifar10", version="1", start="plain", data="cifar10", trains="denoiser", loss="brier",
+        name="cifar10", version="1", start="plain", trains="denoiser", loss="brier",
         anti_consistency=1.0, target="label", augment_share=1.0, augment_degrees=0.0, augment_scale=0.0,
         augment_shear=0.0, augment_shift_pixels=4.0, augment_flip=True, seed=0, steps=1500, batch=256,
         learning_rate=2e-4, warmup_steps=100, weight_decay=1e-2,

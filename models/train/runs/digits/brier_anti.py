@@ -3,14 +3,13 @@
 The arithmetic: 1,078 images x 47 visits = 400 steps x 128 images, two draws each: two minutes of one core.
 """
 
-from ..config import FinetuneConfig
-from .digits import CONFIG as PRETRAINING
+from ...config import FinetuneConfig
+from .plain import CONFIG as PRETRAINING
 
 CONFIG = FinetuneConfig(
     name="digits_brier_anti",
     version="1",
     start="digits_plain",
-    data="digits",
     trains="denoiser",
     loss="brier",
     anti_consistency=1.0,

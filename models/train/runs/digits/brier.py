@@ -1,7 +1,7 @@
-"""Brier alone; all else as in digits_brier_anti."""
+"""Brier alone; all else as in brier_anti."""
 
 from dataclasses import replace
 
-from .digits_brier_anti import CONFIG as PAPER
+from .brier_anti import CONFIG as PAPER
 
 CONFIG = replace(PAPER, name="digits_brier", anti_consistency=0.0)

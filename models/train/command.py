@@ -1,0 +1,116 @@
+"""`certify train RUN`: a named run, trained as the type of its configuration says, ends as bundles.
+
+    certify train digits                         # both networks from nothing: WORK/bundle, with thresholds of 1/2
+    certify train cifar10_cpu --data DIR         # one after the other, then fine-tuned: WORK/plain, WORK/finetuned
+    certify train digits_brier [--bundle B]      # goes on from a bundle: WORK/bundle
+    accelerate launch -m certify train RUN       # several GPUs; a run's batch is each process's
+
+Choosing thresholds and measuring is not training: `python -m benchmarks.digits` and `python -m benchmarks.cifar10`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..bundle import find_bundle, load_manifest
+from ..errors import BundleError, DataError
+from ..write import check_place, replaces_bundle
+from . import joint, separate
+from .config import FinetuneConfig, PairConfig, TrainConfig
+from .data import SPLIT_NAME, digits_split, load_digits
+from .finetune import finetune, write_finetuned
+from .runs import find_run
+from .stage import by_one_process, log
+
+__all__ = ("train_run",)
+
+WORK = Path("runs")  # in the current folder
+
+
+def train_run(
+    run: str,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    work: Path | None = None,
+    limit: int | None = None,
+    seed: int | None = None,
+    bundle: str | None = None,
+    threads: int | None = None,
+) -> None:
+    """Train the named run and write its bundles; what is in `work` already is not done again.
+
+    data: a folder with train.npz, for runs that are not of the digits. out: the bundle's folder (default: WORK/bundle).
+    work: of checkpoints (default: runs/NAME-seedN, runs/NAME for a pair). limit: only so many images, to try it.
+    seed: another than the run's. bundle: what a fine-tuning begins from. threads: of torch on a CPU; None = 1, since
+    small convolutions run slower on two OpenMP threads than on one.
+    Raises DataError for a wrong argument or wrong data, BundleError for a wrong bundle or a full `out`,
+    CheckpointError if `work` is another run's.
+    """
+    config = find_run(run)
+    for name, value in (("limit", limit), ("threads", threads)):
+        if value is not None and value < 1:
+            raise DataError(f"{name}: expected at least 1, got {value}")
+    torch.set_num_threads(threads or 1)
+    if isinstance(config, PairConfig):
+        _refuse(run, "is trained in three stages into WORK/plain and WORK/finetuned", out=out, seed=seed, bundle=bundle)
+        if data is None:
+            raise DataError(f"data: expected a folder with train.npz, which {run} learns from, got none")
+        separate.run(config, data, work or WORK / config.name, command=f"certify train {run}", limit=limit)
+        return
+    _refuse(run, "learns from the digits, which come with scikit-learn", data=data)
+    if seed is not None:
+        config = dataclasses.replace(config, seed=seed)
+    work = work or WORK / f"{config.name}-seed{config.seed}"
+    out = out or work / "bundle"
+    if isinstance(config, TrainConfig):
+        _refuse(run, "begins from nothing", bundle=bundle)
+        _train_digits(config, out, work, limit)
+    else:
+        _finetune_digits(config if bundle is None else dataclasses.replace(config, start=bundle), out, work, limit)
+
+
+def _train_digits(config: TrainConfig, out: Path, work: Path, limit: int | None) -> None:
+    check_place(out, replaces_bundle)
+    images, labels = _digits(limit)
+    log(f"{config.name}: {SPLIT_NAME}, {len(images)} images to train on, {config.steps} steps")
+    networks = joint.train(config, images, labels, classes=10, log=log, work=work)
+
+    def write() -> None:
+        manifest = joint.write_plain(config, networks, out, command=f"certify train {config.name} --seed {config.seed}")
+        log(f"wrote {out}: {manifest.name}, {manifest.digest}")
+
+    by_one_process(write)
+
+
+def _finetune_digits(config: FinetuneConfig, out: Path, work: Path, limit: int | None) -> None:
+    check_place(out)
+    start = find_bundle(config.start)
+    split = load_manifest(start).provenance.get("split")
+    if split != SPLIT_NAME:  # the held-out digits must be unseen by both
+        raise BundleError(f"{start}: provenance.split: expected {SPLIT_NAME!r}, as {config.name} has, got {split!r}")
+    images, labels = _digits(limit)
+    networks = finetune(config, images, labels, start, work)
+
+    def write() -> None:
+        manifest = write_finetuned(config, networks, start, out)
+        log(f"wrote {out}: {manifest.name}, {manifest.digest}")
+
+    by_one_process(write)
+
+
+def _digits(limit: int | None) -> tuple[Tensor, Tensor]:
+    """The training part: images float32 (N, 1, 8, 8) in [0, 1], labels int64 (N,)."""
+    digits, chosen = load_digits(), digits_split().train[:limit]
+    return torch.from_numpy(digits.images[chosen]), torch.from_numpy(digits.labels[chosen])
+
+
+def _refuse(run: str, reason: str, **arguments: object) -> None:
+    """Raises DataError for an argument that this kind of run does not take."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise DataError(f"{name}: expected none, since {run} {reason}; got {value}")

@@ -1,7 +1,0 @@
-"""Cross-entropy, which the paper argues against; all else as in digits_brier_anti."""
-
-from dataclasses import replace
-
-from .digits_brier_anti import CONFIG as PAPER
-
-CONFIG = replace(PAPER, name="digits_cross_entropy", loss="cross_entropy", anti_consistency=0.0)
