@@ -30,7 +30,8 @@ class VoteParts:
     def __init__(self, path: Path, info: BackendInfo, facts: Mapping[str, Any]) -> None:
         """info: of the backend that draws.
 
-        Raises DataError when the file or its parts were drawn with other parameters."""
+        Raises DataError when the file or its parts were drawn with other parameters.
+        """
         self._path, self._info, self._facts = path, info, dict(facts)
         self._folder = path.with_name(path.name + ".parts")
         self._there: dict[int, tuple[int, Drawn]] = {}
