@@ -7,14 +7,14 @@ STAMP := $(VENV)/.installed
 # Threads that wait must not spin: with shared cores, spinning made two threads ten times slower than one.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help demo serve triton test lint format bench bench-gpu bench-triton soak train clean
+.PHONY: help demo serve triton test lint format lock bench bench-gpu bench-triton soak train clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt install.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/python install.py --editable dev
 	@touch $@
 
 demo: $(STAMP) ## start the service, certify ten held-out digits over HTTP, stop it
@@ -24,7 +24,7 @@ serve: $(STAMP) ## serve the digits bundle on http://127.0.0.1:8000
 	$(BIN)/certify serve
 
 triton: $(STAMP) ## a real Triton server for the digits bundle on 127.0.0.1:8001, no container
-	$(BIN)/python -m models.triton.server
+	$(BIN)/certify triton
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -37,6 +37,10 @@ test: lint ## everything: lint, types, unit, statistics, HTTP against a real pro
 format: $(STAMP) ## rewrite the sources as ruff would have them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+lock: ## constraints.txt anew from pyproject.toml, for Python 3.11 to 3.13 on any platform; needs uv; ARGS=--upgrade
+	uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+	    --custom-compile-command "make lock" --output-file constraints.txt $(ARGS)
 
 # ARGS: more of its options, e.g. make bench ARGS="--data DIR --write"
 bench: $(STAMP) ## this machine against the reference loop and its own peaks; tables, JSON and a chart (six minutes)
@@ -52,7 +56,7 @@ soak: $(STAMP) ## half an hour of mixed load on a real Triton server: does anyth
 	$(BIN)/python -m benchmarks.soak
 
 train: $(STAMP) ## retrain the digits bundles from nothing (under 30 minutes on 2 cores)
-	$(BIN)/python -m models.train digits
+	$(BIN)/python -m benchmarks.digits
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .triton .mypy_cache .ruff_cache .pytest_cache *.egg-info
