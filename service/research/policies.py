@@ -7,7 +7,7 @@ service itself stops earlier and is judged by its own answers; these are for com
     first              the same bounds, but only the path of the level that decides: the paper's certificate
     reference          the paper's protocol (arXiv 2310.16779, section 3.1) as published, not proved at alpha:
                        classes are chosen level by level, each stage at alpha / (stage + 1)
-    max-radius         another smoothed classifier: the label of the largest radius over the scales (docs/protocol.md, 5)
+    max-radius         another smoothed classifier: the label of the largest radius of all scales (docs/protocol.md, 5)
     single             one scale: Cohen, Rosenfeld and Kolter (2019), or its plurality form
 """
 
