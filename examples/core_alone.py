@@ -18,7 +18,7 @@ cascade = Cascade.of((0.25, 0.5), threshold=0.5, final="plurality")
 certifier = Certifier(cascade, 3, alpha=0.001, samples=10_000)
 generator = np.random.default_rng(0)
 while (query := certifier.next()) is not None:
-    certifier.observe(query, generator.multinomial(query.count, PROBABILITIES[query.level]))
+    certifier.observe(query, generator.multinomial(query.count, PROBABILITIES[query.level]).tolist())
 
 result = certifier.result()
 print(f"class {result.label}, certified L2 radius {result.radius}, {result.samples_used} draws")
