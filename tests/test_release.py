@@ -77,3 +77,23 @@ def test_every_path_in_the_file_map_exists():
     paths = re.findall(r"^\| `([\w/]+/)`", README, re.MULTILINE)
     assert len(paths) >= 10
     assert all((ROOT / path).is_dir() for path in paths)
+
+
+FORMS = sorted([*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml", ROOT / "CITATION.cff"])
+
+
+@pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
+def test_what_others_read_is_yaml(path: Path) -> None:
+    yaml = pytest.importorskip("yaml", reason="pip install 'certify[deploy]'")
+    assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+def test_ci_runs_every_python_that_is_supported_and_commands_that_exist() -> None:
+    yaml = pytest.importorskip("yaml", reason="pip install 'certify[deploy]'")
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    lines = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert {target for line in lines for target in re.findall(r"make ([a-z-]+)", line)} <= TARGETS
+    assert all((ROOT / name).exists() for line in lines for name in re.findall(r"\S+\.py", line))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for job in jobs.values():
+        assert f">={job['strategy']['matrix']['python'][0]}" == project["requires-python"]
