@@ -2,21 +2,22 @@
 # fast engine on a CPU (with torch, which reads the bundle), or embedded, torch alone.
 #
 #   docker build -f docker/gateway.Dockerfile -t certify-gateway .
-#   docker build -f docker/gateway.Dockerfile -t certify-embedded --build-arg EXTRAS=[openvino,tracing] .
+#   docker build -f docker/gateway.Dockerfile -t certify-embedded --build-arg EXTRAS="openvino tracing" .
 #   docker run --read-only --tmpfs /tmp -p 8000:8000 certify-embedded serve --backend embedded
 
 FROM python:3.12.8-slim-bookworm@sha256:2199a62885a12290dc9c5be3ca0681d367576ab7bf037da120e564723292a2f0 AS build
 # tracing: spans are a setting, not another image.
-ARG EXTRAS=[tracing]
+ARG EXTRAS=tracing
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt install.py README.md LICENSE ./
 COPY certify ./certify
 COPY service ./service
 COPY models ./models
 RUN python -m venv /opt/certify
+# Every file against its hash in constraints.txt. EXTRAS is a list of words, hence no quotes.
 # openvino-telemetry reports every start to its makers; openvino does without it.
-# hadolint ignore=DL3059
-RUN /opt/certify/bin/python -m pip install --no-cache-dir --disable-pip-version-check ".${EXTRAS}" \
+# hadolint ignore=DL3059,SC2086
+RUN PIP_NO_CACHE_DIR=1 /opt/certify/bin/python install.py ${EXTRAS} \
     && /opt/certify/bin/python -m pip uninstall --yes openvino-telemetry
 
 FROM python:3.12.8-slim-bookworm@sha256:2199a62885a12290dc9c5be3ca0681d367576ab7bf037da120e564723292a2f0

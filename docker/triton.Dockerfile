@@ -6,7 +6,7 @@
 # For a server without a GPU, with the fast engine for a CPU and one process for each of 8 cores:
 #
 #   docker build -f docker/triton.Dockerfile -t certify-triton-cpu \
-#       --build-arg DEVICE=cpu --build-arg EXTRAS=[openvino] --build-arg INSTANCES=8 .
+#       --build-arg DEVICE=cpu --build-arg EXTRAS=openvino --build-arg INSTANCES=8 .
 #
 # Another repository, made by `certify bundles export`, can be mounted over /models.
 
@@ -21,22 +21,23 @@ ARG BUNDLE=digits
 # cuda, or cpu for a server without a GPU.
 ARG DEVICE=cuda
 # embedded: torch. openvino: that engine too, which `auto` then takes on a CPU.
-ARG EXTRAS=[embedded]
+ARG EXTRAS=embedded
 ARG ENGINE=auto
 # Processes that run the model. Unset: one on a GPU; on a CPU one for each core of the machine that builds, so set it.
 ARG INSTANCES=
 # Samples computed together, as `certify tune-runtime` advises. Unset: the device's default.
 ARG MICRO_BATCH=
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt install.py README.md LICENSE ./
 COPY certify ./certify
 COPY service ./service
 COPY models ./models
 # Into the image's own Python: it is the one that the Python backend's stub runs. The image manages nothing else there.
 ENV PIP_BREAK_SYSTEM_PACKAGES=1
+# Every file against its hash in constraints.txt. EXTRAS is a list of words, hence no quotes.
 # openvino-telemetry, if it came along, reports every start to its makers; openvino does without it.
-# hadolint ignore=DL3013
-RUN python3 -m pip install --no-cache-dir --disable-pip-version-check ".${EXTRAS}" \
+# hadolint ignore=SC2086
+RUN PIP_NO_CACHE_DIR=1 python3 install.py ${EXTRAS} \
     && python3 -m pip uninstall --yes openvino-telemetry
 # hadolint ignore=DL3059
 RUN python3 -m certify bundles export "${BUNDLE}" --out /models --device "${DEVICE}" --engine "${ENGINE}" \

@@ -1,7 +1,7 @@
 """What can go wrong, as exceptions. No web imports here: `service.http.problems` alone knows status numbers.
 
 CertifyError
-|-- RequestError            the caller's fault; `code` is product.md's stable code, the message says what was
+|-- RequestError            the caller's fault; `code` is stable (GET /docs lists them), the message says what was
 |                           expected, what came and where; `extra` carries machine-readable hints
 |-- OverloadError
 |   |-- QueueFull           more requests wait than the queue holds; `retry_after_seconds` is a hint
@@ -32,7 +32,7 @@ __all__ = (
 
 
 class RequestError(CertifyError):
-    """The caller's fault. `code` is one of product.md's stable codes; `extra` goes into the problem document."""
+    """The caller's fault. `code` is one of the codes in GET /docs; `extra` goes into the problem document."""
 
     def __init__(self, code: str, detail: str, **extra: object) -> None:
         super().__init__(detail)

@@ -17,7 +17,7 @@ from .seeds import SeedScope
 
 __all__ = ("Plan", "largest_radius", "linf_of", "make_plan", "round_down")
 
-# Radii are given to six decimals, as the state machine rounds them.
+# Radii are given to six decimals, as the state machine rounds them (docs/protocol.md, 7).
 _GRID = Decimal("0.000001")
 # 50 digits: the error of a square root (which decimal rounds half-even, whatever the context) is far below the grid.
 _DOWN = Context(prec=50, rounding=ROUND_FLOOR)

@@ -14,7 +14,7 @@ The parts, with f64 meaning IEEE 754 binary64 little-endian and u64 an unsigned 
     6  thresholds, one per sigma, f64 each      12  this stream's sigma, f64
 
 All parameters are in it because answers show counts: a client who could cut the same stream anew after seeing it would
-break alpha. The deadline is not: stopping early is paid for in the bounds.
+break alpha. The deadline is not: stopping early is paid for in the bounds (docs/protocol.md, 3.3).
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
 All of them look at the same first N estimation samples of each scale, once, with exact Clopper-Pearson bounds. The
 service itself stops earlier and is judged by its own answers; these are for comparing certificates with certificates.
 
-    best               the best path, at the file's label and weights (docs/protocol.md, Theorems 1 and 3)
+    best               the best path, at the file's label and weights (docs/protocol.md, 2.2 and 3.2)
     first              the same bounds, but only the path of the level that decides: the paper's certificate
     reference          the paper's protocol (arXiv 2310.16779, section 3.1) as published, not proved at alpha:
                        classes are chosen level by level, each stage at alpha / (stage + 1)
-    max-radius         another smoothed classifier: the label whose radius over the scales is largest (docs/protocol.md)
+    max-radius         another smoothed classifier: the label of the largest radius of all scales (docs/protocol.md, 5)
     single             one scale: Cohen, Rosenfeld and Kolter (2019), or its plurality form
 """
 
@@ -107,7 +107,7 @@ def reference(counts: NDArray[np.int64], pilot: NDArray[np.int64], cascade: Casc
 def max_radius(
     counts: NDArray[np.int64], label: int, sigmas: Sequence[float], alpha: float, weights: Sequence[float]
 ) -> Outcome:
-    """Half the gap between the label's and the best rival's max over k of sigma_k Phi^-1(p_k) (docs/protocol.md).
+    """Half the gap between the label's and the best rival's max over k of sigma_k Phi^-1(p_k) (docs/protocol.md, 5).
 
     Half of alpha goes to the label's lower bounds, shared out by the weights: which of them is the largest is seen
     only in the data. The other half goes whole to each upper bound: one of these scales is the rival's true best, and

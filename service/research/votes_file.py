@@ -2,7 +2,7 @@
 
 Every image has a pilot and N estimation samples at *every* scale, kept by chunk, so that a policy that would have
 stopped earlier can be replayed. Label, planned level and weights are chosen from the pilot alone: bounds over the
-estimation samples then hold at once for whatever was planned (docs/protocol.md, Theorem 3).
+estimation samples then hold at once for whatever was planned (docs/protocol.md, 3.2).
 """
 
 from __future__ import annotations

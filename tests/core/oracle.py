@@ -27,7 +27,7 @@ def population_radius(
     final: str = "threshold",
     thresholds: Sequence[float] | None = None,
 ) -> float:
-    """R*(label) of docs/protocol.md from true probabilities p (levels, classes), by a direct reading of the formula."""
+    """R*(label) from true probabilities p (levels, classes): the formula of docs/protocol.md, 2.2, read directly."""
     base = ndtri(thresholds if thresholds is not None else [0.5] * len(sigmas))
     rival = np.delete(p, label, axis=1).max(axis=1)
     with np.errstate(all="ignore"):

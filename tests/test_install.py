@@ -1,0 +1,47 @@
+"""constraints.txt holds what pyproject.toml asks for, with hashes and no address; install.py reads it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from packaging.requirements import Requirement
+
+import install
+
+ROOT = install.ROOT
+EXTRAS = install.PYPROJECT["project"]["optional-dependencies"]
+LINES = [
+    *install.PYPROJECT["build-system"]["requires"],
+    *install.PYPROJECT["project"]["dependencies"],
+    *(line for lines in EXTRAS.values() for line in lines if not line.startswith("certify[")),
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_requirement_is_pinned_to_a_version_that_it_allows(line):
+    wanted = Requirement(line)
+    block = install.blocks()[install.canonical(wanted.name)]
+    assert wanted.specifier.contains(block.split("==")[1].split()[0])
+
+
+def test_every_pin_has_hashes_and_no_address():
+    text = (ROOT / "constraints.txt").read_text()
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", block) for block in install.blocks().values())
+    assert not re.search(r"://|^-|index|trusted|find-links|\n/", text, re.MULTILINE)
+
+
+def test_an_extra_brings_what_it_needs_and_no_more():
+    base = "".join(install.needed(install.direct([])))
+    assert "\nfastapi==" in base and "\nstarlette==" in base and "\nsetuptools==" in base
+    assert "torch==" not in base and "\npytest==" not in base
+    assert {"torch", "openvino", "pytest", "mypy"} <= install.direct(["dev"])
+
+
+def test_an_unknown_extra_is_told_what_there_is():
+    command = [sys.executable, "install.py", "--report", "-", "everything"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "EXTRA: expected one of" in done.stderr and "got everything" in done.stderr
