@@ -77,6 +77,8 @@ class _Caller:
         self._answered = False
 
     def _certify(self, image: bytes | Path, fields: Mapping[str, object]) -> httpx.Request:
+        if not isinstance(image, bytes | Path):  # text would be sent, and refused as an image by the service
+            raise TypeError(f"image: expected bytes or a Path, got {type(image).__name__}")
         name, data = (image.name, read_image(image)) if isinstance(image, Path) else ("image", image)
         with _foreign_errors(self.url):
             return httpx.Request("POST", f"{self.url}/certify", data=_texts(fields), files={"image": (name, data)})

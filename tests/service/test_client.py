@@ -279,3 +279,5 @@ def test_a_file_or_a_field_that_cannot_be_sent_is_refused_here(kind: str, tmp_pa
         read_image(tmp_path)
     with pytest.raises(RequestError, match="radius: expected text, a number"):
         ask(kind, "http://127.0.0.1:9", b"", radius=object())
+    with pytest.raises(TypeError, match="image: expected bytes or a Path, got str"):
+        ask(kind, "http://127.0.0.1:9", "digit.png")  # type: ignore[arg-type]
