@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .allocation import Estimate, Look, rate
+from .allocation import Estimate, rate
+from .looks import Look
 
 __all__ = ("Level",)
 

@@ -9,21 +9,17 @@ import math
 from typing import TYPE_CHECKING
 
 from .allocation import (
-    EARLY_SHARE,
-    EXTENSION_SHARE,
     FUTILITY_LEVEL,
     Allocation,
     Errors,
     Estimate,
-    Look,
-    max_looks,
     path_z,
-    radius_looks,
     term_z,
     waterfill,
 )
 from .bounds import clopper_pearson_lower, clopper_pearson_upper, normal_cdf, normal_quantile
 from .certificate import level_bounds
+from .looks import EARLY_SHARE, EXTENSION_SHARE, Look, max_looks, radius_looks
 from .results import Query
 
 if TYPE_CHECKING:
