@@ -1,4 +1,4 @@
-"""Where to spend the draws: estimates, planning and look schedules. All heuristic [H]: cost and power, never validity.
+"""Where to spend the draws: estimates and planning. All heuristic [H]: cost and power, never validity.
 
 Nothing here may touch a bound. A plan fixes, before the first estimation draw, which label is certified, how alpha is
 divided over levels (weights) and over looks (shares); Theorems 3 and 4 hold for any such choice.
@@ -13,16 +13,9 @@ from typing import NamedTuple
 from .bounds import normal_cdf, normal_quantile
 from .certificate import Cascade
 
-__all__ = ("Estimate", "Look", "max_looks", "path_z", "radius_looks", "rate", "term_z", "waterfill")
+__all__ = ("Estimate", "path_z", "rate", "term_z", "waterfill")
 
 # Measured defaults (statistics, section 7): sensitivity to each is a few percent of draws.
-LOOK_RATIO = 1.5  # each look has half as many draws again: a late decision costs at most that much too much
-EARLY_RATIO = 2.0  # max mode: early looks only serve deadlines and futility; fewer of them keep batches whole
-FIRST_LOOK = 64  # max mode: below this no useful radius comes out, and each early look costs alpha
-EARLY_UNTIL = 0.75  # max mode: no early look this close to the heavy one
-EARLY_SHARE = EXTENSION_SHARE = 0.1  # max mode: what early looks and extensions may spend; the heavy look has the rest
-EXTENSIONS = 6  # max mode: 1.5^6 = 11 times the plan, more than any budget leaves
-LAST_SHARE = 0.5  # radius mode: the cap's share; the earlier looks divide the rest
 # Max mode: a term gets up to 8 times its estimated need while that is below 12% of the budget, because the estimate may
 # be too rosy. Measured on the synthetic population: ACR .587 without, .598 with, and a trivial shield stays cheap.
 SLACK, SLACK_LIMIT = 8.0, 0.12
@@ -36,13 +29,6 @@ class Estimate(NamedTuple):
     p: float
     q: float
     n: int
-
-
-class Look(NamedTuple):
-    """A planned look: at the level's first `samples` draws, spending `share` of the level's error."""
-
-    samples: int
-    share: float
 
 
 class Errors(NamedTuple):
@@ -184,54 +170,3 @@ def waterfill(
         low, high = (middle, high) if cost(middle) <= budget else (low, middle)
     shields = [math.ceil(_with_slack(need(low), limit)) for _, need in terms[1:]]
     return Allocation(low, (max(0, budget - sum(shields)), *shields))
-
-
-def _merged(looks: Sequence[Look], grain: int, cap: int) -> tuple[Look, ...]:
-    """Rounded up to the grain and cut at `cap`; looks that become equal are one look with their shares added."""
-    merged: dict[int, float] = {}
-    for samples, share in looks:
-        size = min(-(-samples // grain) * grain, cap)
-        if size > 0:
-            merged[size] = merged.get(size, 0.0) + share
-    return tuple(Look(n, merged[n]) for n in sorted(merged))
-
-
-def max_looks(planned: int, cap: int, grain: int, *, single: bool = False) -> tuple[Look, ...]:
-    """Early looks for deadlines and futility, one heavy look where the plan ends, extensions for what is left over."""
-    planned = max(1, min(planned, cap))
-    if single:
-        return _merged([Look(planned, 1.0)], grain, cap)
-    early = []
-    size: float = FIRST_LOOK
-    while size < EARLY_UNTIL * planned:
-        early.append(math.ceil(size))
-        size *= EARLY_RATIO
-    extensions = [math.ceil(planned * LOOK_RATIO**i) for i in range(1, EXTENSIONS + 1)]
-    heavy = 1.0 - EXTENSION_SHARE - (EARLY_SHARE if early else 0.0)
-    looks = [Look(n, EARLY_SHARE / len(early)) for n in early]
-    looks.append(Look(planned, heavy))
-    looks += [Look(n, EXTENSION_SHARE / EXTENSIONS) for n in extensions]
-    return _merged(looks, grain, cap)
-
-
-def radius_looks(target: float, error: float, cap: int, grain: int, *, single: bool = False) -> tuple[Look, ...]:
-    """Looks for one requested radius: from the first n at which a unanimous count would do, by 1.5, up to `cap`.
-
-    target: the probability that the label must exceed (for a shield: 1 minus the one its rivals must stay under).
-    """
-    if cap <= 0:
-        return ()
-    if single or not 0.0 < target < 1.0 or error <= 0.0:
-        return (Look(cap, 1.0),)
-    sizes: list[int] = []
-    for _ in range(4):  # the first look's share depends on how many looks there are: a few rounds settle it
-        share = (1 - LAST_SHARE) / max(len(sizes), 1)
-        size: float = math.floor(math.log(error * share) / math.log(target)) + 1
-        sizes = []
-        while size < cap / 1.1:  # a look within 10% of the cap would only take error from it
-            sizes.append(math.ceil(size))
-            size *= LOOK_RATIO
-    if not sizes:
-        return (Look(cap, 1.0),)
-    looks = [Look(n, (1 - LAST_SHARE) / len(sizes)) for n in sizes]
-    return _merged([*looks, Look(cap, LAST_SHARE)], grain, cap)

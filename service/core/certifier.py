@@ -24,18 +24,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from operator import index
-from typing import Any, Literal
+from typing import Any
 
 from . import strategy
 from .allocation import FUTILITY_LEVEL
-from .bounds import clopper_pearson_lower, radius_needed
+from .bounds import clopper_pearson_lower
 from .certificate import Cascade, Final, level_bounds
-from .level import Level
 from .results import ProtocolError, Query, Reason, Result, StageOutcome, StageResult
+from .state import Ask, Decision, Level, Plan, State
 
 __all__ = ("Certifier",)
-
-Phase = Literal["pilot", "estimate", "done"]
 
 # Pilot draws a level (statistics, section 7): enough to pick the right path; a certificate pays nothing for them.
 PILOT_MAX, PILOT_RADIUS = 100, 32
@@ -70,66 +68,91 @@ class Certifier:
         pilot: int | None = None,
         single_look: bool = False,
     ) -> None:
-        self.cascade = Cascade.of(sigmas, threshold, final)
-        self.classes = index(classes)
-        self.alpha = float(alpha)
-        self.chunk = index(chunk)
-        self.radius = None if radius is None else float(radius)
-        self.single_look = bool(single_look)
-        if self.classes < 2:
+        cascade = Cascade.of(sigmas, threshold, final)
+        classes = index(classes)
+        alpha = float(alpha)
+        chunk = index(chunk)
+        radius = None if radius is None else float(radius)
+        if classes < 2:
             raise ValueError(f"classes: expected at least 2, got {classes}")
-        if not 0.0 < self.alpha < 1.0:
+        if not 0.0 < alpha < 1.0:
             raise ValueError(f"alpha: expected a failure probability in (0, 1), got {alpha}")
-        if self.chunk < 1:
+        if chunk < 1:
             raise ValueError(f"chunk: expected at least 1, got {chunk}")
-        self.grain = self.chunk if grain is None else index(grain)
-        if self.grain < 1 or self.grain % self.chunk:
-            raise ValueError(f"grain: expected a multiple of {self.chunk}, got {grain}")
-        if self.radius is not None and not 0.0 < self.radius < math.inf:
+        grain = chunk if grain is None else index(grain)
+        if grain < 1 or grain % chunk:
+            raise ValueError(f"grain: expected a multiple of {chunk}, got {grain}")
+        if radius is not None and not 0.0 < radius < math.inf:
             raise ValueError(f"radius: expected a finite value > 0, got {radius}")
         if pilot is not None and index(pilot) < 1:
             raise ValueError(f"pilot: expected at least 1 draw a level, got {pilot}")
-        # What the terms must reach so that the radius, once cut to six digits, is the requested one.
-        self.target = 0.0 if self.radius is None else radius_needed(self.radius)
-        levels = self.cascade.levels
-        self.samples = index(samples) // self.chunk * self.chunk
+        levels = cascade.levels
+        budget = index(samples) // chunk * chunk
         if pilot is None:
-            default = PILOT_MAX if self.radius is None else PILOT_RADIUS
-            pilot = min(default, max(1, self.samples // (PILOT_BUDGET_SHARE * levels)))
+            default = PILOT_MAX if radius is None else PILOT_RADIUS
+            pilot = min(default, max(1, budget // (PILOT_BUDGET_SHARE * levels)))
             # A pilot of whole batches costs nothing more, where that is still a small part of the budget.
-            step = self.grain if levels * PILOT_BUDGET_SHARE * self.grain <= self.samples else self.chunk
+            step = grain if levels * PILOT_BUDGET_SHARE * grain <= budget else chunk
         else:
-            step = self.chunk
-        self.pilot = -(-index(pilot) // step) * step
-        if self.samples < levels * self.pilot + self.chunk:
+            step = chunk
+        pilot = -(-index(pilot) // step) * step
+        if budget < levels * pilot + chunk:
             raise ValueError(
-                f"samples: expected at least {levels * self.pilot + self.chunk} "
-                f"({levels} pilots of {self.pilot} and one chunk), got {samples}"
+                f"samples: expected at least {levels * pilot + chunk} "
+                f"({levels} pilots of {pilot} and one chunk), got {samples}"
             )
-        self.levels = [Level(self.classes) for _ in range(levels)]
-        self.phase: Phase = "pilot"
-        self.label: int | None = None  # frozen with the weights when the pilot ends
-        self.path: int | None = None  # the level whose path is being worked on
-        self.weights: tuple[float, ...] = ()
-        self.hopeless = False
-        self.pending: Query | None = None
+        self._state = State(
+            cascade=cascade,
+            classes=classes,
+            alpha=alpha,
+            samples=budget,
+            radius=radius,
+            chunk=chunk,
+            grain=grain,
+            pilot=pilot,
+            single_look=bool(single_look),
+            levels=[Level(classes) for _ in range(levels)],
+        )
 
     @property
     def used(self) -> int:
         """Draws spent so far, pilots included."""
-        return sum(level.pilot_samples + level.samples for level in self.levels)
+        return self._state.used
 
     @property
-    def remaining(self) -> int:
-        return self.samples - self.used
+    def label(self) -> int | None:
+        """The class being certified; None before the pilot is over."""
+        return self._state.label
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of Theorem 3, one per level; empty before the pilot is over."""
+        return self._state.weights
 
     def next(self) -> Query | None:
         """The draws wanted now, or None when the answer stands. The same query again until it has been observed."""
-        if self.pending is None and self.phase == "pilot":
-            self.pending = strategy.next_pilot(self)
-        if self.pending is None and self.phase == "estimate":
-            self.pending = strategy.next_look(self)
-        return self.pending
+        state = self._state
+        if state.pending is None and state.phase == "pilot":
+            self._apply(strategy.next_pilot(state))
+        if state.pending is None and state.phase == "estimate":
+            self._apply(strategy.next_look(state))
+        return state.pending
+
+    def _apply(self, decision: Decision) -> None:
+        state = self._state
+        if isinstance(decision, Plan):  # rule 2
+            state.label, state.path, state.weights = decision.label, decision.path, decision.weights
+            splits = state.cascade.error_split(state.weights)
+            for level, looks, split in zip(state.levels, decision.looks, splits, strict=True):
+                level.freeze(looks, state.alpha, split)
+            state.phase = "estimate"
+            return
+        if decision.path is not None:
+            state.path = decision.path
+        if isinstance(decision, Ask):
+            state.pending = decision.query
+        else:
+            state.phase, state.hopeless = "done", decision.hopeless
 
     def observe(self, query: Query, counts: Sequence[int]) -> None:
         """Take the votes for `query`: one count per class, summing to query.count.
@@ -137,64 +160,70 @@ class Certifier:
         Raises ProtocolError, and changes nothing, for a call out of turn, another query than the pending one, a wrong
         number of classes, negative or fractional counts, or a wrong total.
         """
-        if self.pending is None:
-            raise ProtocolError(f"observe in phase {self.phase!r}: no query is pending, got {query}")
-        if query != self.pending:
-            raise ProtocolError(f"expected counts for {self.pending}, got {query}")
+        if self._state.pending is None:
+            raise ProtocolError(f"observe({query}) in phase {self._state.phase!r}: no query is pending")
+        if query != self._state.pending:
+            raise ProtocolError(
+                f"observe({query}) in phase {self._state.phase!r}: expected counts for {self._state.pending}"
+            )
         try:
             votes = [index(v) for v in counts]
         except TypeError as error:
             raise ProtocolError(f"counts: expected integers, got {counts!r}") from error
-        if len(votes) != self.classes:
-            raise ProtocolError(f"counts: expected one for each of {self.classes} classes, got {len(votes)}")
+        if len(votes) != self._state.classes:
+            raise ProtocolError(f"counts: expected one for each of {self._state.classes} classes, got {len(votes)}")
         if min(votes) < 0:
             raise ProtocolError(f"counts: expected values >= 0, got {min(votes)}")
         if sum(votes) != query.count:
             raise ProtocolError(f"counts: expected a total of {query.count}, got {sum(votes)}")
-        level = self.levels[query.level]
+        level = self._state.levels[query.level]
         if query.purpose == "pilot":
             level.add_pilot(votes)
         else:
             level.add(votes)
             self._look(query.level)
-        self.pending = None
+        self._state.pending = None
 
     def _look(self, k: int) -> None:
         """Rule 3: tighten level k's bounds at the look that its draws have just completed."""
-        assert self.label is not None
-        level = self.levels[k]
+        label, _ = self._state.chosen
+        level = self._state.levels[k]
         level.taken += 1
-        label_count, rival_count = level.split(self.label)
+        label_count, rival_count = level.split(label)
         lower, upper = level_bounds(label_count, rival_count, level.samples, level.errors[level.taken - 1])
         level.lower, level.upper = max(level.lower, lower), min(level.upper, upper)
 
     def result(self) -> Result:
         """What is proved so far. Before the first look nothing is, and the label is None."""
-        levels = self.levels
-        certificate = self.cascade.certify([v.lower for v in levels], [v.upper for v in levels])
+        levels = self._state.levels
+        certificate = self._state.cascade.certify([v.lower for v in levels], [v.upper for v in levels])
         certified = certificate.level is not None
         return Result(
-            label=self.label if certified else None,
+            label=self._state.label if certified else None,
             radius=certificate.radius,
             level=certificate.level,
-            samples_used=self.used,
+            samples_used=self._state.used,
             reason=Reason.CERTIFIED if certified else self._abstain_reason(),
-            complete=self.phase == "done",
+            complete=self._state.phase == "done",
             has_data=any(level.taken for level in levels),
             stages=tuple(self._stage(k, certificate.level) for k in range(len(levels))),
         )
 
     def _stage(self, k: int, best: int | None) -> StageResult:
-        level = self.levels[k]
-        bound = self.cascade.own(k, level.lower, level.upper) if k == best else self.cascade.shield(k, level.upper)
+        level = self._state.levels[k]
+        bound = (
+            self._state.cascade.own(k, level.lower, level.upper)
+            if k == best
+            else self._state.cascade.shield(k, level.upper)
+        )
         if k == best:
             outcome = StageOutcome.PATH
         else:
             outcome = StageOutcome.OPEN if bound is None else StageOutcome.PASSED
-        label_count, rival_count = (0, 0) if self.label is None else level.split(self.label)
+        label_count, rival_count = (0, 0) if self._state.label is None else level.split(self._state.label)
         return StageResult(
             level=k,
-            sigma=self.cascade.sigmas[k],
+            sigma=self._state.cascade.sigmas[k],
             outcome=outcome,
             samples=level.samples,
             pilot_samples=level.pilot_samples,
@@ -207,59 +236,35 @@ class Certifier:
 
     def _abstain_reason(self) -> Reason:
         """Product words for an abstention; a diagnosis, not a certificate, so pilots may speak here."""
-        if self.label is None and self.phase != "done":
+        if self._state.label is None and self._state.phase != "done":
             return Reason.NO_DATA
-        leaders = [level.leader() for level in self.levels]
-        confident = [k for k in range(len(self.levels)) if self._confident(k)]
+        leaders = [level.leader() for level in self._state.levels]
+        confident = [k for k in range(len(self._state.levels)) if self._confident(k)]
         for k in confident:
-            label = self.label if self.levels[k].taken else leaders[k]
+            label = self._state.label if self._state.levels[k].taken else leaders[k]
             if any(leader not in (None, label) for leader in leaders[k + 1 :]):
                 return Reason.RIVAL_AT_LARGER_SIGMA
-        return Reason.NO_STAGE_CONFIDENT if self.hopeless and not confident else Reason.UNDECIDED
+        return Reason.NO_STAGE_CONFIDENT if self._state.hopeless and not confident else Reason.UNDECIDED
 
     def _confident(self, k: int) -> bool:
-        level = self.levels[k]
+        level = self._state.levels[k]
         if level.taken:
-            return self.cascade.own(k, level.lower, level.upper) is not None
+            return self._state.cascade.own(k, level.lower, level.upper) is not None
         leader = level.leader()
         if leader is None:
             return False
         count, rival = level.split(leader, pilot=True)
         lower = clopper_pearson_lower(count, level.pilot_samples, FUTILITY_LEVEL)
         upper = 1.0 - clopper_pearson_lower(level.pilot_samples - rival, level.pilot_samples, FUTILITY_LEVEL)
-        return self.cascade.own(k, lower, upper) is not None
+        return self._state.cascade.own(k, lower, upper) is not None
 
     def state(self) -> dict[str, Any]:
         """Everything, as JSON-able values; `from_state` goes on from there, to the last bit."""
-        return {
-            "sigmas": list(self.cascade.sigmas),
-            "classes": self.classes,
-            "alpha": self.alpha,
-            "threshold": list(self.cascade.thresholds),
-            "final": self.cascade.final,
-            "samples": self.samples,
-            "radius": self.radius,
-            "chunk": self.chunk,
-            "grain": self.grain,
-            "pilot": self.pilot,
-            "single_look": self.single_look,
-            "phase": self.phase,
-            "label": self.label,
-            "path": self.path,
-            "weights": list(self.weights),
-            "hopeless": self.hopeless,
-            "pending": None if self.pending is None else self.pending.state(),
-            "levels": [level.state() for level in self.levels],
-        }
+        return self._state.as_dict()
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Certifier:
         """The certifier whose `state()` this is."""
-        arguments = ("alpha", "threshold", "final", "samples", "radius", "chunk", "grain", "pilot", "single_look")
-        certifier = cls(state["sigmas"], state["classes"], **{name: state[name] for name in arguments})
-        for name in ("phase", "label", "path", "hopeless"):
-            setattr(certifier, name, state[name])
-        certifier.weights = tuple(state["weights"])
-        certifier.pending = None if state["pending"] is None else Query(**state["pending"])
-        certifier.levels = [Level.from_state(level) for level in state["levels"]]
+        certifier = cls.__new__(cls)
+        certifier._state = State.from_dict(state)
         return certifier

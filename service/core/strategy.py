@@ -1,33 +1,26 @@
 """What to ask next, and when to stop. Heuristic [H]: a bad choice here loses a certificate, it cannot make one.
 
-Both functions return the next query, or None after moving the certifier on (rules 2 and 4 of certifier.py).
+Both functions read the state and return a decision; the certifier carries it out (rules 2 and 4 of certifier.py).
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from .allocation import (
-    EARLY_SHARE,
-    EXTENSION_SHARE,
     FUTILITY_LEVEL,
     Allocation,
     Errors,
     Estimate,
-    Look,
-    max_looks,
     path_z,
-    radius_looks,
     term_z,
     waterfill,
 )
 from .bounds import clopper_pearson_lower, clopper_pearson_upper, normal_cdf, normal_quantile
 from .certificate import level_bounds
+from .looks import EARLY_SHARE, EXTENSION_SHARE, Look, max_looks, radius_looks
 from .results import Query
-
-if TYPE_CHECKING:
-    from .certifier import Certifier
+from .state import Ask, Plan, State, Stop
 
 __all__ = ("next_look", "next_pilot")
 
@@ -38,8 +31,8 @@ SWITCH_GAIN = 1.03  # max mode: leave a path only for one that promises 3% more:
 SHIELD_BINDS = 0.97  # max mode: a shield below this part of the own term's promise is what limits the radius
 
 
-def next_pilot(c: Certifier) -> Query | None:
-    """The next level's pilot, coarsest first; when enough is known, freeze the plan."""
+def next_pilot(c: State) -> Ask | Plan | Stop:
+    """The next level's pilot, coarsest first; when enough is known, the plan to freeze."""
     unpiloted = [k for k in reversed(range(len(c.levels))) if c.levels[k].pilot_samples == 0]
     if c.radius is not None and len(unpiloted) < len(c.levels):
         finest = len(unpiloted)
@@ -48,28 +41,25 @@ def next_pilot(c: Certifier) -> Query | None:
         # A finer path's score is at most that of the shields piloted so far.
         outlook = max([best, *(_shields_score(c, y, finest) for y in _candidates(c) if unpiloted)])
         if best > PILOT_GOOD:
-            _freeze(c)
-            return None
+            return _plan(c)
         if outlook <= PILOT_FUTILE:
-            c.phase, c.hopeless = "done", True
-            return None
+            return Stop(hopeless=True)
     if unpiloted:
-        return Query(level=unpiloted[0], purpose="pilot", first=0, count=c.pilot)
-    _freeze(c)
-    return None
+        return Ask(query=Query(level=unpiloted[0], purpose="pilot", first=0, count=c.pilot))
+    return _plan(c)
 
 
-def _candidates(c: Certifier) -> list[int]:
+def _candidates(c: State) -> list[int]:
     """The most voted class of every piloted level."""
     leaders = (level.leader() for level in c.levels)
     return sorted({leader for leader in leaders if leader is not None})
 
 
-def _score(c: Certifier, label: int, path: int) -> float:
+def _score(c: State, label: int, path: int) -> float:
     return path_z(c.cascade, path, [level.estimate(label) for level in c.levels], c.target)
 
 
-def _shields_score(c: Certifier, label: int, finest: int) -> float:
+def _shields_score(c: State, label: int, finest: int) -> float:
     return min(
         term_z(c.cascade, k, own=False, estimate=c.levels[k].estimate(label), radius=c.target)
         for k in range(finest, len(c.levels))
@@ -83,23 +73,23 @@ def _weights(levels: int, planned: int) -> tuple[float, ...]:
     return tuple(PLANNED_WEIGHT if k == planned else rest for k in range(levels))
 
 
-def _freeze(c: Certifier) -> None:
-    """End the pilot: fix label, weights and every level's looks (rule 2)."""
+def _plan(c: State) -> Plan:
+    """What to freeze at the end of the pilot: label, weights and every level's looks (rule 2)."""
     label, path, draws = _plan_max(c) if c.radius is None else _plan_radius(c)
-    c.label, c.path = label, path
-    c.weights = _weights(len(c.levels), path)
-    splits = c.cascade.error_split(c.weights)
+    weights = _weights(len(c.levels), path)
+    splits = c.cascade.error_split(weights)
     budget = c.remaining
     firsts = [_looks(c, k, path, draws, budget, splits[k])[:1] for k in range(len(c.levels))]
-    for k, level in enumerate(c.levels):
-        others = sum(looks[0].samples for j, looks in enumerate(firsts) if j >= path and j != k and looks)
+    looks = []
+    for k in range(len(c.levels)):
+        others = sum(first[0].samples for j, first in enumerate(firsts) if j >= path and j != k and first)
         cap = max(0, (budget - others) // c.chunk * c.chunk)
-        level.freeze(_looks(c, k, path, draws, cap, splits[k]), c.alpha, splits[k])
-    c.phase = "estimate"
+        looks.append(_looks(c, k, path, draws, cap, splits[k]))
+    return Plan(label=label, path=path, weights=weights, looks=tuple(looks))
 
 
 def _looks(
-    c: Certifier, k: int, path: int, draws: dict[int, int], cap: int, split: tuple[float, float]
+    c: State, k: int, path: int, draws: dict[int, int], cap: int, split: tuple[float, float]
 ) -> tuple[Look, ...]:
     """Level k's schedule under a cap of `cap` draws."""
     if c.radius is None:
@@ -113,7 +103,7 @@ def _looks(
     return radius_looks(target, c.alpha * error, cap, c.grain, single=c.single_look)
 
 
-def _heavy_errors(c: Certifier, path: int) -> list[Errors]:
+def _heavy_errors(c: State, path: int) -> list[Errors]:
     """The errors of each level's heavy look if `path` is planned."""
     share = c.alpha * (1.0 - EARLY_SHARE - EXTENSION_SHARE)
     return [
@@ -121,7 +111,7 @@ def _heavy_errors(c: Certifier, path: int) -> list[Errors]:
     ]
 
 
-def _plan_max(c: Certifier) -> tuple[int, int, dict[int, int]]:
+def _plan_max(c: State) -> tuple[int, int, dict[int, int]]:
     """(label, path, draws of each level on it) with the largest radius that the budget is expected to reach."""
     options = [(y, k) for y in _candidates(c) for k in range(len(c.levels))]
     estimates = {y: [level.estimate(y) for level in c.levels] for y in _candidates(c)}
@@ -140,7 +130,7 @@ def _plan_max(c: Certifier) -> tuple[int, int, dict[int, int]]:
     return y, k, {j: even for j in range(k, len(c.levels))}
 
 
-def _plan_radius(c: Certifier) -> tuple[int, int, dict[int, int]]:
+def _plan_radius(c: State) -> tuple[int, int, dict[int, int]]:
     """(label, path, {}) with the best z-score at the requested radius, among paths whose levels were all piloted."""
     finest = sum(level.pilot_samples == 0 for level in c.levels)
     options = [(y, k) for y in _candidates(c) for k in range(finest, len(c.levels))]
@@ -148,54 +138,70 @@ def _plan_radius(c: Certifier) -> tuple[int, int, dict[int, int]]:
     return label, path, {}
 
 
-def next_look(c: Certifier) -> Query | None:
-    """The next look of the level that matters most, or None when there is nothing left to gain or to spend."""
-    level = _next_radius(c) if c.radius is not None else _next_max(c)
-    if level is None:
-        c.phase = "done"
-        return None
-    state = c.levels[level]
-    return Query(level=level, purpose="estimation", first=state.samples, count=state.cost(state.taken))
+def next_look(c: State) -> Ask | Stop:
+    """The next look of the level that matters most, or the end when there is nothing left to gain or to spend."""
+    label, path = c.chosen
+    estimates = [level.estimate(label) for level in c.levels]
+    if c.radius is None:
+        live = _live_paths(c, 0.0)
+        if not live:
+            return Stop(hopeless=True)
+        path = _best_path(c, path, live, estimates)
+        return _ask(c, path, _next_max(c, path, estimates))
+    if c.cascade.certify([v.lower for v in c.levels], [v.upper for v in c.levels]).radius >= c.radius:
+        return Stop()
+    live_path = _path_to_radius(c, path, estimates)
+    if live_path is None:
+        return Stop(hopeless=True)
+    unmet = _unmet(c, live_path, estimates)
+    return _ask(c, live_path, min(unmet)[1] if unmet else None)
 
 
-def _value(c: Certifier, k: int, path: int, lower: float, upper: float) -> float:
+def _ask(c: State, path: int, k: int | None) -> Ask | Stop:
+    """Level k's next look, working on `path`; the end where k is None."""
+    if k is None:
+        return Stop(path=path)
+    level = c.levels[k]
+    count = level.cost(level.taken)
+    return Ask(query=Query(level=k, purpose="estimation", first=level.samples, count=count), path=path)
+
+
+def _value(c: State, k: int, path: int, lower: float, upper: float) -> float:
     """The radius that level k's term on `path` allows under these bounds; -inf where it is open."""
     term = c.cascade.own(k, lower, upper) if k == path else c.cascade.shield(k, upper)
     return -math.inf if term is None else term
 
 
-def _current(c: Certifier, k: int, path: int) -> float:
+def _current(c: State, k: int, path: int) -> float:
     return _value(c, k, path, c.levels[k].lower, c.levels[k].upper)
 
 
-def _at_look(c: Certifier, k: int, path: int, look: int, label_rate: float, rival_rate: float) -> float:
+def _at_look(c: State, k: int, path: int, look: int, label_rate: float, rival_rate: float) -> float:
     """The term's value at a future look if the remaining draws come at the given rates."""
-    assert c.label is not None
+    label, _ = c.chosen
     level = c.levels[k]
     n = level.looks[look].samples
     more = n - level.samples
-    label_count, rival_count = level.split(c.label)
+    label_count, rival_count = level.split(label)
     label_count = min(n, label_count + math.ceil(more * label_rate))
     rival_count = min(n - label_count, rival_count + math.floor(more * rival_rate))
     return _value(c, k, path, *level_bounds(label_count, rival_count, n, level.errors[look]))
 
 
-def _looks_that_matter(c: Certifier, k: int, budget: int) -> set[int]:
+def _looks_that_matter(c: State, k: int, budget: int) -> set[int]:
     """The last look that `budget` can complete, and the heavy one if it is still ahead."""
     affordable = c.levels[k].affordable(budget)
     return {affordable[-1], *(i for i in affordable if i == c.levels[k].heavy)} if affordable else set()
 
 
-def _futile(c: Certifier, k: int, path: int, radius: float, budget: int) -> bool:
+def _futile(c: State, k: int, path: int, radius: float, budget: int) -> bool:
     """Whether the term still misses `radius` at its last look, even at the most optimistic plausible rates."""
-    assert c.label is not None
+    label, _ = c.chosen
     level = c.levels[k]
     looks = _looks_that_matter(c, k, budget)
     if not looks:
         return True
-    label_count, rival_count = (
-        a + b for a, b in zip(level.split(c.label), level.split(c.label, pilot=True), strict=True)
-    )
+    label_count, rival_count = (a + b for a, b in zip(level.split(label), level.split(label, pilot=True), strict=True))
     n = level.samples + level.pilot_samples
     label_rate = clopper_pearson_upper(label_count, n, FUTILITY_LEVEL)
     rival_rate = clopper_pearson_lower(rival_count, n, FUTILITY_LEVEL)
@@ -203,7 +209,7 @@ def _futile(c: Certifier, k: int, path: int, radius: float, budget: int) -> bool
     return best < radius or best == -math.inf
 
 
-def _live_paths(c: Certifier, radius: float) -> list[int]:
+def _live_paths(c: State, radius: float) -> list[int]:
     """Paths with no futile unmet term."""
     budget = c.remaining
     top = len(c.levels)
@@ -220,25 +226,17 @@ def _live_paths(c: Certifier, radius: float) -> list[int]:
     ]
 
 
-def _next_radius(c: Certifier) -> int | None:
-    assert c.radius is not None and c.label is not None and c.path is not None
-    certificate = c.cascade.certify([v.lower for v in c.levels], [v.upper for v in c.levels])
-    if certificate.radius >= c.radius:
-        return None
-    estimates = [level.estimate(c.label) for level in c.levels]
+def _path_to_radius(c: State, path: int, estimates: list[Estimate]) -> int | None:
+    """`path` while it is live; else the most promising live one, or None where none is worth turning to."""
     live = _live_paths(c, c.target)
-    if c.path not in live:
-        scores = {path: _unmet(c, path, estimates) for path in live}
-        scores = {path: terms for path, terms in scores.items() if terms and min(terms)[0] > PATH_LIVE}
-        if not scores:
-            c.hopeless = True
-            return None
-        c.path = max(scores, key=lambda path: min(scores[path])[0])
-    unmet = _unmet(c, c.path, estimates)
-    return min(unmet)[1] if unmet else None
+    if path in live:
+        return path
+    scores = {other: _unmet(c, other, estimates) for other in live}
+    scores = {other: terms for other, terms in scores.items() if terms and min(terms)[0] > PATH_LIVE}
+    return max(scores, key=lambda other: min(scores[other])[0], default=None)
 
 
-def _unmet(c: Certifier, path: int, estimates: list[Estimate]) -> list[tuple[float, int]]:
+def _unmet(c: State, path: int, estimates: list[Estimate]) -> list[tuple[float, int]]:
     """(z-score, level) of each term on the path that misses the requested radius so far; the worst is asked first."""
     return [
         (term_z(c.cascade, k, own=k == path, estimate=estimates[k], radius=c.target), k)
@@ -247,15 +245,9 @@ def _unmet(c: Certifier, path: int, estimates: list[Estimate]) -> list[tuple[flo
     ]
 
 
-def _next_max(c: Certifier) -> int | None:
-    assert c.label is not None and c.path is not None
-    live = _live_paths(c, 0.0)
-    if not live:
-        c.hopeless = True
-        return None
-    estimates = [level.estimate(c.label) for level in c.levels]
-    c.path = _best_path(c, live, estimates)
-    path, budget = c.path, c.remaining
+def _next_max(c: State, path: int, estimates: list[Estimate]) -> int | None:
+    """The level on `path` whose next look gains most, or None."""
+    budget = c.remaining
     own, shields = c.levels[path], range(path + 1, len(c.levels))
     ready = [k for k in range(path, len(c.levels)) if c.levels[k].affordable(budget)]
     shields_now = sorted((_current(c, k, path), -k) for k in shields if k in ready)
@@ -272,11 +264,10 @@ def _next_max(c: Certifier) -> int | None:
     return terms[0][1] if terms[0][1] in ready else None
 
 
-def _best_path(c: Certifier, live: list[int], estimates: list[Estimate]) -> int:
+def _best_path(c: State, current: int, live: list[int], estimates: list[Estimate]) -> int:
     """The current path unless it is dead or another promises clearly more."""
-    assert c.path is not None
-    if live == [c.path]:
-        return c.path
+    if live == [current]:
+        return current
     promise = {}
     for path in live:
         done = [level.samples for level in c.levels]
@@ -284,12 +275,12 @@ def _best_path(c: Certifier, live: list[int], estimates: list[Estimate]) -> int:
         plan = waterfill(c.cascade, path, estimates, errors, c.remaining, cautious=False, done=done)
         promise[path] = 0.0 if plan is None else plan.radius
     best = max(promise, key=lambda path: promise[path])
-    if c.path not in promise or promise[best] > SWITCH_GAIN * promise[c.path]:
+    if current not in promise or promise[best] > SWITCH_GAIN * promise[current]:
         return best
-    return c.path
+    return current
 
 
-def _promise(c: Certifier, path: int, estimate: Estimate, budget: int) -> float:
+def _promise(c: State, path: int, estimate: Estimate, budget: int) -> float:
     """The own term's value at the best look that `budget` can complete, if draws go on as they went."""
     looks = _looks_that_matter(c, path, budget)
     return max([_current(c, path, path), *(_at_look(c, path, path, i, estimate.p, estimate.q) for i in looks)])

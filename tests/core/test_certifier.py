@@ -137,7 +137,7 @@ def test_rules_hold_for_any_votes(matrix, levels, samples, chunk, grain, radius,
         assert query.first == drawn[query.level, query.purpose]
         drawn[query.level, query.purpose] += query.count
         assert sum(drawn.values()) <= samples
-        plan = (machine.label, machine.weights, [(v.looks, v.errors) for v in machine.levels])
+        plan = (machine.label, machine.weights, [(v.looks, v.errors) for v in machine._state.levels])
         if query.purpose == "estimation":
             frozen = frozen or copy.deepcopy(plan)
             assert plan == frozen
@@ -149,7 +149,7 @@ def test_rules_hold_for_any_votes(matrix, levels, samples, chunk, grain, radius,
     if frozen is None:
         return
     for level, (share_lower, share_upper) in zip(
-        machine.levels, machine.cascade.error_split(machine.weights), strict=True
+        machine._state.levels, machine._state.cascade.error_split(machine.weights), strict=True
     ):
         assert all(a.samples < b.samples for a, b in itertools.pairwise(level.looks))
         assert all(look.samples % (grain * chunk) == 0 for look in level.looks[:-1])  # the last may be the cap

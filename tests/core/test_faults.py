@@ -69,10 +69,10 @@ CHECKS: dict[str, tuple[Callable[..., bool], str, str, str]] = {
     "pilot draws reused in the bound": (
         pilot_reuse,
         "certifier.py",
-        """        label_count, rival_count = level.split(self.label)
+        """        label_count, rival_count = level.split(label)
         lower, upper = level_bounds(label_count, rival_count, level.samples, level.errors[level.taken - 1])
 """,
-        """        pairs = zip(level.split(self.label), level.split(self.label, pilot=True))
+        """        pairs = zip(level.split(label), level.split(label, pilot=True))
         label_count, rival_count = (a + b for a, b in pairs)
         n = level.samples + level.pilot_samples
         lower, upper = level_bounds(label_count, rival_count, n, level.errors[level.taken - 1])
@@ -80,7 +80,7 @@ CHECKS: dict[str, tuple[Callable[..., bool], str, str, str]] = {
     ),
     "looks not paid for": (
         unpaid_looks,
-        "level.py",
+        "state.py",
         "(alpha * split[0] * look.share, alpha * split[1] * look.share)",
         "(alpha * split[0], alpha * split[1])",
     ),
@@ -93,9 +93,9 @@ CHECKS: dict[str, tuple[Callable[..., bool], str, str, str]] = {
     "label re-chosen after estimation": (
         rechosen_label,
         "certifier.py",
-        "        label_count, rival_count = level.split(self.label)\n        lower, upper",
-        "        self.label = level.leader()\n"
-        "        label_count, rival_count = level.split(self.label)\n        lower, upper",
+        "        label_count, rival_count = level.split(label)\n        lower, upper",
+        "        label = self._state.label = level.leader()\n"
+        "        label_count, rival_count = level.split(label)\n        lower, upper",
     ),
 }
 

@@ -1,19 +1,25 @@
-"""One level's votes, looks and running bounds."""
+"""All that a certifier remembers, and what the strategy may answer to it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from .allocation import Estimate, Look, rate
+from .allocation import Estimate, rate
+from .bounds import radius_needed
+from .certificate import Cascade
+from .looks import Look
+from .results import ProtocolError, Query
 
-__all__ = ("Level",)
+__all__ = ("Ask", "Decision", "Level", "Phase", "Plan", "State", "Stop")
+
+Phase = Literal["pilot", "estimate", "done"]
 
 
 @dataclass
 class Level:
-    """Mutable; only the certifier and its strategy touch it."""
+    """One level's votes, looks and running bounds. Only the certifier changes it."""
 
     classes: int
     pilot_votes: list[int] = field(default_factory=list)
@@ -70,12 +76,96 @@ class Level:
         """Indices of the looks not taken that `budget` draws can complete, ascending."""
         return [i for i in range(self.taken, len(self.looks)) if self.cost(i) <= budget]
 
-    def state(self) -> dict[str, Any]:
-        return asdict(self)
-
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Level:
         values = dict(state)
         values["looks"] = tuple(Look(*look) for look in values["looks"])
         values["errors"] = tuple((low, up) for low, up in values["errors"])
         return cls(**values)
+
+
+@dataclass(kw_only=True)
+class State:
+    """Only the certifier changes it; the strategy reads it. The first nine fields never change (see Certifier)."""
+
+    cascade: Cascade
+    classes: int
+    alpha: float
+    samples: int
+    radius: float | None
+    chunk: int
+    grain: int
+    pilot: int  # draws of each level's pilot
+    single_look: bool
+    levels: list[Level]
+    phase: Phase = "pilot"
+    label: int | None = None  # frozen with the weights when the pilot ends
+    path: int | None = None  # the level whose path is being worked on
+    weights: tuple[float, ...] = ()
+    hopeless: bool = False
+    pending: Query | None = None
+
+    @property
+    def used(self) -> int:
+        """Draws spent so far, pilots included."""
+        return sum(level.pilot_samples + level.samples for level in self.levels)
+
+    @property
+    def remaining(self) -> int:
+        return self.samples - self.used
+
+    @property
+    def target(self) -> float:
+        """What the terms must reach so that the radius, once cut to six digits, is the requested one; 0 without one."""
+        return 0.0 if self.radius is None else radius_needed(self.radius)
+
+    @property
+    def chosen(self) -> tuple[int, int]:
+        """(label, path). Raises ProtocolError before the pilot has chosen them."""
+        if self.label is None or self.path is None:
+            raise ProtocolError(f"phase {self.phase!r}: no label has been chosen")
+        return self.label, self.path
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> State:
+        """The state whose `as_dict()` this is, also after a journey through JSON."""
+        values = dict(state)
+        cascade = dict(values["cascade"])
+        cascade |= {name: tuple(cascade[name]) for name in ("sigmas", "thresholds")}
+        values["cascade"] = Cascade(**cascade)
+        values["weights"] = tuple(values["weights"])
+        values["pending"] = None if values["pending"] is None else Query(**values["pending"])
+        values["levels"] = [Level.from_state(level) for level in values["levels"]]
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """Draws wanted next; `path`, where it is given, is worked on from now on."""
+
+    query: Query
+    path: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The pilot is over: rule 2 freezes this. looks: one schedule a level."""
+
+    label: int
+    path: int
+    weights: tuple[float, ...]
+    looks: tuple[tuple[Look, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """Nothing left to gain or to spend. hopeless: no path is worth more draws."""
+
+    path: int | None = None
+    hopeless: bool = False
+
+
+Decision = Ask | Plan | Stop
