@@ -28,7 +28,6 @@ from certify.models.datasets import DataSet, open_dataset
 from certify.models.runtime import RuntimeOptions, limit_threads, load_pipeline, options_for, usable_cores
 from certify.service.answering.images import decode_image
 from certify.service.core import Cascade, plan_from_pilot
-from certify.service.core.certificate import Final
 from certify.service.research.policies import best
 
 __all__ = ("Variant", "compare", "table")
@@ -105,9 +104,8 @@ def _certify(manifest: Manifest, rows: NDArray[np.int64]) -> tuple[int, float]:
     pilot, counts = (
         [np.bincount(row, minlength=classes).tolist() for row in part] for part in np.split(rows, [PILOT], axis=1)
     )
-    final: Final = "plurality" if manifest.final == "plurality" else "threshold"
-    cascade = Cascade.of(manifest.sigmas, manifest.thresholds, final)
-    plan = plan_from_pilot(pilot, cascade, ALPHA, rows.shape[1] - PILOT)
+    cascade = Cascade.of(manifest.sigmas, manifest.thresholds, manifest.final)
+    plan = plan_from_pilot(cascade, pilot, ALPHA, rows.shape[1] - PILOT)
     return plan.label, best(np.array(counts), plan.label, cascade, ALPHA, plan.weights).radius
 
 

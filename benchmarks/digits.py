@@ -30,7 +30,6 @@ from certify.models.train.finetune import finetune, write_finetuned
 from certify.models.train.joint import train, write_plain
 from certify.models.train.runs import find_run
 from certify.models.train.stage import log
-from certify.service.core.certificate import Final
 from certify.service.research.curves import Curve, curves_of_votes
 from certify.service.research.votes_file import VotesFile
 
@@ -71,9 +70,8 @@ def rows_of(manifest: Manifest, own: VotesFile, noisy: VotesFile, others: list[V
     published = curves_of_votes(own, thresholds=halves, final="threshold", singles=False)
     alone = [c for votes in (own, *others) for c in curves_of_votes(votes) if c.policy == "single"]
     bare = [c for c in curves_of_votes(noisy) if c.policy == "single" and c.final == "plurality"]
-    final: Final = "plurality" if manifest.final == "plurality" else "threshold"
     untuned = adaptive(own, samples, halves, "threshold")
-    shipped = adaptive(own, samples, list(manifest.thresholds), final)
+    shipped = adaptive(own, samples, list(manifest.thresholds), manifest.final)
     return [
         *sorted(alone, key=lambda curve: (curve.final != "threshold", curve.sigma)),
         *(dataclasses.replace(c, name=f"no denoiser: {c.name}", policy=None) for c in bare),

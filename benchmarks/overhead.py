@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.report import progress, spread, table
-from certify.service.core import Certifier
+from certify.service.core import Cascade, Certifier
 
 __all__ = ("Draws", "compare_http", "text", "time_state_machine")
 
@@ -110,7 +110,7 @@ def time_state_machine() -> float:
     random = np.random.default_rng(0)
 
     def once() -> float:
-        certifier = Certifier((0.12, 0.25, 0.5), 10, alpha=1e-3, threshold=0.5, final="plurality", samples=SAMPLES)
+        certifier = Certifier(Cascade.of((0.12, 0.25, 0.5)), 10, samples=SAMPLES)
         total = 0.0
         while (query := timed(certifier.next)) and query[0] is not None:
             votes = random.multinomial(query[0].count, chances[query[0].level]).tolist()

@@ -9,14 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.report import progress
+from certify.models.bundle import Final
 from certify.models.datasets import DataSet
 from certify.models.engines import Engine
 from certify.models.pipeline import Pipeline
 from certify.models.runtime import RuntimeOptions
 from certify.service.answering.fields import parse_texts
 from certify.service.backends.embedded import EmbeddedBackend
-from certify.service.core import Certifier
-from certify.service.core.certificate import Final
+from certify.service.core import Cascade, Certifier
 from certify.service.errors import DataError
 from certify.service.research.certifiers import LocalCertifier
 from certify.service.research.curves import Curve, curves_of_votes
@@ -102,11 +102,9 @@ def adaptive(votes: VotesFile, samples: int, thresholds: list[float], final: Fin
     outcomes = []
     for i in range(len(votes.idx)):
         certifier = Certifier(
-            votes.sigmas.tolist(),
+            Cascade.of(votes.sigmas.tolist(), thresholds, final),
             votes.pilot.shape[-1],
             alpha=float(votes.alpha),
-            threshold=thresholds,
-            final=final,
             samples=samples,
             chunk=votes.chunk,
             grain=votes.grain,

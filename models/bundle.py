@@ -23,13 +23,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .errors import BundleError
 
 __all__ = (
     "BUNDLES",
+    "FINALS",
     "MANIFEST",
+    "Final",
     "Manifest",
     "file_digests",
     "find_bundle",
@@ -38,6 +40,9 @@ __all__ = (
     "save_manifest",
     "verify",
 )
+
+# How a cascade's finest scale decides: for its most voted class, or for a class above its threshold (the paper's).
+Final = Literal["plurality", "threshold"]
 
 BUNDLES = Path(__file__).parent / "bundles"  # shipped bundles are package data
 MANIFEST = "bundle.json"
@@ -51,7 +56,7 @@ REQUIRED = (
     "classifier/model.safetensors",
 )
 SUFFIXES = (".json", ".safetensors")
-FINALS = ("plurality", "threshold")
+FINALS: tuple[Final, ...] = get_args(Final)
 DTYPES = ("float32", "bfloat16")
 
 
@@ -65,7 +70,7 @@ class Manifest:
     input_shape: tuple[int, int, int]  # (C, H, W) of the certified tensor, float32 in [0, 1]
     sigmas: tuple[float, ...]  # ascending, in units of [0, 1] pixels
     thresholds: tuple[float, ...]  # p0 of each sigma, in [0.5, 1)
-    final: str  # how the finest sigma decides: "plurality" or "threshold"
+    final: Final  # how the finest sigma decides
     files: Mapping[str, str]  # "denoiser/config.json" -> 64 hex digits of its SHA-256
     chunk: int = (
         32  # noise granularity: small enough for short looks, large enough that a keyed generator costs nothing

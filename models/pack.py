@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .bundle import Manifest, file_digests, save_manifest
+from .bundle import Final, Manifest, file_digests, save_manifest
 from .errors import BundleError
 from .pack_sources import check_scheduler, copy_classifier, copy_denoiser, image_shape, read_denoiser
 from .pack_trial import Report, ScaleTest, Trial, self_test
@@ -32,7 +32,7 @@ def pack(
     version: str = "1",
     classes: Sequence[str] | None = None,
     thresholds: Sequence[float] | None = None,
-    final: str = "plurality",
+    final: Final = "plurality",
     dtype: str = "float32",
     trial: Callable[[Manifest], Trial] | None = None,
 ) -> tuple[Manifest, Report | None]:

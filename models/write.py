@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .bundle import MANIFEST, Manifest, file_digests, save_manifest
+from .bundle import MANIFEST, Final, Manifest, file_digests, save_manifest
 from .errors import BundleError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def write_bundle(
     classes: tuple[str, ...],
     input_shape: tuple[int, int, int],
     sigmas: tuple[float, ...],
-    final: str,
+    final: Final,
     dtype: str,
     provenance: Mapping[str, Any],
     model_args: Mapping[str, Any] | None = None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ..bundle import Final
+
 __all__ = ("FinetuneConfig", "Optimisation", "PairConfig", "TrainConfig")
 
 
@@ -39,7 +41,7 @@ class TrainConfig(Optimisation):
     name: str  # of the bundle that ships; what is trained first comes out as <name>_plain
     version: str
     dtype: Literal["float32", "bfloat16"]  # in which both run
-    final: str  # how the finest scale decides
+    final: Final  # how the finest scale decides
     finetune: str  # the run that goes on from the plain bundle
     finetune_seed: int
     # networks

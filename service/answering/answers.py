@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from ..backends.base import BackendInfo
 from ..core import Reason, Result, StageResult
 from .driver import Run
@@ -33,8 +35,8 @@ def make_answer(
         norm=plan.norm,
         uncertified_label=_label(run.uncertified_class, info),
         alpha=plan.alpha,
-        threshold=list(plan.thresholds),
-        final=plan.final,
+        threshold=list(plan.cascade.thresholds),
+        final=plan.cascade.final,
         samples_used=result.samples_used,
         stages=[_stage(stage) for stage in reversed(result.stages) if stage.samples or stage.pilot_samples],
         input=InputFacts(sha256=picture.sha256.hex(), shape=info.input_shape, range=(0, 1), resized=picture.resized),
@@ -65,15 +67,8 @@ def _outcome(result: Result, plan: Plan, radius_linf: float) -> Outcome:
 def _abstain_reason(run: Run) -> AbstainReason | None:
     if run.result.label is not None:
         return None
-    if run.timed_out:
-        return "deadline"
-    match run.result.reason:
-        case Reason.RIVAL_AT_LARGER_SIGMA:
-            return "rival_at_larger_sigma"
-        case Reason.NO_STAGE_CONFIDENT:
-            return "no_stage_confident"
-        case _:
-            return "undecided"
+    # Of the enum's others none is an abstention's that has data; the schema checks it.
+    return cast(AbstainReason, Reason.DEADLINE if run.timed_out else run.result.reason)
 
 
 def _stage(stage: StageResult) -> Stage:

@@ -28,9 +28,7 @@ _UP = Context(prec=50, rounding=ROUND_CEILING)
 class Plan:
     """One request, every default filled in. sigmas ascend; thresholds go with them; samples is a multiple of chunk."""
 
-    sigmas: tuple[float, ...]
-    thresholds: tuple[float, ...]
-    final: Literal["plurality", "threshold"]
+    cascade: Cascade
     alpha: float
     samples: int
     chunk: int
@@ -42,17 +40,15 @@ class Plan:
     target: float | None  # the L2 radius, on the grid, whose certificate meets the request
 
     @property
-    def cascade(self) -> Cascade:
-        return Cascade.of(self.sigmas, self.thresholds, self.final)
+    def sigmas(self) -> tuple[float, ...]:
+        return self.cascade.sigmas
 
     def certifier(self) -> Certifier:
         """A new state machine for this request, with nothing observed yet."""
         return Certifier(
-            self.sigmas,
+            self.cascade,
             self.classes,
             alpha=self.alpha,
-            threshold=self.thresholds,
-            final=self.final,
             samples=self.samples,
             radius=self.target,
             chunk=self.chunk,
@@ -64,10 +60,10 @@ class Plan:
         return SeedScope(
             tensor_sha256=tensor_sha256,
             bundle_digest=bundle_digest,
-            sigmas=self.sigmas,
+            sigmas=self.cascade.sigmas,
             alpha=self.alpha,
-            thresholds=self.thresholds,
-            final=self.final,
+            thresholds=self.cascade.thresholds,
+            final=self.cascade.final,
             chunks=self.samples // self.chunk,
             radius=self.radius,
             norm=self.norm,
@@ -82,10 +78,9 @@ def make_plan(fields: CertifyFields, info: BackendInfo, *, max_samples_allowed: 
             f"samples: expected at most {max_samples_allowed}, got {fields.samples}",
             max_samples=max_samples_allowed,
         )
-    sigmas, thresholds = _scales(fields, info)
-    final = fields.final or info.final
+    cascade = _cascade(fields, info)
     samples = fields.samples // info.chunk * info.chunk
-    need = _min_samples(sigmas, fields.alpha, thresholds, info, final)
+    need = _min_samples(cascade, fields.alpha, info)
     if samples < need:
         raise RequestError(
             "budget_too_small",
@@ -95,9 +90,7 @@ def make_plan(fields: CertifyFields, info: BackendInfo, *, max_samples_allowed: 
         )
     channels, height, width = info.input_shape
     plan = Plan(
-        sigmas=sigmas,
-        thresholds=thresholds,
-        final=final,
+        cascade=cascade,
         alpha=fields.alpha,
         samples=samples,
         chunk=info.chunk,
@@ -125,20 +118,12 @@ def linf_of(radius: float, dimension: int) -> float:
 def largest_radius(plan: Plan) -> float:
     """The largest radius, in the units of plan.norm, that plan's scales, budget and alpha can certify."""
     radius = round_down(
-        max_radius(
-            plan.sigmas,
-            alpha=plan.alpha,
-            threshold=plan.thresholds,
-            final=plan.final,
-            samples=plan.samples,
-            chunk=plan.chunk,
-            grain=plan.grain,
-        )
+        max_radius(plan.cascade, alpha=plan.alpha, samples=plan.samples, chunk=plan.chunk, grain=plan.grain)
     )
     return radius if plan.norm == "l2" else linf_of(radius, plan.dimension)
 
 
-def _scales(fields: CertifyFields, info: BackendInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _cascade(fields: CertifyFields, info: BackendInfo) -> Cascade:
     chosen = list(info.sigmas) if fields.sigmas is None else fields.sigmas
     for sigma in chosen:
         if sigma not in info.sigmas:
@@ -159,22 +144,17 @@ def _scales(fields: CertifyFields, info: BackendInfo) -> tuple[tuple[float, ...]
             f"threshold: expected one value or one for each of {len(chosen)} sigmas, got {len(fields.threshold)}",
         )
     pairs = sorted(zip(chosen, thresholds, strict=True))
-    return tuple(sigma for sigma, _ in pairs), tuple(threshold for _, threshold in pairs)
+    return Cascade.of([sigma for sigma, _ in pairs], [t for _, t in pairs], fields.final or info.final)
 
 
-def _min_samples(
-    sigmas: tuple[float, ...],
-    alpha: float,
-    thresholds: tuple[float, ...],
-    info: BackendInfo,
-    final: Literal["plurality", "threshold"],
-) -> int:
+def _min_samples(cascade: Cascade, alpha: float, info: BackendInfo) -> int:
     try:
-        return min_samples(sigmas, alpha, thresholds, info.chunk, final, grain=info.grain)
+        return min_samples(cascade, alpha=alpha, chunk=info.chunk, grain=info.grain)
     except (ArithmeticError, ValueError):
         # A threshold so near 1 that float64's bounds never pass it, whatever the samples; all else was checked before.
         raise RequestError(
-            "out_of_range", f"threshold: expected values that some number of samples can pass, got {list(thresholds)}"
+            "out_of_range",
+            f"threshold: expected values that some number of samples can pass, got {list(cascade.thresholds)}",
         ) from None
 
 

@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from ...models.bundle import Final
+from ..core.reasons import Reason
+
 __all__ = (
     "BackendFacts",
     "BundleFacts",
@@ -24,10 +27,9 @@ __all__ = (
     "Timing",
 )
 
-Final = Literal["plurality", "threshold"]
 Norm = Literal["l2", "linf"]
 Outcome = Literal["certified", "below_radius", "abstained"]
-AbstainReason = Literal["deadline", "rival_at_larger_sigma", "no_stage_confident", "undecided"]
+AbstainReason = Literal[Reason.DEADLINE, Reason.RIVAL_AT_LARGER_SIGMA, Reason.NO_STAGE_CONFIDENT, Reason.UNDECIDED]
 
 
 def _as_list(value: object) -> object:

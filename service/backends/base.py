@@ -8,10 +8,13 @@ generator's output, so any part of a stream can be read in any order, in paralle
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ...models.bundle import Final
+from ..core import Cascade
 
 __all__ = ("Backend", "BackendInfo", "Runtime", "check_range")
 
@@ -37,20 +40,22 @@ class BackendInfo:
     input_shape: tuple[int, int, int]  # (C, H, W)
     sigmas: tuple[float, ...]  # ascending, in units of [0, 1] pixels
     thresholds: tuple[float, ...]  # one per sigma, each in [0.5, 1)
-    final: Literal["plurality", "threshold"]
+    final: Final
     chunk: int  # noise granularity, samples
     grain: int  # samples computed together, a multiple of chunk: a call of other multiples pays for padding
     runtime: Runtime
 
     def __post_init__(self) -> None:
-        if not self.sigmas or any(b <= a for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
-            raise ValueError(f"sigmas must be non-empty and strictly ascending, got {self.sigmas}")
-        if len(self.thresholds) != len(self.sigmas):
-            raise ValueError(f"expected one threshold per sigma ({len(self.sigmas)}), got {len(self.thresholds)}")
+        self.cascade  # noqa: B018  # whose own checks these are
         if self.chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")
         if self.grain < 1 or self.grain % self.chunk:
             raise ValueError(f"grain must be a multiple of chunk ({self.chunk}), got {self.grain}")
+
+    @property
+    def cascade(self) -> Cascade:
+        """The bundle's own scales, thresholds and rule."""
+        return Cascade(sigmas=self.sigmas, thresholds=self.thresholds, final=self.final)
 
 
 class Backend(Protocol):

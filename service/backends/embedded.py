@@ -237,7 +237,7 @@ def _info_of(pipeline: Pipeline) -> BackendInfo:
         input_shape=manifest.input_shape,
         sigmas=manifest.sigmas,
         thresholds=manifest.thresholds,
-        final="plurality" if manifest.final == "plurality" else "threshold",
+        final=manifest.final,
         chunk=manifest.chunk,
         grain=pipeline.micro_batch,
         runtime=Runtime(generator=engine.generator, device=engine.device.type, engine=engine.name, dtype=engine.dtype),

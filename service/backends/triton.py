@@ -257,7 +257,7 @@ def _info_of(facts: dict[str, Any]) -> BackendInfo:
             input_shape=(channels, height, width),
             sigmas=tuple(facts["sigmas"]),
             thresholds=tuple(facts["thresholds"]),
-            final="plurality" if facts["final"] == "plurality" else "threshold",
+            final=facts["final"],
             chunk=facts["chunk"],
             grain=facts["grain"],
             runtime=Runtime(**facts["runtime"]),

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from ..answering.schemas import CertifyFields, Final
+from ...models.bundle import Final
+from ..answering.schemas import CertifyFields
 from ..errors import CertifyError, DataError, SettingsError
 from ..settings import ENV_PREFIX, Settings
 

@@ -12,7 +12,7 @@ from ...models.bundle import Manifest, find_bundle, list_bundles, load_manifest
 from ...models.datasets import DataSet, open_dataset
 from ..answering.images import decode_image
 from ..errors import BackendUnavailable, DataError, RequestError
-from .options import errors_as_text, numbers
+from .options import errors_as_text, numbers, parse_final
 
 if TYPE_CHECKING:
     from ...models.pack_trial import Report
@@ -75,7 +75,7 @@ def pack(
         version=version,
         classes=None if classes is None else [part.strip() for part in classes.split(",")],
         thresholds=None if threshold is None else numbers("threshold", threshold),
-        final=final,
+        final=parse_final(final) or "plurality",
         dtype=dtype,
         trial=None if data is None else lambda manifest: _decoded(data, manifest.input_shape, manifest.classes),
     )

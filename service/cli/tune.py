@@ -30,7 +30,7 @@ def tune(
     file = load_votes(votes)
     other = None if judge is None else load_votes(judge)
     check_split(file, other)
-    rule = parse_final(final) or parse_final(file.final) or "plurality"
+    rule = parse_final(final) or file.final
     radius = None if target == "acr" else numbers("target", target)[0]
     choice = choose(file, target=radius, shared=shared, final=rule, min_accuracy=min_accuracy)
     _show(choice, radius)

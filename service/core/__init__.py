@@ -1,18 +1,17 @@
 """The statistics and the adaptive sampler: sans-IO, numpy and scipy.special only."""
 
 from .bounds import clopper_pearson_lower, clopper_pearson_upper, floor_radius
-from .certificate import Cascade, Certificate, CertificateReason, Final, cascade_certificate
+from .certificate import Cascade, Certificate, cascade_certificate
 from .certifier import Certifier
 from .limits import max_radius, min_samples
+from .reasons import Reason
 from .replay import PilotPlan, plan_from_pilot
-from .results import ProtocolError, Query, Reason, Result, StageOutcome, StageResult
+from .results import ProtocolError, Query, Result, StageOutcome, StageResult
 
 __all__ = (
     "Cascade",
     "Certificate",
-    "CertificateReason",
     "Certifier",
-    "Final",
     "PilotPlan",
     "ProtocolError",
     "Query",

@@ -19,27 +19,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from operator import index
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from .bounds import clopper_pearson_lower, clopper_pearson_upper, floor_radius, normal_quantile
+from .reasons import Reason
 
-__all__ = ("Cascade", "Certificate", "CertificateReason", "Final", "cascade_certificate")
+if TYPE_CHECKING:
+    from ...models.bundle import Final
 
-Final = Literal["plurality", "threshold"]
+__all__ = ("Cascade", "Certificate", "cascade_certificate")
 
 # Weights that sum to 1 in decimal may miss it by a few ulp in binary; the outward rounding of the bounds covers that.
 _WEIGHT_SLACK = 1e-12
-
-
-class CertificateReason(StrEnum):
-    """Why a certificate is what it is, from its bounds alone."""
-
-    CERTIFIED = "certified"
-    BLOCKED = "blocked"  # some level is confident, but every such path is closed by a coarser level
-    NO_LEVEL_CONFIDENT = "no_level_confident"  # no level's lower bound is above its threshold
-    UNDECIDED = "undecided"  # the same when the finest level decides by plurality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +43,7 @@ class Certificate:
     path_radii: tuple[float | None, ...]  # None where the path is closed
     lower: tuple[float, ...]  # on the label's probability
     upper: tuple[float, ...]  # on every other class's probability
-    reason: CertificateReason
+    reason: Reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +56,8 @@ class Cascade:
 
     sigmas: tuple[float, ...]
     thresholds: tuple[float, ...]
-    final: Final
+    # plurality: the finest scale needs no majority to answer, so that more images are certified, at no cost in proof.
+    final: Final = "plurality"
 
     def __post_init__(self) -> None:
         if not self.sigmas or not all(0.0 < s < math.inf for s in self.sigmas):
@@ -79,7 +72,12 @@ class Cascade:
             raise ValueError(f"final: expected 'plurality' or 'threshold', got {self.final!r}")
 
     @classmethod
-    def of(cls, sigmas: Sequence[float], threshold: float | Sequence[float], final: Final) -> Cascade:
+    def of(
+        cls,
+        sigmas: Sequence[float],
+        threshold: float | Sequence[float] = 0.5,  # the least that leaves one class above it
+        final: Final = "plurality",
+    ) -> Cascade:
         """Accepts one threshold for every scale, or one for each."""
         values = tuple(threshold) if isinstance(threshold, Sequence) else (threshold,) * len(sigmas)
         return cls(sigmas=tuple(map(float, sigmas)), thresholds=tuple(map(float, values)), final=final)
@@ -139,12 +137,12 @@ class Cascade:
         best, level = max(((r, k) for k, r in enumerate(paths) if r is not None), default=(0.0, None))
         radius = floor_radius(best)
         if radius > 0.0:
-            reason = CertificateReason.CERTIFIED
+            reason = Reason.CERTIFIED
         elif any(term is not None for term in own):
-            reason = CertificateReason.BLOCKED
+            reason = Reason.BLOCKED
         else:
             plural = self.final == "plurality"
-            reason = CertificateReason.UNDECIDED if plural else CertificateReason.NO_LEVEL_CONFIDENT
+            reason = Reason.UNDECIDED if plural else Reason.NO_LEVEL_CONFIDENT
         return Certificate(
             radius=radius,
             level=level if radius > 0.0 else None,
@@ -166,21 +164,14 @@ def level_bounds(label_count: int, rival_count: int, trials: int, alpha: tuple[f
 
 
 def cascade_certificate(
-    counts: Sequence[Sequence[int]],
-    label: int,
-    sigmas: Sequence[float],
-    threshold: float | Sequence[float],
-    alpha: float,
-    weights: Sequence[float],
-    final: Final = "threshold",
+    cascade: Cascade, counts: Sequence[Sequence[int]], label: int, alpha: float, weights: Sequence[float]
 ) -> Certificate:
     """The certificate of fixed counts: one look a level, at the whole of `alpha`.
 
     counts: (levels, classes) votes, level 0 the finest; fresh draws, independent of how `label` and `weights` were
-    chosen (statistics: Theorem 3). threshold: one value or one per sigma. weights: >= 0, sum 1. With one level and
-    final="threshold" this is CERTIFY of Cohen, Rosenfeld and Kolter (2019).
+    chosen (docs/protocol.md, 3.2). alpha: in (0, 1). weights: >= 0, sum 1. With one level and final="threshold" this
+    is CERTIFY of Cohen, Rosenfeld and Kolter (2019). Raises ValueError, naming the argument.
     """
-    cascade = Cascade.of(sigmas, threshold, final)
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha: expected a failure probability in (0, 1), got {alpha}")
     if len(counts) != cascade.levels:

@@ -1,6 +1,6 @@
 """The adaptive certifier: a state machine that says which draws it wants next and what is proved so far.
 
-    certifier = Certifier(sigmas, classes, samples=10_000)
+    certifier = Certifier(Cascade.of(sigmas, threshold), classes, samples=10_000)
     while (query := certifier.next()) is not None:
         certifier.observe(query, counts_of(query))
     certifier.result()      # legal at any moment, and sound at any moment
@@ -15,8 +15,19 @@ Rules; docs/protocol.md has the proofs. Whoever changes this file keeps them.
 4. Which look is taken next, and when to stop, may depend on anything (Theorem 4).
 5. The draws of all queries together never exceed `samples`.
 
-States: PILOT -> ESTIMATE -> DONE. `next()` moves between them; `observe()` only counts, and moves nothing when it
-refuses.
+Theory of operation. Three states, two events:
+
+    state      next()                                                        observe(query, counts)
+    pilot      the next level's pilot, coarsest first; when enough is        counts go into that level's pilot
+               known, rule 2 freezes the plan: ESTIMATE, or DONE when
+               every path is hopeless
+    estimate   the look that matters most; None when nothing is left to      counts go into that level's estimation
+               gain or to spend: DONE                                        draws; its bounds tighten (rule 3)
+    done       None                                                          refused
+
+`next()` alone moves from state to state, as the strategy decides, and repeats a query until it has been observed.
+`observe()` takes the pending query alone; what it refuses changes nothing. Alpha is divided once, at the freeze: over
+levels by the weights (docs/protocol.md, 3.2), over a level's looks by their shares (3.3), and never again.
 """
 
 from __future__ import annotations
@@ -29,13 +40,14 @@ from typing import Any
 from . import strategy
 from .allocation import FUTILITY_LEVEL
 from .bounds import clopper_pearson_lower
-from .certificate import Cascade, Final, level_bounds
-from .results import ProtocolError, Query, Reason, Result, StageOutcome, StageResult
+from .certificate import Cascade, level_bounds
+from .reasons import Reason
+from .results import ProtocolError, Query, Result, StageOutcome, StageResult
 from .state import Ask, Decision, Level, Plan, State
 
 __all__ = ("Certifier",)
 
-# Pilot draws a level (statistics, section 7): enough to pick the right path; a certificate pays nothing for them.
+# Pilot draws a level (docs/protocol.md, 4.3): enough to pick the right path; a certificate pays nothing for them.
 PILOT_MAX, PILOT_RADIUS = 100, 32
 # ... but never more than a tenth of the budget over all levels.
 PILOT_BUDGET_SHARE = 10
@@ -44,35 +56,28 @@ PILOT_BUDGET_SHARE = 10
 class Certifier:
     """One answer: the largest certified radius within a budget, or a yes to a requested radius as cheaply as possible.
 
-    sigmas: noise scales, strictly ascending (level 0 is the finest). classes: how many. alpha: the probability that
-    the certificate is wrong, in (0, 1). threshold: one value or one per sigma, each in [0.5, 1). final: how the finest
-    scale decides. samples: most draws to spend, pilots included. radius: L2, in units of the sigmas; None asks for as
-    much as can be had. chunk: every query is a multiple of it. grain: a multiple of chunk at which looks end where the
-    budget allows; given the samples that the network takes together, little of its work is padding. pilot: pilot draws
-    a level instead of the default. single_look: one look a level at the whole of its error; with one sigma and
-    final="threshold" this is CERTIFY of Cohen et al. (2019). Raises ValueError, naming the argument.
+    cascade: scales, thresholds and the finest scale's rule. classes: how many. alpha: the probability that the
+    certificate is wrong, in (0, 1). samples: most draws to spend, pilots included. radius: L2, in units of the sigmas;
+    None asks for as much as can be had. chunk: every query is a multiple of it. grain: a multiple of chunk at which
+    looks end where the budget allows; given the samples that the network takes together, little of its work is
+    padding. pilot: pilot draws a level instead of the default. single_look: one look a level at the whole of its error;
+    with one sigma and final="threshold" this is CERTIFY of Cohen et al. (2019). Raises ValueError, naming the argument.
     """
 
     def __init__(
         self,
-        sigmas: Sequence[float],
+        cascade: Cascade,
         classes: int,
         *,
-        alpha: float = 0.001,
-        threshold: float | Sequence[float] = 0.5,
-        final: Final = "plurality",
-        samples: int = 10_000,
+        alpha: float = 0.001,  # of all the literature's tables
+        samples: int = 10_000,  # what the usual protocol spends on one scale (Cohen et al. 2019)
         radius: float | None = None,
         chunk: int = 1,
         grain: int | None = None,
         pilot: int | None = None,
         single_look: bool = False,
     ) -> None:
-        cascade = Cascade.of(sigmas, threshold, final)
-        classes = index(classes)
-        alpha = float(alpha)
-        chunk = index(chunk)
-        radius = None if radius is None else float(radius)
+        classes, chunk, alpha = index(classes), index(chunk), float(alpha)
         if classes < 2:
             raise ValueError(f"classes: expected at least 2, got {classes}")
         if not 0.0 < alpha < 1.0:
@@ -82,20 +87,14 @@ class Certifier:
         grain = chunk if grain is None else index(grain)
         if grain < 1 or grain % chunk:
             raise ValueError(f"grain: expected a multiple of {chunk}, got {grain}")
+        radius = None if radius is None else float(radius)
         if radius is not None and not 0.0 < radius < math.inf:
             raise ValueError(f"radius: expected a finite value > 0, got {radius}")
         if pilot is not None and index(pilot) < 1:
             raise ValueError(f"pilot: expected at least 1 draw a level, got {pilot}")
         levels = cascade.levels
         budget = index(samples) // chunk * chunk
-        if pilot is None:
-            default = PILOT_MAX if radius is None else PILOT_RADIUS
-            pilot = min(default, max(1, budget // (PILOT_BUDGET_SHARE * levels)))
-            # A pilot of whole batches costs nothing more, where that is still a small part of the budget.
-            step = grain if levels * PILOT_BUDGET_SHARE * grain <= budget else chunk
-        else:
-            step = chunk
-        pilot = -(-index(pilot) // step) * step
+        pilot = _pilot_draws(pilot, levels, budget, radius, chunk, grain)
         if budget < levels * pilot + chunk:
             raise ValueError(
                 f"samples: expected at least {levels * pilot + chunk} "
@@ -118,6 +117,11 @@ class Certifier:
     def used(self) -> int:
         """Draws spent so far, pilots included."""
         return self._state.used
+
+    @property
+    def pilot(self) -> int:
+        """Draws of each level's pilot."""
+        return self._state.pilot
 
     @property
     def label(self) -> int | None:
@@ -160,22 +164,23 @@ class Certifier:
         Raises ProtocolError, and changes nothing, for a call out of turn, another query than the pending one, a wrong
         number of classes, negative or fractional counts, or a wrong total.
         """
+        event = f"observe({query}) in state {self._state.phase!r}"
         if self._state.pending is None:
-            raise ProtocolError(f"observe({query}) in phase {self._state.phase!r}: no query is pending")
+            raise ProtocolError(f"{event}: no query is pending")
         if query != self._state.pending:
-            raise ProtocolError(
-                f"observe({query}) in phase {self._state.phase!r}: expected counts for {self._state.pending}"
-            )
+            raise ProtocolError(f"{event}: expected counts for {self._state.pending}")
         try:
             votes = [index(v) for v in counts]
         except TypeError as error:
-            raise ProtocolError(f"counts: expected integers, got {counts!r}") from error
+            raise ProtocolError(f"{event}: counts: expected integers, got {counts!r}") from error
         if len(votes) != self._state.classes:
-            raise ProtocolError(f"counts: expected one for each of {self._state.classes} classes, got {len(votes)}")
+            raise ProtocolError(
+                f"{event}: counts: expected one for each of {self._state.classes} classes, got {len(votes)}"
+            )
         if min(votes) < 0:
-            raise ProtocolError(f"counts: expected values >= 0, got {min(votes)}")
+            raise ProtocolError(f"{event}: counts: expected values >= 0, got {min(votes)}")
         if sum(votes) != query.count:
-            raise ProtocolError(f"counts: expected a total of {query.count}, got {sum(votes)}")
+            raise ProtocolError(f"{event}: counts: expected a total of {query.count}, got {sum(votes)}")
         level = self._state.levels[query.level]
         if query.purpose == "pilot":
             level.add_pilot(votes)
@@ -268,3 +273,14 @@ class Certifier:
         certifier = cls.__new__(cls)
         certifier._state = State.from_dict(state)
         return certifier
+
+
+def _pilot_draws(pilot: int | None, levels: int, budget: int, radius: float | None, chunk: int, grain: int) -> int:
+    """Draws of each level's pilot: as asked for, or the default, in whole chunks."""
+    if pilot is not None:
+        return -(-index(pilot) // chunk) * chunk
+    most = PILOT_MAX if radius is None else PILOT_RADIUS
+    default = min(most, max(1, budget // (PILOT_BUDGET_SHARE * levels)))
+    # A pilot of whole batches costs nothing more, where that is still a small part of the budget.
+    step = grain if levels * PILOT_BUDGET_SHARE * grain <= budget else chunk
+    return -(-default // step) * step

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
-from .certificate import Cascade, Final
+from .certificate import Cascade
 from .certifier import Certifier
 
 __all__ = ("max_radius", "min_samples")
@@ -18,17 +17,7 @@ _CACHED = 1024  # parameter sets kept; requests come with few different ones
 def _unanimous(cascade: Cascade, alpha: float, samples: int, chunk: int, grain: int, radius: float | None) -> float:
     """The radius certified when every draw at every scale votes for one class; 0.0 when the budget is too small."""
     try:
-        certifier = Certifier(
-            cascade.sigmas,
-            _CLASSES,
-            alpha=alpha,
-            threshold=cascade.thresholds,
-            final=cascade.final,
-            samples=samples,
-            radius=radius,
-            chunk=chunk,
-            grain=grain,
-        )
+        certifier = Certifier(cascade, _CLASSES, alpha=alpha, samples=samples, radius=radius, chunk=chunk, grain=grain)
     except ValueError:
         return 0.0
     while (query := certifier.next()) is not None:
@@ -36,22 +25,13 @@ def _unanimous(cascade: Cascade, alpha: float, samples: int, chunk: int, grain: 
     return certifier.result().radius
 
 
-def min_samples(
-    sigmas: Sequence[float],
-    alpha: float,
-    threshold: float | Sequence[float] = 0.5,
-    chunk: int = 1,
-    final: Final = "plurality",
-    *,
-    grain: int | None = None,
-) -> int:
+def min_samples(cascade: Cascade, *, alpha: float, chunk: int = 1, grain: int | None = None) -> int:
     """The smallest budget, pilots included, at which anything can be certified (with unanimous votes).
 
-    chunk, grain: as of the Certifier that will be given the budget.
-
-    Raises OverflowError where no budget suffices: a threshold within 1e-11 of 1.
+    chunk, grain: as of the Certifier that will be given the budget. Raises OverflowError where no budget suffices: a
+    threshold within 1e-11 of 1.
     """
-    return _min_samples(Cascade.of(sigmas, threshold, final), float(alpha), chunk, grain or chunk)
+    return _min_samples(cascade, float(alpha), chunk, grain or chunk)
 
 
 @lru_cache(maxsize=_CACHED)
@@ -68,23 +48,12 @@ def _min_samples(cascade: Cascade, alpha: float, chunk: int, grain: int) -> int:
     return high * chunk
 
 
-def max_radius(
-    sigmas: Sequence[float],
-    *,
-    alpha: float,
-    threshold: float | Sequence[float] = 0.5,
-    final: Final = "plurality",
-    samples: int,
-    chunk: int = 1,
-    grain: int | None = None,
-) -> float:
+def max_radius(cascade: Cascade, *, alpha: float, samples: int, chunk: int = 1, grain: int | None = None) -> float:
     """The largest L2 radius that may be requested of these scales, samples and alpha; 0.0 if none can be met.
 
     Six digits, rounded down; a request for it is met when every draw votes for one class.
     """
-    return _max_radius(
-        Cascade.of(sigmas, threshold, final), float(alpha), samples // chunk * chunk, chunk, grain or chunk
-    )
+    return _max_radius(cascade, float(alpha), samples // chunk * chunk, chunk, grain or chunk)
 
 
 @lru_cache(maxsize=_CACHED)

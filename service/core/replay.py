@@ -17,23 +17,15 @@ class PilotPlan(NamedTuple):
     weights: tuple[float, ...]  # of Theorem 3, one per level
 
 
-def plan_from_pilot(pilot: Sequence[Sequence[int]], cascade: Cascade, alpha: float, samples: int) -> PilotPlan:
+def plan_from_pilot(cascade: Cascade, pilot: Sequence[Sequence[int]], alpha: float, samples: int) -> PilotPlan:
     """What Certifier freezes, without a requested radius, when these are its pilot and `samples` draws are to follow.
 
     pilot: (levels, classes) counts, as many draws at each level. The result depends on nothing else, so bounds over
-    any estimation draws hold for it (statistics: Theorem 3).
+    any estimation draws hold for it (docs/protocol.md, 3.2).
     """
     counts = [[int(v) for v in row] for row in pilot]
     draws = sum(counts[0])
-    certifier = Certifier(
-        cascade.sigmas,
-        len(counts[0]),
-        alpha=alpha,
-        threshold=cascade.thresholds,
-        final=cascade.final,
-        samples=len(counts) * draws + samples,
-        pilot=draws,
-    )
+    certifier = Certifier(cascade, len(counts[0]), alpha=alpha, samples=len(counts) * draws + samples, pilot=draws)
     while (query := certifier.next()) is not None and query.purpose == "pilot":
         certifier.observe(query, counts[query.level])
     assert certifier.label is not None

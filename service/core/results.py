@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-__all__ = ("ProtocolError", "Purpose", "Query", "Reason", "Result", "StageOutcome", "StageResult")
+from .reasons import Reason
+
+__all__ = ("ProtocolError", "Purpose", "Query", "Result", "StageOutcome", "StageResult")
 
 Purpose = Literal["pilot", "estimation"]
 
@@ -26,16 +28,6 @@ class Query:
 
     def state(self) -> dict[str, Any]:
         return asdict(self)
-
-
-class Reason(StrEnum):
-    """Why an answer is what it is."""
-
-    CERTIFIED = "certified"
-    NO_DATA = "no_data"  # asked before the pilot was over
-    RIVAL_AT_LARGER_SIGMA = "rival_at_larger_sigma"  # a scale is confident; a coarser one's most voted class is another
-    NO_STAGE_CONFIDENT = "no_stage_confident"  # ended as hopeless with no scale above its threshold
-    UNDECIDED = "undecided"  # these samples cannot tell
 
 
 class StageOutcome(StrEnum):

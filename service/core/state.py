@@ -92,7 +92,7 @@ class State:
     classes: int
     alpha: float
     samples: int
-    radius: float | None
+    radius: float | None  # as requested
     chunk: int
     grain: int
     pilot: int  # draws of each level's pilot

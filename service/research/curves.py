@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...models.bundle import Final
 from ..core import Cascade, PilotPlan, plan_from_pilot
-from ..core.certificate import Final
 from ..errors import DataError
 from .policies import POLICIES, Outcome, Policy, certify
 from .tables import ABSTAIN, Table, read_table
@@ -117,8 +117,7 @@ def curves_of_votes(
     A single scale's threshold is 1/2 (Cohen, Rosenfeld and Kolter 2019).
     """
     counts, alpha = votes.counts(), float(votes.alpha)
-    own: Final = "plurality" if votes.final == "plurality" else "threshold"
-    cascade = Cascade.of(votes.sigmas.tolist(), list(thresholds or votes.thresholds.tolist()), final or own)
+    cascade = Cascade.of(votes.sigmas.tolist(), list(thresholds or votes.thresholds.tolist()), final or votes.final)
     plans = plans_of(votes, cascade)
     images = range(len(votes.idx))
     curves = []
@@ -145,7 +144,7 @@ def plans_of(votes: VotesFile, cascade: Cascade) -> list[PilotPlan]:
             PilotPlan(int(label), int(level), tuple(weights.tolist()))
             for label, level, weights in zip(votes.label, votes.planned, votes.weights, strict=True)
         ]
-    return [plan_from_pilot(pilot.tolist(), cascade, float(votes.alpha), votes.samples) for pilot in votes.pilot]
+    return [plan_from_pilot(cascade, pilot.tolist(), float(votes.alpha), votes.samples) for pilot in votes.pilot]
 
 
 def curve_of_outcomes(

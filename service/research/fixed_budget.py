@@ -56,7 +56,7 @@ class FixedSampler:
         pilot = await self._all("pilot", pilot_size(self.plan.chunk))
         votes = await self._all("estimation", self.plan.samples)
         counts = pilot.sum(axis=1)
-        chosen = plan_from_pilot(counts.tolist(), self.plan.cascade, self.plan.alpha, self.plan.samples)
+        chosen = plan_from_pilot(self.plan.cascade, counts.tolist(), self.plan.alpha, self.plan.samples)
         return Drawn(plain, counts, votes, chosen)
 
     async def reference(self) -> tuple[int, Outcome]:
@@ -67,7 +67,7 @@ class FixedSampler:
         for level in reversed(range(len(self.plan.sigmas))):
             pilot.insert(0, (await self._level("pilot", level, pilot_size(self.plan.chunk))).sum(axis=0))
             counts.insert(0, (await self._level("estimation", level, self.plan.samples)).sum(axis=0))
-            visited = Cascade.of(self.plan.sigmas[level:], self.plan.thresholds[level:], "threshold")
+            visited = Cascade.of(self.plan.sigmas[level:], self.plan.cascade.thresholds[level:], "threshold")
             outcome = reference(np.array(counts), np.array(pilot), visited, self.plan.alpha)
             if outcome.label is not None or outcome.undecided:
                 break

@@ -20,9 +20,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ...models.bundle import Final
 from ..core import Cascade, PilotPlan, cascade_certificate, clopper_pearson_lower, clopper_pearson_upper
 from ..core.bounds import floor_radius, normal_quantile
-from ..core.certificate import Certificate, Final, level_bounds
+from ..core.certificate import Certificate, level_bounds
 
 __all__ = ("POLICIES", "Outcome", "Policy", "best", "certify", "first", "max_radius", "reference", "single")
 
@@ -127,16 +128,15 @@ def max_radius(
 def single(row: NDArray[np.int64], pilot: NDArray[np.int64], sigma: float, alpha: float, final: Final) -> Outcome:
     """One scale at threshold 1/2. row, pilot: (C,)."""
     label = int(np.argmax(pilot))
-    certificate = cascade_certificate([row.tolist()], label, [sigma], 0.5, alpha, [1.0], final=final)
+    alone = Cascade.of([sigma], 0.5, final)
+    certificate = cascade_certificate(alone, [row.tolist()], label, alpha, [1.0])
     return _outcome(label, certificate.radius, certificate.level, 1)
 
 
 def _certificate(
     counts: NDArray[np.int64], label: int, cascade: Cascade, alpha: float, weights: Sequence[float]
 ) -> Certificate:
-    return cascade_certificate(
-        counts.tolist(), label, cascade.sigmas, cascade.thresholds, alpha, list(weights), final=cascade.final
-    )
+    return cascade_certificate(cascade, counts.tolist(), label, alpha, list(weights))
 
 
 def _outcome(label: int, radius: float, level: int | None, visited: int) -> Outcome:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...models.bundle import Final
 from ..core import Cascade
-from ..core.certificate import Final, level_bounds
+from ..core.certificate import level_bounds
 from ..errors import DataError
 from .curves import Curve, curve_of_outcomes, plans_of
 from .policies import Outcome, certify

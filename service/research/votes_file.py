@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...models.bundle import FINALS, Final
 from ..errors import DataError
 
 __all__ = ("OLDER_GRAIN", "VotesFile", "load_votes", "save_votes")
@@ -30,7 +31,7 @@ class VotesFile:
 
     sigmas: NDArray[np.float64]  # (K,)
     thresholds: NDArray[np.float64]  # (K,) that the plan was made for
-    final: str  # "plurality" or "threshold", likewise
+    final: Final  # likewise
     alpha: float
     chunk: int
     grain: int  # samples that the network took together, a multiple of chunk: where the service's looks end
@@ -60,6 +61,8 @@ class VotesFile:
                 raise DataError(f"{name}: expected shape {shape}, got {got}")
         if self.votes.ndim != 4 or (self.votes.shape[:2], self.votes.shape[3]) != ((images, scales), classes):
             raise DataError(f"votes: expected shape {(images, scales, 'chunks', classes)}, got {self.votes.shape}")
+        if self.final not in FINALS:
+            raise DataError(f"final: expected one of {', '.join(FINALS)}, got {self.final!r}")
         if (np.diff(self.sigmas) <= 0).any() or not (self.sigmas > 0).all():
             raise DataError(f"sigmas: expected ascending values > 0, got {self.sigmas.tolist()}")
         if self.chunk < 1 or self.grain < 1 or self.grain % self.chunk:

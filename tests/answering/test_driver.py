@@ -22,7 +22,7 @@ LIMITS = CallLimits(samples=2048, seconds=60.0)
 
 
 def certifier(samples: int = 5000, radius: float | None = None) -> Certifier:
-    return Certifier(FAKE_INFO.sigmas, 10, samples=samples, chunk=32, radius=radius)
+    return Certifier(FAKE_INFO.cascade, 10, samples=samples, chunk=32, radius=radius)
 
 
 def stream_seed(purpose: str, sigma: float) -> int:

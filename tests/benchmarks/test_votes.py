@@ -15,7 +15,7 @@ from certify.models.bundle import find_bundle
 from certify.models.datasets import open_dataset
 from certify.models.runtime import load_pipeline, options_for
 from certify.service.backends.embedded import EmbeddedBackend
-from certify.service.core import Certifier
+from certify.service.core import Cascade, Certifier
 from certify.service.errors import DataError
 from certify.service.research.threshold_choice import CANDIDATES
 from certify.service.research.votes_file import VotesFile
@@ -46,7 +46,7 @@ def test_the_replay_is_the_services_sampler_on_draws_that_it_uses_once() -> None
     assert curve.radius[0] > 0.25 and curve.correct.tolist() == [True, False]
 
     used: list[tuple[int, int]] = []
-    certifier = Certifier([0.25, 0.5], 3, samples=992, chunk=CHUNK, grain=64)
+    certifier = Certifier(Cascade.of([0.25, 0.5]), 3, samples=992, chunk=CHUNK, grain=64)
     while (query := certifier.next()) is not None:
         first = query.first + (992 - certifier.pilot if query.purpose == "pilot" else 0)
         used += [(query.level, chunk) for chunk in range(first // CHUNK, (first + query.count) // CHUNK)]

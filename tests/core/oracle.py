@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from certify.service.core import Certifier, Result
+from certify.service.core import Cascade, Certifier, Result
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 ADVERSARIAL = json.loads((GOLDEN / "adversarial.json").read_text())
@@ -50,9 +50,7 @@ def run(
     return certifier.result()
 
 
-def false_certificates(
-    case: dict, policy: dict, *, final: str, runs: int = RUNS, factory: type[Certifier] = Certifier
-) -> int:
+def false_certificates(case: dict, policy: dict, *, final: str, runs: int = RUNS) -> int:
     """Of `runs` answers at alpha = .1, how many claim more than their label's population radius."""
     sigmas = np.array(ADVERSARIAL["sigmas"])
     p = np.array(case["p"])
@@ -65,12 +63,10 @@ def false_certificates(
     rng = np.random.default_rng(sum(map(ord, case["name"])) + policy["samples"])
     wrong = 0
     for _ in range(runs):
-        certifier = factory(
-            sigmas.tolist(),
+        certifier = Certifier(
+            Cascade.of(sigmas.tolist(), final=final),
             p.shape[1],
             alpha=ADVERSARIAL["alpha"],
-            threshold=0.5,
-            final=final,
             samples=policy["samples"],
             radius=radius,
             pilot=policy["n0"],

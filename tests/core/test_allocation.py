@@ -31,7 +31,7 @@ def test_nothing_is_known_before_the_first_draw(own):
 def asked(rates: list[list[float]], seed: int, **arguments) -> list[tuple[int, int]]:
     """(level, draws) of each estimation query, votes drawn at these rates."""
     cascade = Cascade.of((0.25, 0.5), threshold=[0.5, 0.7], final="plurality")
-    certifier = Certifier(cascade.sigmas, 2, threshold=cascade.thresholds, alpha=0.01, samples=1_000, **arguments)
+    certifier = Certifier(cascade, 2, alpha=0.01, samples=1_000, **arguments)
     generator = np.random.default_rng(seed)
     queries = []
     while (query := certifier.next()) is not None:

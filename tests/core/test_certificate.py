@@ -28,15 +28,9 @@ def _within(value: float | None, exact: str | None, below: str, above: str = "0"
 def test_certificate_matches_exact_arithmetic_and_never_exceeds_it(final, case):
     expected = case["expected"]
     threshold = [float(p) for p in case["p0"]] if isinstance(case["p0"], list) else float(case["p0"])
-    got = cascade_certificate(
-        case["counts"],
-        case["y"],
-        [float(s) for s in case["scales"]],
-        threshold,
-        float(case["alpha"]),
-        [float(w) for w in case["weights"]],
-        final=final,
-    )
+    cascade = Cascade.of([float(s) for s in case["scales"]], threshold, final)
+    weights = [float(w) for w in case["weights"]]
+    got = cascade_certificate(cascade, case["counts"], case["y"], float(case["alpha"]), weights)
     assert (got.reason, got.level) == (expected["reason"], expected["level"])
     assert _within(got.radius, expected["radius"], "5e-6")
     for value, exact in zip(got.path_radii, expected["path_radii"], strict=True):
@@ -47,9 +41,13 @@ def test_certificate_matches_exact_arithmetic_and_never_exceeds_it(final, case):
         assert _within(value, exact, "0", "1e-9")
 
 
+def by_threshold(sigmas: list[float], threshold: float | list[float] = 0.5) -> Cascade:
+    return Cascade.of(sigmas, threshold, "threshold")
+
+
 def test_one_scale_by_threshold_is_cohen_certify():
     # Cohen et al. (2019), CERTIFY: radius = sigma * Phi^-1(lower), lower one-sided exact at .001
-    got = cascade_certificate([[9_900, 100]], 0, [0.25], 0.5, 0.001, [1.0])
+    got = cascade_certificate(by_threshold([0.25]), [[9_900, 100]], 0, 0.001, [1.0])
     lower = binomtest(9_900, 10_000, alternative="greater").proportion_ci(0.999, method="exact").low
     assert got.lower[0] == pytest.approx(lower, abs=1e-9)
     assert got.radius == pytest.approx(0.25 * ndtri(lower), abs=1.1e-6)
@@ -58,7 +56,7 @@ def test_one_scale_by_threshold_is_cohen_certify():
 def test_a_weak_coarse_level_is_skipped_over_and_only_its_shield_counts():
     """Scales .5 and 1; the coarse level is open for y (40% of votes) but every rival is far below 1/2."""
     counts = [[9_900, 50, 50], [4_000, 3_000, 3_000]]
-    got = cascade_certificate(counts, 0, [0.5, 1.0], 0.5, 0.001, [0.9, 0.1])
+    got = cascade_certificate(by_threshold([0.5, 1.0]), counts, 0, 0.001, [0.9, 0.1])
     own = 0.5 * ndtri(got.lower[0])
     shield = -1.0 * ndtri(got.upper[1])
     assert got.level == 0
@@ -68,22 +66,23 @@ def test_a_weak_coarse_level_is_skipped_over_and_only_its_shield_counts():
 
 
 def test_a_rival_at_the_coarse_level_blocks_the_path():
-    got = cascade_certificate([[9_900, 100], [4_000, 6_000]], 0, [0.5, 1.0], 0.5, 0.001, [0.9, 0.1])
+    got = cascade_certificate(by_threshold([0.5, 1.0]), [[9_900, 100], [4_000, 6_000]], 0, 0.001, [0.9, 0.1])
     assert (got.reason, got.radius, got.level) == ("blocked", 0.0, None)
 
 
 def test_a_high_coarse_threshold_neither_decides_nor_blocks():
     """p0 -> 1 at the coarse scale: the cascade becomes the fine scale alone."""
     votes = [[9_900, 100], [4_000, 6_000]]
-    got = cascade_certificate(votes, 0, [0.5, 1.0], [0.5, 0.999], 0.001, [1.0, 0.0])
-    alone = cascade_certificate(votes[:1], 0, [0.5], 0.5, 0.001, [1.0])
+    got = cascade_certificate(by_threshold([0.5, 1.0], [0.5, 0.999]), votes, 0, 0.001, [1.0, 0.0])
+    alone = cascade_certificate(by_threshold([0.5]), votes[:1], 0, 0.001, [1.0])
     assert got.radius == alone.radius
 
 
 def test_ties_go_to_the_coarser_level():
     """Both paths are limited by the same shield at scale 2."""
     counts = [[10_000, 0], [10_000, 0], [5_200, 4_800]]
-    got = cascade_certificate(counts, 0, [0.5, 0.75, 1.0], [0.5, 0.5, 0.6], 0.001, [1 / 3, 1 / 3, 1 / 3])
+    cascade = by_threshold([0.5, 0.75, 1.0], [0.5, 0.5, 0.6])
+    got = cascade_certificate(cascade, counts, 0, 0.001, [1 / 3, 1 / 3, 1 / 3])
     assert got.path_radii[0] == got.path_radii[1] == got.radius
     assert got.level == 1
 
@@ -168,5 +167,7 @@ def test_what_cannot_be_is_refused_by_name(change, message):
         "alpha": 0.1,
         "weights": [0.5, 0.5],
     }
+    arguments |= change
+    rule = {name: arguments.pop(name) for name in ("sigmas", "threshold", "final") if name in arguments}
     with pytest.raises(ValueError, match=message):
-        cascade_certificate(**(arguments | change))
+        cascade_certificate(Cascade.of(**rule), **arguments)

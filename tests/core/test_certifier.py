@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from certify.service.core import Certifier, ProtocolError, Query, Reason
+from certify.service import core
+from certify.service.core import Cascade, Certifier, ProtocolError, Query, Reason
 from tests.core.oracle import run
 
 SIGMAS = [0.25, 0.5, 1.0]
@@ -19,7 +20,8 @@ EASY = np.array([[0.97, 0.02, 0.01], [0.93, 0.05, 0.02], [0.8, 0.15, 0.05]])
 
 def certifier(**changes) -> Certifier:
     arguments = {"sigmas": SIGMAS, "classes": 3, "alpha": 0.01, "samples": 3_000, "chunk": 32} | changes
-    return Certifier(arguments.pop("sigmas"), arguments.pop("classes"), **arguments)
+    rule = {name: arguments.pop(name) for name in ("sigmas", "threshold", "final") if name in arguments}
+    return Certifier(Cascade.of(**rule), arguments.pop("classes"), **arguments)
 
 
 def votes(query: Query, seed: int = 0, p: np.ndarray = EASY) -> list[int]:
@@ -119,11 +121,9 @@ def test_rules_hold_for_any_votes(matrix, levels, samples, chunk, grain, radius,
     p /= p.sum(axis=1, keepdims=True)
     rng = np.random.default_rng(seed)
     machine = Certifier(
-        SIGMAS[:levels],
+        Cascade.of(SIGMAS[:levels], thresholds[:levels], final),
         3,
         alpha=alpha,
-        threshold=thresholds[:levels],
-        final=final,
         samples=samples,
         radius=radius,
         chunk=chunk,
@@ -173,7 +173,7 @@ def test_bounds_come_from_estimation_draws_alone():
 @pytest.mark.parametrize("count", [5_000, 5_100, 5_300, 9_900, 10_000])
 def test_one_scale_and_one_look_is_cohen_certify(count):
     """Cohen et al. (2019), CERTIFY with N0 = 100 and N = 10,000."""
-    machine = Certifier([0.5], 10, alpha=0.001, final="threshold", samples=10_100, pilot=100, single_look=True)
+    machine = Certifier(Cascade.of([0.5], final="threshold"), 10, samples=10_100, pilot=100, single_look=True)
     pilot = machine.next()
     assert pilot == Query(level=0, purpose="pilot", first=0, count=100)
     machine.observe(pilot, [0, 0, 0, 60, 40, 0, 0, 0, 0, 0])
@@ -190,7 +190,7 @@ def test_one_scale_and_one_look_is_cohen_certify(count):
         assert (result.label, result.radius) == (None, 0.0)
 
 
-def exact_failure(factory=Certifier) -> float:
+def exact_failure(machinery=core) -> float:
     """P[a certificate is issued] at K = 1, two classes of 1/2, n0 = n = 100, alpha = .1: R* = 0, so each one is wrong.
 
     Summed over all pilot and estimation counts: exact, nothing is drawn.
@@ -199,7 +199,8 @@ def exact_failure(factory=Certifier) -> float:
     mass = binom.pmf(np.arange(101), 100, 0.5)
     for pilot_count in range(20, 81):  # the rest of the mass is below 1e-9
         for count in range(20, 81):
-            machine = factory([1.0], 2, alpha=0.1, final="threshold", samples=200, pilot=100, single_look=True)
+            cascade = machinery.Cascade.of([1.0], final="threshold")
+            machine = machinery.Certifier(cascade, 2, alpha=0.1, samples=200, pilot=100, single_look=True)
             machine.observe(machine.next(), [pilot_count, 100 - pilot_count])
             machine.observe(machine.next(), [count, 100 - count])
             if machine.result().label is not None:

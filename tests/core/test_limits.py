@@ -2,14 +2,14 @@
 
 import pytest
 
-from certify.service.core import Certifier, floor_radius, max_radius, min_samples
+from certify.service.core import Cascade, Certifier, floor_radius, max_radius, min_samples
 from certify.service.core.bounds import radius_needed
 
 SIGMAS = [0.12, 0.25, 0.5]
 
 
-def unanimous(samples: int, radius: float | None = None, **parameters) -> float:
-    machine = Certifier(SIGMAS, 10, samples=samples, radius=radius, **parameters)
+def unanimous(cascade: Cascade, samples: int, radius: float | None = None, **parameters) -> float:
+    machine = Certifier(cascade, 10, samples=samples, radius=radius, **parameters)
     while (query := machine.next()) is not None:
         machine.observe(query, [query.count, *([0] * 9)])
     return machine.result().radius
@@ -19,11 +19,12 @@ def unanimous(samples: int, radius: float | None = None, **parameters) -> float:
 @pytest.mark.parametrize("alpha", [0.1, 0.001, 1e-9])
 @pytest.mark.parametrize("final", ["threshold", "plurality"])
 def test_the_smallest_budget_certifies_unanimous_votes_and_one_chunk_less_does_not(chunk, grain, alpha, final):
-    smallest = min_samples(SIGMAS, alpha, 0.5, chunk, final, grain=grain)
+    cascade, parameters = Cascade.of(SIGMAS, final=final), {"alpha": alpha, "chunk": chunk, "grain": grain}
+    smallest = min_samples(cascade, **parameters)
     assert smallest % chunk == 0
-    assert unanimous(smallest, alpha=alpha, final=final, chunk=chunk, grain=grain) > 0.0
+    assert unanimous(cascade, smallest, **parameters) > 0.0
     try:
-        less = unanimous(smallest - chunk, alpha=alpha, final=final, chunk=chunk, grain=grain)
+        less = unanimous(cascade, smallest - chunk, **parameters)
     except ValueError:
         less = 0.0  # not even the pilots fit
     assert less == 0.0
@@ -33,21 +34,21 @@ def test_the_smallest_budget_certifies_unanimous_votes_and_one_chunk_less_does_n
 @pytest.mark.parametrize("threshold", [0.5, [0.5, 0.6, 0.9]])
 @pytest.mark.parametrize("grain", [32, 64, 512])
 def test_the_largest_radius_can_be_had_and_a_little_more_cannot(samples, threshold, grain):
-    parameters = {"alpha": 0.001, "threshold": threshold, "chunk": 32, "final": "plurality", "grain": grain}
-    largest = max_radius(SIGMAS, samples=samples, **parameters)
-    assert unanimous(samples, largest, **parameters) >= largest
-    assert unanimous(samples, largest + 2e-6, **parameters) < largest + 2e-6
+    cascade, parameters = Cascade.of(SIGMAS, threshold), {"alpha": 0.001, "chunk": 32, "grain": grain}
+    largest = max_radius(cascade, samples=samples, **parameters)
+    assert unanimous(cascade, samples, largest, **parameters) >= largest
+    assert unanimous(cascade, samples, largest + 2e-6, **parameters) < largest + 2e-6
 
 
 def test_more_samples_reach_further():
-    radii = [max_radius(SIGMAS, alpha=0.001, samples=n, chunk=32) for n in (1_000, 10_000, 100_000)]
+    radii = [max_radius(Cascade.of(SIGMAS), alpha=0.001, samples=n, chunk=32) for n in (1_000, 10_000, 100_000)]
     assert radii == sorted(radii)
     assert radii[-1] < 0.5 * 3.8115  # 0.001 ** (1 / 100_000), no pilot and all of alpha: the bound on any method
 
 
 def test_a_threshold_that_no_budget_passes_is_refused():
     with pytest.raises(OverflowError, match="threshold"):
-        min_samples([0.5], 0.001, 1 - 1e-13, 32, "threshold")
+        min_samples(Cascade.of([0.5], 1 - 1e-13, "threshold"), alpha=0.001, chunk=32)
 
 
 @pytest.mark.parametrize("radius", [0.1, 0.3, 0.123456789, 1e-6, 3.0000001, 0.7])

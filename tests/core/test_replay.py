@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from certify.models.bundle import Final
 from certify.service.core import Cascade, Certifier, plan_from_pilot
-from certify.service.core.certificate import Final
 
 
 @pytest.mark.parametrize("final", ["plurality", "threshold"])
@@ -16,12 +16,10 @@ def test_it_is_what_the_certifier_freezes(final: Final) -> None:
     levels = set()
     for _ in range(40):
         pilot = [random.multinomial(128, random.dirichlet([0.3] * 4)).tolist() for _ in range(3)]
-        certifier = Certifier(
-            cascade.sigmas, 4, threshold=cascade.thresholds, final=final, samples=10_000 + 3 * 128, pilot=128
-        )
+        certifier = Certifier(cascade, 4, samples=10_000 + 3 * 128, pilot=128)
         while (query := certifier.next()) is not None and query.purpose == "pilot":
             certifier.observe(query, pilot[query.level])
-        plan = plan_from_pilot(pilot, cascade, 0.001, 10_000)
+        plan = plan_from_pilot(cascade, pilot, 0.001, 10_000)
         assert (plan.label, plan.weights) == (certifier.label, certifier.weights)
         assert plan.weights[plan.level] == max(plan.weights) and sum(plan.weights) == pytest.approx(1)
         levels.add(plan.level)

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 
-from certify.service.core import Certifier
+from certify.service.core import Cascade, Certifier
 from tests.core.oracle import ADVERSARIAL, GOLDEN, RUNS, false_certificates, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -33,10 +33,9 @@ def population_rows(first: int, last: int, samples: int, radius: float | None) -
     rows = []
     for p in population["p"][first:last]:
         machine = Certifier(
-            population["sigmas"].tolist(),
+            Cascade.of(population["sigmas"].tolist(), final="threshold"),
             p.shape[1],
             alpha=0.001,
-            final="threshold",
             samples=samples,
             radius=radius,
             pilot=100 if radius is None else 32,

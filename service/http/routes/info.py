@@ -46,9 +46,7 @@ async def info(request: Request) -> Info:
         ),
         limits=Limits(
             max_samples=settings.max_samples,
-            min_samples=min_samples(
-                bundle.sigmas, fields.alpha, bundle.thresholds, bundle.chunk, bundle.final, grain=bundle.grain
-            ),
+            min_samples=min_samples(bundle.cascade, alpha=fields.alpha, chunk=bundle.chunk, grain=bundle.grain),
             max_radius=largest_radius(make_plan(fields, bundle, max_samples_allowed=fields.samples)),
             max_body_bytes=settings.max_body_bytes,
             max_pixels=settings.max_pixels,
