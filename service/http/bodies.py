@@ -8,20 +8,17 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
 
 import python_multipart.multipart as multipart
-from python_multipart.exceptions import FormParserError
 
 from ..answering.fields import check_fields, integer, read_field, shown
 from ..answering.schemas import CertifyFields
 from ..errors import RequestError
+from .forms import Part, parse_form
 
 __all__ = ("Body", "parse_body", "read_limited")
-
-# Many times what this API has: room for any client's mistakes, none for a flood of tiny parts.
-_MAX_PARTS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,75 +86,24 @@ def _from_json(body: bytes) -> tuple[dict[str, object], bytes | None]:
 def _from_form(body: bytes, boundary: bytes) -> tuple[dict[str, object], bytes | None]:
     texts: dict[str, list[str]] = {}
     image: bytes | None = None
-    for name, is_file, data in _parts(body, boundary):
-        if name == "image":
+    for part in parse_form(body, boundary):
+        if part.name == "image":
             if image is not None:
                 raise RequestError("out_of_range", "image: expected one file, got several", field="image")
-            if not is_file:
+            if not part.is_file:
                 raise RequestError("missing_field", "image: expected a file part with a filename", field="image")
-            image = data
+            image = part.content
         else:
-            try:
-                texts.setdefault(name, []).append(data.decode("utf-8").strip())
-            except UnicodeDecodeError:
-                raise RequestError("out_of_range", f"{shown(name)}: expected UTF-8 text", field=shown(name)) from None
+            texts.setdefault(part.name, []).append(_as_text(part))
     return {name: read_field(name, given) for name, given in texts.items()}, image
 
 
-def _parts(body: bytes, boundary: bytes) -> list[tuple[str, bool, bytes]]:
-    """(field name, whether it has a filename, content) of each part. All in memory: nothing is spooled to disk."""
-    parts: list[tuple[str, bool, bytes]] = []
-    header_name, header_value, content = bytearray(), bytearray(), bytearray()
-    disposition = b""
-    complete = False
-
-    def begin() -> None:
-        nonlocal disposition
-        if len(parts) == _MAX_PARTS:
-            raise RequestError("malformed_body", f"body: expected at most {_MAX_PARTS} parts")
-        content.clear()
-        disposition = b""
-
-    def end_header() -> None:
-        nonlocal disposition
-        if bytes(header_name).lower() == b"content-disposition":
-            disposition = bytes(header_value)
-        header_name.clear()
-        header_value.clear()
-
-    def end_part() -> None:
-        _, options = multipart.parse_options_header(disposition)
-        if b"name" not in options:
-            raise RequestError("malformed_body", "body: a part has no name in its Content-Disposition")
-        parts.append((options[b"name"].decode("utf-8", "replace"), b"filename" in options, bytes(content)))
-
-    def end() -> None:
-        nonlocal complete
-        complete = True
-
-    def append_to(
-        buffer: bytearray,
-    ) -> Callable[[bytes, int, int], None]:  # the library's (data, start, end) convention
-        return lambda data, start, stop: buffer.extend(data[start:stop])
-
-    callbacks: multipart.MultipartCallbacks = {
-        "on_part_begin": begin,
-        "on_header_field": append_to(header_name),
-        "on_header_value": append_to(header_value),
-        "on_header_end": end_header,
-        "on_part_data": append_to(content),
-        "on_part_end": end_part,
-        "on_end": end,
-    }
+def _as_text(part: Part) -> str:
     try:
-        parser = multipart.MultipartParser(boundary, callbacks)
-        parser.write(body)
-        parser.finalize()
-    except FormParserError as exc:
-        raise RequestError("malformed_body", f"body: expected multipart/form-data, {shown(str(exc))}") from None
-    if not complete:
-        raise RequestError("malformed_body", "body: expected multipart/form-data, its last boundary is missing")
-    return parts
+        return part.content.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        name = shown(part.name)
+        raise RequestError("out_of_range", f"{name}: expected UTF-8 text", field=name) from None
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
