@@ -14,9 +14,19 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from ..errors import RequestError
-from .schemas import CertifyFields
+from .schemas import MAX_ITEMS, CertifyFields
 
-__all__ = ("FIELD_KINDS", "FieldKind", "check_fields", "integer", "parse_texts", "read_field", "shown")
+__all__ = (
+    "FIELD_KINDS",
+    "FieldKind",
+    "check_fields",
+    "check_name",
+    "integer",
+    "number",
+    "parse_texts",
+    "read_field",
+    "shown",
+)
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
@@ -59,14 +69,22 @@ def parse_texts(texts: Mapping[str, list[str]]) -> CertifyFields:
     return check_fields({name: read_field(name, given) for name, given in texts.items()})
 
 
+def check_name(name: str) -> None:
+    """Raises RequestError `unknown_field` for a name that no field has."""
+    if name not in CertifyFields.model_fields:
+        raise RequestError(
+            "unknown_field",
+            f"{shown(name)}: expected one of {['image', *CertifyFields.model_fields]}",
+            field=shown(name),
+        )
+
+
 def check_fields(values: dict[str, object]) -> CertifyFields:
-    for name in values:
-        if name not in CertifyFields.model_fields:
-            raise RequestError(
-                "unknown_field",
-                f"{shown(name)}: expected one of {['image', *CertifyFields.model_fields]}",
-                field=shown(name),
-            )
+    """Raises RequestError: unknown_field or out_of_range, for the first field that is wrong."""
+    for name, value in values.items():
+        check_name(name)
+        if isinstance(value, list):
+            _check_items(name, len(value))
     try:
         # A field that is null is a field that is absent.
         return CertifyFields.model_validate({name: value for name, value in values.items() if value is not None})
@@ -78,6 +96,7 @@ def read_field(name: str, given: list[str]) -> object:
     """A form field's text as the type that its field has; text that is no such thing stays text, and is refused."""
     kind = FIELD_KINDS.get(name, _TEXT)
     if kind.is_list:
+        _check_items(name, sum(text.count(",") + 1 for text in given))
         items = [item.strip() for text in given for item in text.removeprefix("[").removesuffix("]").split(",")]
         return [_READERS[kind.type](item) for item in items]
     if len(given) > 1:
@@ -85,8 +104,14 @@ def read_field(name: str, given: list[str]) -> object:
     return _READERS[kind.type](given[0])
 
 
+def _check_items(name: str, items: int) -> None:
+    """Before they are built: a list's items are many times as large as their text."""
+    if items > MAX_ITEMS:
+        raise RequestError("out_of_range", f"{name}: expected at most {MAX_ITEMS} values, got {items}", field=name)
+
+
 def _number(text: str) -> object:
-    return float(text) if _NUMBER.fullmatch(text) else text
+    return number(text) if _NUMBER.fullmatch(text) else text
 
 
 def _integer(text: str) -> object:
@@ -98,6 +123,11 @@ def _truth(text: str) -> object:
 
 
 _READERS: dict[type, Callable[[str], object]] = {float: _number, int: _integer, bool: _truth, str: str}
+
+
+def number(text: str) -> float:
+    """Digits that no float64 needs are refused like an infinity."""
+    return float(text) if len(text) <= _MAX_DIGITS else float("inf")
 
 
 def integer(text: str) -> int | float:

@@ -1,24 +1,29 @@
-"""A request's bytes -> its fields and its image. JSON and multipart carry the same fields; this file is the difference.
+"""A request's bytes -> its fields and its image. JSON and multipart carry the same fields.
 
+Whatever a body holds is counted before it is built: time and memory follow the bytes, never the items made of them
+(benchmarks/hostile.py).
 In a form every value is text: answering/fields.py reads it as its field's type, and checks it as it does JSON.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
 
 import python_multipart.multipart as multipart
 
-from ..answering.fields import check_fields, integer, read_field, shown
+from ..answering.fields import check_fields, check_name, read_field, shown
 from ..answering.schemas import CertifyFields
 from ..errors import RequestError
 from .forms import Part, parse_form
+from .json_bodies import parse_json
 
 __all__ = ("Body", "parse_body", "read_limited")
+
+# Of one part that is no image. The longest honest one, 64 numbers of 25 characters, takes a tenth of it.
+_MAX_FIELD_BYTES = 16 * 1024
+# A boundary and its type take a hundred; the library's parser of options is quadratic in some headers.
+_MAX_CONTENT_TYPE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +51,11 @@ def parse_body(body: bytes, *, content_type: str | None, content_encoding: str |
     """Raises RequestError: unsupported_format, malformed_body, or what is wrong with a field. Takes milliseconds."""
     if content_encoding not in (None, "", "identity"):
         raise RequestError("unsupported_format", f"Content-Encoding: expected none, got {shown(content_encoding)}")
+    if content_type is not None and len(content_type) > _MAX_CONTENT_TYPE:
+        raise RequestError("unsupported_format", f"Content-Type: expected at most {_MAX_CONTENT_TYPE} characters")
     kind, options = multipart.parse_options_header(content_type)
     if kind == b"application/json":
-        values, image = _from_json(body)
+        values, image = parse_json(body)
     elif kind == b"multipart/form-data":
         values, image = _from_form(body, options.get(b"boundary", b""))
     else:
@@ -63,26 +70,6 @@ def parse_body(body: bytes, *, content_type: str | None, content_encoding: str |
     return Body(fields=fields, image=image)
 
 
-def _from_json(body: bytes) -> tuple[dict[str, object], bytes | None]:
-    try:
-        values = json.loads(body.decode("utf-8"), parse_int=integer, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as exc:
-        reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
-        raise RequestError("malformed_body", f"body: expected a JSON object, {shown(reason)}") from None
-    if not isinstance(values, dict):
-        raise RequestError("malformed_body", f"body: expected a JSON object, got {type(values).__name__}")
-    text = values.pop("image", None)
-    if text is None:
-        return values, None
-    if not isinstance(text, str):
-        raise RequestError("out_of_range", f"image: expected base64 text, got {type(text).__name__}", field="image")
-    try:
-        # Line breaks are what most encoders put into base64 (RFC 2045); anything else foreign is refused.
-        return values, base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as exc:  # ValueError: not ASCII
-        raise RequestError("image_undecodable", f"image: expected base64 (RFC 4648, section 4), {exc}") from None
-
-
 def _from_form(body: bytes, boundary: bytes) -> tuple[dict[str, object], bytes | None]:
     texts: dict[str, list[str]] = {}
     image: bytes | None = None
@@ -94,23 +81,19 @@ def _from_form(body: bytes, boundary: bytes) -> tuple[dict[str, object], bytes |
                 raise RequestError("missing_field", "image: expected a file part with a filename", field="image")
             image = part.content
         else:
+            check_name(part.name)
             texts.setdefault(part.name, []).append(_as_text(part))
     return {name: read_field(name, given) for name, given in texts.items()}, image
 
 
 def _as_text(part: Part) -> str:
+    if len(part.content) > _MAX_FIELD_BYTES:
+        detail = f"{part.name}: expected at most {_MAX_FIELD_BYTES} bytes, got {len(part.content)}"
+        raise RequestError("out_of_range", detail, field=part.name)
     try:
         return part.content.decode("utf-8").strip()
     except UnicodeDecodeError:
-        name = shown(part.name)
-        raise RequestError("out_of_range", f"{name}: expected UTF-8 text", field=name) from None
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key is given twice")
-    return values
+        raise RequestError("out_of_range", f"{part.name}: expected UTF-8 text", field=part.name) from None
 
 
 def _too_large(limit: int, got: str) -> RequestError:
