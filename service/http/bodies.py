@@ -7,7 +7,7 @@ In a form every value is text: answering/fields.py reads it as its field's type,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 
 import python_multipart.multipart as multipart
@@ -32,10 +32,13 @@ class Body:
     image: bytes  # of an image file, not yet looked at
 
 
-async def read_limited(stream: AsyncIterable[bytes], *, declared: str | None, limit: int) -> bytes:
+async def read_limited(
+    stream: AsyncIterable[bytes], *, declared: str | None, limit: int, came: Callable[[int], None] = lambda size: None
+) -> bytes:
     """The whole body, or RequestError `body_too_large` as soon as it is known to exceed `limit` bytes.
 
     declared: the Content-Length header. A body that is sent in chunks without one is counted as it comes.
+    came: called with the size of each piece before it is kept.
     """
     if declared is not None and declared.isdecimal() and int(declared[:20]) > limit:
         raise _too_large(limit, f"a Content-Length of {declared[:20]}")
@@ -43,6 +46,7 @@ async def read_limited(stream: AsyncIterable[bytes], *, declared: str | None, li
     async for piece in stream:
         if len(body) + len(piece) > limit:
             raise _too_large(limit, "more")
+        came(len(piece))
         body += piece
     return bytes(body)
 

@@ -11,6 +11,7 @@ from ..answering.driver import CallLimits
 from ..backends.base import Backend, BackendInfo
 from ..settings import Settings
 from .admission import Admission
+from .arrivals import Arrivals
 from .metrics import Metrics
 from .readiness import Readiness
 
@@ -23,6 +24,7 @@ class Gateway:
     backend: Backend
     info: BackendInfo
     metrics: Metrics
+    arrivals: Arrivals
     admission: Admission
     readiness: Readiness
     seed_key: bytes
@@ -31,6 +33,11 @@ class Gateway:
     @property
     def call_limits(self) -> CallLimits:
         return CallLimits(samples=self.settings.call_samples, seconds=self.settings.call_seconds)
+
+    def abort(self) -> None:
+        """Grace is over: whatever is still under way ends with Draining."""
+        self.admission.abort()
+        self.arrivals.stop()
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -119,6 +119,7 @@ def _process_rows(codes: tuple[str, ...]) -> tuple[_Row, ...]:
             "Time from an answered request's arrival to its answer.",
             buckets=_SECONDS_BUCKETS,
         ),
+        _Row("arriving", Gauge, "Requests whose body has not all come."),
         _Row("queue_depth", Gauge, "Accepted requests that are not sampling yet."),
         _Row("in_flight", Gauge, "Requests that are sampling."),
         _Row(
@@ -171,6 +172,7 @@ class Metrics:
         for row in facts:
             for values in row.values:
                 self._of(Gauge, row.key, *values).set(1)
+        self.arriving = self._of(Gauge, "arriving")
         self.queue_depth = self._of(Gauge, "queue_depth")
         self.in_flight = self._of(Gauge, "in_flight")
         self.queue_wait_seconds = self._of(Histogram, "queue_wait_seconds")

@@ -1,4 +1,4 @@
-"""POST /certify: place, body, plan, image, turn, samples, answer. Whatever ends it, its place is given back."""
+"""POST /certify: body, place, plan, image, turn, samples, answer. Whatever ends it, its place is given back."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ...answering.driver import Run, drive
 from ...answering.images import Picture, decode_image
 from ...answering.plans import Plan, make_plan
 from ...answering.schemas import CertifyAnswer, CertifyFields
-from ...errors import BackendUnavailable, DeadlineExceeded, Draining, RequestError
+from ...errors import BackendUnavailable, DeadlineExceeded, Draining
 from ...tracing import span
-from ..bodies import parse_body, read_limited
+from ..bodies import parse_body
 from ..context import Gateway, gateway_of
 from ..openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
 
@@ -58,8 +58,10 @@ async def certify(request: Request) -> Response:
 
 
 async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
+    with gateway.admission.arrival():
+        content = await gateway.arrivals.read(request.stream(), declared=request.headers.get("content-length"))
     with gateway.admission.place():
-        job = await _prepare(request, gateway)
+        job = await _prepare(content, request, gateway)
         run = await _unless_gone(request, gateway, _sample(job, gateway))
     answer = make_answer(
         request_id=request.state.request_id,
@@ -82,16 +84,9 @@ class _Job:
     deadline: float | None  # in the event loop's time
 
 
-async def _prepare(request: Request, gateway: Gateway) -> _Job:
+async def _prepare(content: bytes, request: Request, gateway: Gateway) -> _Job:
     settings, headers = gateway.settings, request.headers
     loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(settings.body_seconds):
-            content = await read_limited(
-                request.stream(), declared=headers.get("content-length"), limit=settings.max_body_bytes
-            )
-    except TimeoutError:
-        raise RequestError("malformed_body", f"body: expected all of it within {settings.body_seconds:g} s") from None
     content_type, encoding = headers.get("content-type"), headers.get("content-encoding")
 
     def work() -> tuple[CertifyFields, Plan, Picture]:
