@@ -77,7 +77,7 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         self._last_bytes = self.loop.time()
         if data.count(b"\r\n") > _LINE_ENDS + len(data) // _BYTES_PER_LINE_END:
-            logger.info("a connection is closed: its bytes are nearly all line ends or chunk sizes")
+            logger.debug("a connection is closed: its bytes are nearly all line ends or chunk sizes")
             self.close_now()
             return
         super().data_received(data)
