@@ -77,7 +77,7 @@ def _unescape(text: bytes) -> bytes:
     if len(text.translate(None, _CONTROLS)) < len(text):
         raise _malformed("expected a JSON object, a line break or another control character in a string is not escaped")
     # Without an escaped backslash each one begins an escape, and replacing one makes no other.
-    if b"\\\\" not in text:
+    if b"\\" in text and b"\\\\" not in text:
         for escape, meant in _ESCAPES.items():
             text = text.replace(escape, meant)
     return text

@@ -85,10 +85,12 @@ def test_the_connection_that_is_silent_longest_makes_room(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_request_that_is_worked_on_is_never_closed_for_another(tmp_path: Path) -> None:
-    whole = httpx.Request("POST", "http://127.0.0.1/certify", files={"image": ("a.png", pictures.png())})
+    whole = httpx.Request(
+        "POST", "http://127.0.0.1/certify", files={"image": ("a.png", pictures.png())}, data={"samples": "500"}
+    )
     head = "".join(f"{name}: {value}\r\n" for name, value in whole.headers.items())
     request = f"POST /certify HTTP/1.1\r\n{head}\r\n".encode() + whole.read()
-    with real_process(tmp_path / "log", fake_delay_seconds=2, max_connections=2) as service:
+    with real_process(tmp_path / "log", fake_delay_seconds=1, max_connections=2) as service:
         with connections(service, 1, request) as (working,):
             service.wait_for("certify_in_flight", 1)
             with connections(service, 20):
