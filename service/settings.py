@@ -7,6 +7,10 @@ beside a Service named `certify`.
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -20,6 +24,13 @@ ENV_PREFIX = "CERTIFY_"
 SEED_KEY_MIN_BYTES = (
     32  # the block that HMAC-SHA256 outputs: a shorter key is weaker than the hash (RFC 2104, section 3)
 )
+
+# What Kubernetes sets in every pod for Services named `certify` and `certify-...`, and before them Docker for links:
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_KUBERNETES = re.compile(
+    r"CERTIFY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)|CERTIFY_PORT"
+)
+_KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://")
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -77,7 +88,19 @@ class Settings(BaseSettings):
     max_pixels: Count = Field(16 * 2**20, description="most pixels of an image, read from its header before decoding")
     # 100,000: the largest sample size used in the literature (Cohen et al. 2019); the product's cap.
     max_samples: Count = Field(100_000, description="most noise samples that one request may ask for")
-    # 30 s: time for 10 MiB at 3 Mbit/s. A place is held meanwhile, so a slow sender must not keep it for ever.
+    # 256 MiB: 25 of the largest bodies, or thousands of honest ones. Those that are silent take nothing of it.
+    max_arriving_bytes: Count = Field(
+        256 * 2**20, description="bytes of all bodies that are arriving; beyond, the oldest of them gets a 429"
+    )
+    # unset: 1,024, fifteen times the places, or what the process's file descriptors allow, whichever is less.
+    max_connections: Count | None = Field(
+        None,
+        description="open connections; beyond, the one that is silent longest is closed; unset: 1024, or less where "
+        "file descriptors are few",
+    )
+    # 10 s: a head is one packet or two; a phone that loses one sends it again within some seconds.
+    head_seconds: Seconds = Field(10.0, description="longest time a request's head may take to arrive")
+    # 30 s: time for 10 MiB at 3 Mbit/s.
     body_seconds: Seconds = Field(30.0, description="longest time a request's body may take to arrive")
     # 2,048: 40 ms on a fast GPU and under a second on a laptop, so cancelling and stall detection stay prompt, and
     # long enough that a call's own cost (under 1 ms) does not count.
@@ -108,18 +131,37 @@ class Settings(BaseSettings):
 
     @field_validator("seed_key")
     @classmethod
-    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and (size := len(key.get_secret_value().encode())) < SEED_KEY_MIN_BYTES:
+    def _strong_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None:
+            return None
+        text = key.get_secret_value().strip()  # a file's last line break is not of the key
+        if (size := len(text.encode())) < SEED_KEY_MIN_BYTES:
             raise ValueError(f"expected at least {SEED_KEY_MIN_BYTES} bytes, got {size}")
-        return key
+        if len(set(text)) == 1:
+            raise ValueError("expected a random key (openssl rand -hex 32), got one character again and again")
+        return SecretStr(text)
 
 
 def load_settings(**flags: object) -> Settings:
     """Settings from flags (None: not given), then the environment, then defaults. Raises SettingsError."""
+    _check_environment(os.environ)
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as exc:
         raise SettingsError("; ".join(_explain(error) for error in exc.errors())) from None
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    """A misspelt name would leave its setting at the default in silence. Raises SettingsError."""
+    known = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
+    for name, value in environment.items():
+        upper = name.upper()  # as pydantic reads them
+        if not upper.startswith(ENV_PREFIX) or upper in known or _KUBERNETES.fullmatch(upper):
+            continue
+        if _KUBERNETES_URL.match(value) and upper.endswith("_PORT"):
+            continue
+        near = difflib.get_close_matches(upper, known, n=1)
+        raise SettingsError(f"{name}: there is no such setting" + (f"; is {near[0]} meant?" if near else ""))
 
 
 def _explain(error: object) -> str:

@@ -6,21 +6,62 @@ A list (threshold, sigmas) is a repeated field, a comma-separated one, or a JSON
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
 from ..errors import RequestError
-from .schemas import CertifyFields
+from .schemas import MAX_ITEMS, CertifyFields
 
-__all__ = ("check_fields", "integer", "parse_texts", "read_field", "shown")
+__all__ = (
+    "FIELD_KINDS",
+    "FieldKind",
+    "check_fields",
+    "check_name",
+    "integer",
+    "number",
+    "parse_texts",
+    "read_field",
+    "shown",
+)
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
-_LISTS = ("threshold", "sigmas")
-_INTEGERS = ("samples", "deadline_ms")
-_NUMBERS = ("radius", "alpha")
 _MAX_DIGITS = 300  # a longer integer is beyond float64, and Python refuses to read one of 4,300
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldKind:
+    """What one value of a field is, and whether the field takes several."""
+
+    type: type  # float, int, bool or str
+    is_list: bool = False
+
+
+def _kind(annotation: object) -> FieldKind:
+    """A field's annotation without what it is wrapped in: `Annotated[list[float], ...] | None` is a list of float."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(arguments[0])
+    if origin in (UnionType, Union):
+        (present,) = (each for each in arguments if each is not NoneType)
+        return _kind(present)
+    if origin is list:
+        return FieldKind(type=_kind(arguments[0]).type, is_list=True)
+    if origin is Literal:
+        return FieldKind(type=str)
+    assert annotation in (float, int, bool, str), annotation
+    return FieldKind(type=annotation)
+
+
+FIELD_KINDS: dict[str, FieldKind] = {
+    name: _kind(field.annotation) for name, field in CertifyFields.model_fields.items()
+}
+"""Every field of a request beside the image, in CertifyFields' order."""
+_TEXT = FieldKind(type=str)  # what an unknown field is, until it is refused
 
 
 def parse_texts(texts: Mapping[str, list[str]]) -> CertifyFields:
@@ -28,14 +69,22 @@ def parse_texts(texts: Mapping[str, list[str]]) -> CertifyFields:
     return check_fields({name: read_field(name, given) for name, given in texts.items()})
 
 
+def check_name(name: str) -> None:
+    """Raises RequestError `unknown_field` for a name that no field has."""
+    if name not in CertifyFields.model_fields:
+        raise RequestError(
+            "unknown_field",
+            f"{shown(name)}: expected one of {['image', *CertifyFields.model_fields]}",
+            field=shown(name),
+        )
+
+
 def check_fields(values: dict[str, object]) -> CertifyFields:
-    for name in values:
-        if name not in CertifyFields.model_fields:
-            raise RequestError(
-                "unknown_field",
-                f"{shown(name)}: expected one of {['image', *CertifyFields.model_fields]}",
-                field=shown(name),
-            )
+    """Raises RequestError: unknown_field or out_of_range, for the first field that is wrong."""
+    for name, value in values.items():
+        check_name(name)
+        if isinstance(value, list):
+            _check_items(name, len(value))
     try:
         # A field that is null is a field that is absent.
         return CertifyFields.model_validate({name: value for name, value in values.items() if value is not None})
@@ -45,23 +94,40 @@ def check_fields(values: dict[str, object]) -> CertifyFields:
 
 def read_field(name: str, given: list[str]) -> object:
     """A form field's text as the type that its field has; text that is no such thing stays text, and is refused."""
-    if name in _LISTS:
+    kind = FIELD_KINDS.get(name, _TEXT)
+    if kind.is_list:
+        _check_items(name, sum(text.count(",") + 1 for text in given))
         items = [item.strip() for text in given for item in text.removeprefix("[").removesuffix("]").split(",")]
-        return [_number(item) for item in items]
+        return [_READERS[kind.type](item) for item in items]
     if len(given) > 1:
         raise RequestError("out_of_range", f"{shown(name)}: expected one value, got {len(given)}", field=shown(name))
-    (text,) = given
-    if name in _NUMBERS:
-        return _number(text)
-    if name in _INTEGERS:
-        return integer(text) if _INTEGER.fullmatch(text) else text
-    if name == "resize":
-        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
-    return text
+    return _READERS[kind.type](given[0])
+
+
+def _check_items(name: str, items: int) -> None:
+    """Before they are built: a list's items are many times as large as their text."""
+    if items > MAX_ITEMS:
+        raise RequestError("out_of_range", f"{name}: expected at most {MAX_ITEMS} values, got {items}", field=name)
 
 
 def _number(text: str) -> object:
-    return float(text) if _NUMBER.fullmatch(text) else text
+    return number(text) if _NUMBER.fullmatch(text) else text
+
+
+def _integer(text: str) -> object:
+    return integer(text) if _INTEGER.fullmatch(text) else text
+
+
+def _truth(text: str) -> object:
+    return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+
+
+_READERS: dict[type, Callable[[str], object]] = {float: _number, int: _integer, bool: _truth, str: str}
+
+
+def number(text: str) -> float:
+    """Digits that no float64 needs are refused like an infinity."""
+    return float(text) if len(text) <= _MAX_DIGITS else float("inf")
 
 
 def integer(text: str) -> int | float:

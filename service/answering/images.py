@@ -151,4 +151,6 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _undecodable(exc: Exception) -> RequestError:
+    if isinstance(exc, MemoryError):
+        raise exc  # ours, not the image's
     return RequestError("image_undecodable", f"image: cannot be decoded ({type(exc).__name__}: {str(exc)[:200]})")

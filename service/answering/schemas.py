@@ -10,6 +10,7 @@ from ...models.bundle import Final
 from ..core.reasons import Reason
 
 __all__ = (
+    "MAX_ITEMS",
     "BackendFacts",
     "BundleFacts",
     "BundleName",
@@ -37,6 +38,8 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+# Of thresholds and sigmas: many times the scales of any bundle in the literature (3).
+MAX_ITEMS = 64
 Threshold = Annotated[float, Field(ge=0.5, lt=1.0)]
 Sigma = Annotated[float, Field(gt=0.0)]
 
@@ -66,13 +69,15 @@ class CertifyFields(BaseModel):
     alpha: float = Field(
         default=0.001, ge=1e-9, le=0.1, description="probability, over the noise, that this certificate is wrong"
     )
-    threshold: Annotated[list[Threshold], BeforeValidator(_as_list), Field(min_length=1, max_length=64)] | None = Field(
+    threshold: (
+        Annotated[list[Threshold], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_ITEMS)] | None
+    ) = Field(
         default=None,
         description="confidence at which a stage decides, in [0.5, 1): one value, or one per sigma in the order of "
         "sigmas (ascending when sigmas is not given); default: the bundle's",
     )
     final: Final | None = Field(default=None, description="how the finest sigma decides; default: the bundle's")
-    sigmas: Annotated[list[Sigma], BeforeValidator(_as_list), Field(min_length=1, max_length=64)] | None = Field(
+    sigmas: Annotated[list[Sigma], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_ITEMS)] | None = Field(
         default=None, description="some of the bundle's noise scales, in any order; default: all"
     )
     # An hour: longer than any request of 100,000 samples takes; above it a typing error is likelier than a wish.

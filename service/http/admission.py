@@ -1,7 +1,8 @@
 """How many requests are in the house, and how many of them sample. Overload is answered before any work starts.
 
-A request first takes a place (at once, or QueueFull), then reads its body and decodes its image, then waits for its
-turn to sample. So bodies in memory are bounded too, and a client that sends slowly holds a place but no turn.
+A request first comes in (at once, or QueueFull) and its body arrives, bounded by http/arrivals.py. With its whole body
+it takes a place, decodes its image, and waits for its turn to sample. A client that sends slowly holds neither place
+nor turn.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Admission:
         self._turns = asyncio.Semaphore(running)  # first come, first served
         self._metrics = metrics
         self._clock = clock
+        self._arriving = 0
         self._accepted = 0
         self._sampling = 0
         self._mean_seconds = 1.0
@@ -43,8 +45,8 @@ class Admission:
 
     @property
     def idle(self) -> bool:
-        """No request holds a place."""
-        return self._accepted == 0
+        """No request holds a place, and none is on its way."""
+        return self._accepted == self._arriving == 0
 
     @property
     def draining(self) -> bool:
@@ -60,16 +62,21 @@ class Admission:
         self.aborted.set()
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place for the length of the block. Raises Draining or QueueFull at once."""
+    def arrival(self) -> Iterator[None]:
+        """Count a request while its body arrives. Raises Draining or QueueFull at once, before a byte is read."""
         if self._draining:
             raise Draining("the service is shutting down; send the request to another replica")
-        if self._accepted >= self._limit:
-            raise QueueFull(
-                f"expected at most {self._limit} requests at once ({self._running_limit} of them sampling), "
-                "and there are as many",
-                self._retry_after(),
-            )
+        self._check_free()
+        self._count(arriving=1)
+        try:
+            yield
+        finally:
+            self._count(arriving=-1)
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place for the length of the block, for a request that came in before draining. Raises QueueFull."""
+        self._check_free()
         self._count(accepted=1)
         try:
             yield
@@ -90,9 +97,19 @@ class Admission:
                 self._count(sampling=-1)
                 self._mean_seconds += _NEWEST * (self._clock() - started - self._mean_seconds)
 
-    def _count(self, *, accepted: int = 0, sampling: int = 0) -> None:
+    def _check_free(self) -> None:
+        if self._accepted >= self._limit:
+            raise QueueFull(
+                f"expected at most {self._limit} requests at once ({self._running_limit} of them sampling), "
+                "and there are as many",
+                self._retry_after(),
+            )
+
+    def _count(self, *, arriving: int = 0, accepted: int = 0, sampling: int = 0) -> None:
+        self._arriving += arriving
         self._accepted += accepted
         self._sampling += sampling
+        self._metrics.arriving.set(self._arriving)
         self._metrics.in_flight.set(self._sampling)
         self._metrics.queue_depth.set(self._accepted - self._sampling)
 

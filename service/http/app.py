@@ -18,6 +18,7 @@ from ..errors import BundleError, SettingsError
 from ..settings import ENV_PREFIX, Settings
 from . import problems
 from .admission import Admission
+from .arrivals import Arrivals
 from .context import Gateway
 from .log import RequestLog
 from .metrics import Metrics
@@ -73,6 +74,7 @@ def _gateway(settings: Settings, backend: Backend, decoders: ThreadPoolExecutor)
     info = backend.info()
     if settings.seed_key is None:
         logger.warning("CERTIFY_SEED_KEY is not set: a random key serves this one replica until it ends")
+    logger.info("there are no API keys: anybody who reaches this service may ask it")
     if info.kind == "fake":
         logger.warning("the fake backend serves random votes: its certificates speak of no classifier")
     metrics = Metrics(CollectorRegistry(), info=info, version=__version__, codes=tuple(problems.CODES))
@@ -84,6 +86,11 @@ def _gateway(settings: Settings, backend: Backend, decoders: ThreadPoolExecutor)
         backend=backend,
         info=info,
         metrics=metrics,
+        arrivals=Arrivals(
+            max_body_bytes=settings.max_body_bytes,
+            max_bytes=settings.max_arriving_bytes,
+            seconds=settings.body_seconds,
+        ),
         admission=Admission(running=settings.running, queued=settings.max_queued, metrics=metrics),
         readiness=readiness,
         seed_key=random_key() if settings.seed_key is None else settings.seed_key.get_secret_value().encode(),

@@ -1,27 +1,29 @@
-"""A request's bytes -> its fields and its image. JSON and multipart carry the same fields; this file is the difference.
+"""A request's bytes -> its fields and its image. JSON and multipart carry the same fields.
 
+Whatever a body holds is counted before it is built: time and memory follow the bytes, never the items made of them
+(benchmarks/hostile.py).
 In a form every value is text: answering/fields.py reads it as its field's type, and checks it as it does JSON.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 
 import python_multipart.multipart as multipart
-from python_multipart.exceptions import FormParserError
 
-from ..answering.fields import check_fields, integer, read_field, shown
+from ..answering.fields import check_fields, check_name, read_field, shown
 from ..answering.schemas import CertifyFields
 from ..errors import RequestError
+from .forms import Part, parse_form
+from .json_bodies import parse_json
 
 __all__ = ("Body", "parse_body", "read_limited")
 
-# Many times what this API has: room for any client's mistakes, none for a flood of tiny parts.
-_MAX_PARTS = 64
+# Of one part that is no image. The longest honest one, 64 numbers of 25 characters, takes a tenth of it.
+_MAX_FIELD_BYTES = 16 * 1024
+# A boundary and its type take a hundred; the library's parser of options is quadratic in some headers.
+_MAX_CONTENT_TYPE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +32,13 @@ class Body:
     image: bytes  # of an image file, not yet looked at
 
 
-async def read_limited(stream: AsyncIterable[bytes], *, declared: str | None, limit: int) -> bytes:
+async def read_limited(
+    stream: AsyncIterable[bytes], *, declared: str | None, limit: int, came: Callable[[int], None] = lambda size: None
+) -> bytes:
     """The whole body, or RequestError `body_too_large` as soon as it is known to exceed `limit` bytes.
 
     declared: the Content-Length header. A body that is sent in chunks without one is counted as it comes.
+    came: called with the size of each piece before it is kept.
     """
     if declared is not None and declared.isdecimal() and int(declared[:20]) > limit:
         raise _too_large(limit, f"a Content-Length of {declared[:20]}")
@@ -41,6 +46,7 @@ async def read_limited(stream: AsyncIterable[bytes], *, declared: str | None, li
     async for piece in stream:
         if len(body) + len(piece) > limit:
             raise _too_large(limit, "more")
+        came(len(piece))
         body += piece
     return bytes(body)
 
@@ -49,9 +55,11 @@ def parse_body(body: bytes, *, content_type: str | None, content_encoding: str |
     """Raises RequestError: unsupported_format, malformed_body, or what is wrong with a field. Takes milliseconds."""
     if content_encoding not in (None, "", "identity"):
         raise RequestError("unsupported_format", f"Content-Encoding: expected none, got {shown(content_encoding)}")
+    if content_type is not None and len(content_type) > _MAX_CONTENT_TYPE:
+        raise RequestError("unsupported_format", f"Content-Type: expected at most {_MAX_CONTENT_TYPE} characters")
     kind, options = multipart.parse_options_header(content_type)
     if kind == b"application/json":
-        values, image = _from_json(body)
+        values, image = parse_json(body)
     elif kind == b"multipart/form-data":
         values, image = _from_form(body, options.get(b"boundary", b""))
     else:
@@ -66,105 +74,30 @@ def parse_body(body: bytes, *, content_type: str | None, content_encoding: str |
     return Body(fields=fields, image=image)
 
 
-def _from_json(body: bytes) -> tuple[dict[str, object], bytes | None]:
-    try:
-        values = json.loads(body.decode("utf-8"), parse_int=integer, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as exc:
-        reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
-        raise RequestError("malformed_body", f"body: expected a JSON object, {shown(reason)}") from None
-    if not isinstance(values, dict):
-        raise RequestError("malformed_body", f"body: expected a JSON object, got {type(values).__name__}")
-    text = values.pop("image", None)
-    if text is None:
-        return values, None
-    if not isinstance(text, str):
-        raise RequestError("out_of_range", f"image: expected base64 text, got {type(text).__name__}", field="image")
-    try:
-        # Line breaks are what most encoders put into base64 (RFC 2045); anything else foreign is refused.
-        return values, base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as exc:  # ValueError: not ASCII
-        raise RequestError("image_undecodable", f"image: expected base64 (RFC 4648, section 4), {exc}") from None
-
-
 def _from_form(body: bytes, boundary: bytes) -> tuple[dict[str, object], bytes | None]:
     texts: dict[str, list[str]] = {}
     image: bytes | None = None
-    for name, is_file, data in _parts(body, boundary):
-        if name == "image":
+    for part in parse_form(body, boundary):
+        if part.name == "image":
             if image is not None:
                 raise RequestError("out_of_range", "image: expected one file, got several", field="image")
-            if not is_file:
+            if not part.is_file:
                 raise RequestError("missing_field", "image: expected a file part with a filename", field="image")
-            image = data
+            image = part.content
         else:
-            try:
-                texts.setdefault(name, []).append(data.decode("utf-8").strip())
-            except UnicodeDecodeError:
-                raise RequestError("out_of_range", f"{shown(name)}: expected UTF-8 text", field=shown(name)) from None
+            check_name(part.name)
+            texts.setdefault(part.name, []).append(_as_text(part))
     return {name: read_field(name, given) for name, given in texts.items()}, image
 
 
-def _parts(body: bytes, boundary: bytes) -> list[tuple[str, bool, bytes]]:
-    """(field name, whether it has a filename, content) of each part. All in memory: nothing is spooled to disk."""
-    parts: list[tuple[str, bool, bytes]] = []
-    header_name, header_value, content = bytearray(), bytearray(), bytearray()
-    disposition = b""
-    complete = False
-
-    def begin() -> None:
-        nonlocal disposition
-        if len(parts) == _MAX_PARTS:
-            raise RequestError("malformed_body", f"body: expected at most {_MAX_PARTS} parts")
-        content.clear()
-        disposition = b""
-
-    def end_header() -> None:
-        nonlocal disposition
-        if bytes(header_name).lower() == b"content-disposition":
-            disposition = bytes(header_value)
-        header_name.clear()
-        header_value.clear()
-
-    def end_part() -> None:
-        _, options = multipart.parse_options_header(disposition)
-        if b"name" not in options:
-            raise RequestError("malformed_body", "body: a part has no name in its Content-Disposition")
-        parts.append((options[b"name"].decode("utf-8", "replace"), b"filename" in options, bytes(content)))
-
-    def end() -> None:
-        nonlocal complete
-        complete = True
-
-    def append_to(
-        buffer: bytearray,
-    ) -> Callable[[bytes, int, int], None]:  # the library's (data, start, end) convention
-        return lambda data, start, stop: buffer.extend(data[start:stop])
-
-    callbacks: multipart.MultipartCallbacks = {
-        "on_part_begin": begin,
-        "on_header_field": append_to(header_name),
-        "on_header_value": append_to(header_value),
-        "on_header_end": end_header,
-        "on_part_data": append_to(content),
-        "on_part_end": end_part,
-        "on_end": end,
-    }
+def _as_text(part: Part) -> str:
+    if len(part.content) > _MAX_FIELD_BYTES:
+        detail = f"{part.name}: expected at most {_MAX_FIELD_BYTES} bytes, got {len(part.content)}"
+        raise RequestError("out_of_range", detail, field=part.name)
     try:
-        parser = multipart.MultipartParser(boundary, callbacks)
-        parser.write(body)
-        parser.finalize()
-    except FormParserError as exc:
-        raise RequestError("malformed_body", f"body: expected multipart/form-data, {shown(str(exc))}") from None
-    if not complete:
-        raise RequestError("malformed_body", "body: expected multipart/form-data, its last boundary is missing")
-    return parts
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key is given twice")
-    return values
+        return part.content.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise RequestError("out_of_range", f"{part.name}: expected UTF-8 text", field=part.name) from None
 
 
 def _too_large(limit: int, got: str) -> RequestError:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from ..backends.base import Backend, BackendInfo
 from ..settings import Settings
 from .admission import Admission
+from .arrivals import Arrivals
 from .metrics import Metrics
 from .readiness import Readiness
 
@@ -22,10 +23,16 @@ class Gateway:
     backend: Backend
     info: BackendInfo
     metrics: Metrics
+    arrivals: Arrivals
     admission: Admission
     readiness: Readiness
     seed_key: bytes
     decoders: Executor  # bounded: bodies and images are decoded here, off the event loop
+
+    def abort(self) -> None:
+        """Grace is over: whatever is still under way ends with Draining."""
+        self.admission.abort()
+        self.arrivals.stop()
 
 
 def gateway_of(request: Request) -> Gateway:

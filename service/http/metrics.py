@@ -8,8 +8,10 @@ bundle's scales and from fixed lists: no request can add a series. The abstentio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import get_args
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -32,6 +34,124 @@ def sigma_label(sigma: float) -> str:
     return format(sigma, ".15g")
 
 
+_Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One metric. values: for a metric with labels, every combination of their values, in the labels' order."""
+
+    key: str
+    kind: type[Counter] | type[Gauge] | type[Histogram]
+    help: str
+    labels: tuple[str, ...] = ()
+    values: Iterable[tuple[str, ...]] = ()
+    buckets: tuple[float, ...] = ()
+
+    def register(self, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+        name = f"certify_{self.key}"
+        metric = (
+            Histogram(name, self.help, self.labels, registry=registry, buckets=self.buckets)
+            if self.kind is Histogram
+            else self.kind(name, self.help, self.labels, registry=registry)
+        )
+        for value in self.values:
+            metric.labels(*value)
+        return metric
+
+
+def _answer_rows(sigmas: list[str]) -> tuple[_Row, ...]:
+    reasons, outcomes = get_args(AbstainReason), get_args(Outcome)
+    scales = [str(number + 1) for number in range(len(sigmas))]
+    return (
+        _Row(
+            "requests",
+            Counter,
+            'Answered requests by outcome and certifying sigma ("none" when abstained).',
+            ("outcome", "sigma"),
+            [*product(("certified", "below_radius"), sigmas), ("abstained", "none")],
+        ),
+        _Row("abstentions", Counter, "Requests that abstained, by reason.", ("reason",), product(reasons)),
+        _Row(
+            "abstained_stages",
+            Counter,
+            "Visited stages of abstentions, by reason, sigma and whether one class had more than half of the votes.",
+            ("reason", "sigma", "majority"),
+            product(reasons, sigmas, ("yes", "no")),
+        ),
+        _Row(
+            "answers_by_scales",
+            Counter,
+            "Answers by how many sigmas the request asked for, and outcome.",
+            ("scales", "outcome"),
+            product(scales, outcomes),
+        ),
+        _Row(
+            "certified_radius",
+            Histogram,
+            "Certified L2 radius in units of [0, 1] pixels, by certifying sigma; abstentions are not in it.",
+            ("sigma",),
+            product(sigmas),
+            _RADIUS_BUCKETS,
+        ),
+        _Row("samples_used", Histogram, "Noise samples used by an answered request.", buckets=_SAMPLE_BUCKETS),
+        _Row(
+            "stages",
+            Counter,
+            "Visited stages by sigma and outcome.",
+            ("sigma", "outcome"),
+            product(sigmas, _STAGE_OUTCOMES),
+        ),
+    )
+
+
+def _process_rows(codes: tuple[str, ...]) -> tuple[_Row, ...]:
+    return (
+        _Row(
+            "sampling_seconds",
+            Histogram,
+            "Time that an answered request waited for the backend's votes.",
+            buckets=_SECONDS_BUCKETS,
+        ),
+        _Row(
+            "request_seconds",
+            Histogram,
+            "Time from an answered request's arrival to its answer.",
+            buckets=_SECONDS_BUCKETS,
+        ),
+        _Row("arriving", Gauge, "Requests whose body has not all come."),
+        _Row("queue_depth", Gauge, "Accepted requests that are not sampling yet."),
+        _Row("in_flight", Gauge, "Requests that are sampling."),
+        _Row(
+            "queue_wait_seconds",
+            Histogram,
+            "Time that a decoded request waited for its turn to sample.",
+            buckets=_SECONDS_BUCKETS,
+        ),
+        _Row("ready", Gauge, "0 if the backend failed to answer when it was last asked, else 1."),
+        _Row("disconnects", Counter, "Requests whose client left before the answer."),
+        _Row("errors", Counter, "Problem documents sent, by code.", ("code",), product(codes)),
+    )
+
+
+def _info_rows(info: BackendInfo, version: str) -> tuple[_Row, ...]:
+    runtime = info.runtime
+    bundle = {
+        "name": info.bundle_name,
+        "digest": info.bundle_digest,
+        "kind": info.kind,
+        "generator": runtime.generator,
+        "device": runtime.device,
+        "engine": runtime.engine,
+        "dtype": runtime.dtype,
+    }
+    what = "Always 1: what is served and what runs it."
+    return (
+        _Row("build_info", Gauge, "Always 1.", ("version",), [(version,)]),
+        _Row("bundle_info", Gauge, what, tuple(bundle), [tuple(bundle.values())]),
+    )
+
+
 class Metrics:
     """One per process. `codes` are all error codes that a problem document can carry."""
 
@@ -44,131 +164,49 @@ class Metrics:
         codes: tuple[str, ...],
     ) -> None:
         self.registry = registry
+        facts = _info_rows(info, version)
         sigmas = [sigma_label(sigma) for sigma in info.sigmas]
-        self._requests = Counter(
-            "certify_requests",
-            'Answered requests by outcome and certifying sigma ("none" when abstained).',
-            ["outcome", "sigma"],
-            registry=registry,
-        )
-        for sigma in sigmas:
-            self._requests.labels("certified", sigma)
-            self._requests.labels("below_radius", sigma)
-        self._requests.labels("abstained", "none")
-        self._abstentions = Counter(
-            "certify_abstentions", "Requests that abstained, by reason.", ["reason"], registry=registry
-        )
-        for reason in get_args(AbstainReason):
-            self._abstentions.labels(reason)
-        self._abstained_stages = Counter(
-            "certify_abstained_stages",
-            "Visited stages of abstentions, by reason, sigma and whether one class had more than half of the votes.",
-            ["reason", "sigma", "majority"],
-            registry=registry,
-        )
-        for reason in get_args(AbstainReason):
-            for sigma in sigmas:
-                for majority in ("yes", "no"):
-                    self._abstained_stages.labels(reason, sigma, majority)
-        self._by_scales = Counter(
-            "certify_answers_by_scales",
-            "Answers by how many sigmas the request asked for, and outcome.",
-            ["scales", "outcome"],
-            registry=registry,
-        )
-        for scales in range(1, len(sigmas) + 1):
-            for outcome in get_args(Outcome):
-                self._by_scales.labels(str(scales), outcome)
-        self._radius = Histogram(
-            "certify_certified_radius",
-            "Certified L2 radius in units of [0, 1] pixels, by certifying sigma; abstentions are not in it.",
-            ["sigma"],
-            buckets=_RADIUS_BUCKETS,
-            registry=registry,
-        )
-        for sigma in sigmas:
-            self._radius.labels(sigma)
-        self._samples = Histogram(
-            "certify_samples_used",
-            "Noise samples used by an answered request.",
-            buckets=_SAMPLE_BUCKETS,
-            registry=registry,
-        )
-        self._stages = Counter(
-            "certify_stages", "Visited stages by sigma and outcome.", ["sigma", "outcome"], registry=registry
-        )
-        for sigma in sigmas:
-            for outcome in _STAGE_OUTCOMES:
-                self._stages.labels(sigma, outcome)
-        self._sampling_seconds = Histogram(
-            "certify_sampling_seconds",
-            "Time that an answered request waited for the backend's votes.",
-            buckets=_SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self._request_seconds = Histogram(
-            "certify_request_seconds",
-            "Time from an answered request's arrival to its answer.",
-            buckets=_SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self.queue_depth = Gauge(
-            "certify_queue_depth", "Accepted requests that are not sampling yet.", registry=registry
-        )
-        self.in_flight = Gauge("certify_in_flight", "Requests that are sampling.", registry=registry)
-        self.queue_wait_seconds = Histogram(
-            "certify_queue_wait_seconds",
-            "Time that a decoded request waited for its turn to sample.",
-            buckets=_SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self.ready = Gauge(
-            "certify_ready", "0 if the backend failed to answer when it was last asked, else 1.", registry=registry
-        )
-        self.disconnects = Counter(
-            "certify_disconnects", "Requests whose client left before the answer.", registry=registry
-        )
-        self._errors = Counter("certify_errors", "Problem documents sent, by code.", ["code"], registry=registry)
-        for code in codes:
-            self._errors.labels(code)
-        build = Gauge("certify_build_info", "Always 1.", ["version"], registry=registry)
-        build.labels(version).set(1)
-        bundle = Gauge(
-            "certify_bundle_info",
-            "Always 1: what is served and what runs it.",
-            ["name", "digest", "kind", "generator", "device", "engine", "dtype"],
-            registry=registry,
-        )
-        runtime = info.runtime
-        bundle.labels(
-            info.bundle_name,
-            info.bundle_digest,
-            info.kind,
-            runtime.generator,
-            runtime.device,
-            runtime.engine,
-            runtime.dtype,
-        ).set(1)
+        self._metrics = {
+            row.key: row.register(registry) for row in (*_answer_rows(sigmas), *_process_rows(codes), *facts)
+        }
+        for row in facts:
+            for values in row.values:
+                self._of(Gauge, row.key, *values).set(1)
+        self.arriving = self._of(Gauge, "arriving")
+        self.queue_depth = self._of(Gauge, "queue_depth")
+        self.in_flight = self._of(Gauge, "in_flight")
+        self.queue_wait_seconds = self._of(Histogram, "queue_wait_seconds")
+        self.ready = self._of(Gauge, "ready")
+        self.disconnects = self._of(Counter, "disconnects")
 
     def answered(self, answer: CertifyAnswer, *, leading: Mapping[float, float | None]) -> None:
         """Count one answer. leading: each asked sigma's share of its most voted class, None where nothing was drawn."""
         sigma = "none" if answer.sigma is None else sigma_label(answer.sigma)
-        self._requests.labels(answer.outcome, sigma).inc()
-        self._by_scales.labels(str(len(leading)), answer.outcome).inc()
+        self._of(Counter, "requests", answer.outcome, sigma).inc()
+        self._of(Counter, "answers_by_scales", str(len(leading)), answer.outcome).inc()
         if answer.abstain_reason is None:
-            self._radius.labels(sigma).observe(answer.radius)
+            self._of(Histogram, "certified_radius", sigma).observe(answer.radius)
         else:
-            self._abstentions.labels(answer.abstain_reason).inc()
-            for each, share in leading.items():
-                if share is not None:
-                    majority = "yes" if share > 0.5 else "no"
-                    self._abstained_stages.labels(answer.abstain_reason, sigma_label(each), majority).inc()
-        self._samples.observe(answer.samples_used)
+            self._abstained(answer.abstain_reason, leading)
+        self._of(Histogram, "samples_used").observe(answer.samples_used)
         for stage in answer.stages:
-            self._stages.labels(sigma_label(stage.sigma), stage.outcome).inc()
-        self._sampling_seconds.observe(answer.timing.sampling_seconds)
-        self._request_seconds.observe(answer.timing.total_seconds)
+            self._of(Counter, "stages", sigma_label(stage.sigma), stage.outcome).inc()
+        self._of(Histogram, "sampling_seconds").observe(answer.timing.sampling_seconds)
+        self._of(Histogram, "request_seconds").observe(answer.timing.total_seconds)
 
     def failed(self, code: str) -> None:
         """Count one problem document. `code` is one of those given at the start."""
-        self._errors.labels(code).inc()
+        self._of(Counter, "errors", code).inc()
+
+    def _abstained(self, reason: str, leading: Mapping[float, float | None]) -> None:
+        self._of(Counter, "abstentions", reason).inc()
+        for sigma, share in leading.items():
+            if share is not None:
+                majority = "yes" if share > 0.5 else "no"
+                self._of(Counter, "abstained_stages", reason, sigma_label(sigma), majority).inc()
+
+    def _of(self, kind: type[_Kind], key: str, *values: str) -> _Kind:
+        """The metric of this key, or its series with these labels' values."""
+        metric = self._metrics[key].labels(*values) if values else self._metrics[key]
+        assert isinstance(metric, kind)
+        return metric

@@ -114,6 +114,11 @@ CODES: dict[str, Kind] = {
         title="The backend does not answer",
         example="the backend did not answer within 60 seconds",
     ),
+    "out_of_memory": Kind(
+        status=503,
+        title="The service has no memory left for this request",
+        example="there was no memory left for this request; send it again later, or to another replica",
+    ),
     "draining": Kind(
         status=503,
         title="The service is shutting down",
@@ -142,6 +147,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(CertifyError, _on_certify_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(MemoryError, _on_memory_error)
     app.add_exception_handler(Exception, _on_fault)
 
 
@@ -199,6 +205,11 @@ async def _on_disconnect(request: Request, exc: Exception) -> Response:
     request.app.state.gateway.metrics.disconnects.inc()
     request.state.code = "client_left"
     return Response(status_code=_CLIENT_LEFT)
+
+
+async def _on_memory_error(request: Request, exc: Exception) -> Response:
+    logger.error("out of memory", exc_info=exc)
+    return _problem(request, "out_of_memory", CODES["out_of_memory"].example)
 
 
 async def _on_fault(request: Request, exc: Exception) -> Response:

@@ -106,14 +106,17 @@ async def test_retry_after_grows_with_the_time_that_requests_take_and_is_bounded
     assert retry_after() == 300
 
 
-async def test_draining_refuses_the_new_and_keeps_the_accepted() -> None:
+async def test_draining_refuses_the_new_and_keeps_what_had_come_in() -> None:
     house, _ = admission(1, 1)
-    with house.place():
+    with house.arrival():
         house.drain()
         assert house.draining
         assert not house.idle
-        with pytest.raises(Draining), house.place():
-            raise AssertionError("a place was given")
+        with pytest.raises(Draining), house.arrival():
+            raise AssertionError("a request was let in")
+    assert house.idle
+    with house.place():
+        assert not house.idle
         async with house.turn():
             assert not house.aborted.is_set()
     assert house.idle
@@ -125,3 +128,13 @@ async def test_abort_tells_whoever_waits() -> None:
     house.abort()
     assert await waiting
     assert house.draining
+
+
+async def test_a_request_on_its_way_holds_no_place_and_needs_one_to_be_free() -> None:
+    house, registry = admission(1, 0)
+    with house.arrival(), house.arrival():
+        assert registry.get_sample_value("certify_arriving") == 2
+        assert registry.get_sample_value("certify_queue_depth") == 0
+        with house.place(), pytest.raises(QueueFull), house.arrival():
+            raise AssertionError("a body would be read for nothing")
+    assert registry.get_sample_value("certify_arriving") == 0

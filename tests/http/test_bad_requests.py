@@ -177,6 +177,17 @@ async def test_an_unexpected_fault_is_a_500_problem_that_tells_nothing_and_keeps
         assert await service.metric("certify_in_flight") == 0
 
 
+async def test_want_of_memory_is_the_services_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> object:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.Image.open", full)
+    async with in_process() as service:
+        response = await service.client.post("/certify", **form())
+        assert (response.status_code, response.json()["code"]) == (503, "out_of_memory")
+        assert await service.metric("certify_queue_depth") == 0
+
+
 def test_the_list_has_every_code_that_a_request_alone_can_cause() -> None:
     from certify.service.http.problems import CODES
 
@@ -186,6 +197,7 @@ def test_the_list_has_every_code_that_a_request_alone_can_cause() -> None:
         "queue_full",
         "internal_error",
         "backend_unavailable",
+        "out_of_memory",
         "draining",
         "deadline_exceeded",
     }

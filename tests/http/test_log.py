@@ -80,3 +80,11 @@ async def test_a_fault_is_logged_with_its_traceback_and_id(stream: io.StringIO) 
     (fault,) = [entry for entry in entries(stream) if entry["message"] == "unexpected error"]
     assert f"urn:uuid:{fault['request_id']}" == response.json()["instance"]
     assert "Traceback" in str(fault["exception"])
+
+
+@pytest.mark.anyio
+async def test_without_api_keys_the_log_says_at_start_that_anybody_may_ask(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        async with in_process():
+            pass
+    assert "there are no API keys: anybody who reaches this service may ask it" in caplog.messages

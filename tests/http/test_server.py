@@ -62,6 +62,13 @@ def whole_request(seed: int = 0) -> bytes:
     return f"POST /certify HTTP/1.1\r\n{head}\r\n".encode() + request.read()
 
 
+def answer_on(connection: socket.socket) -> tuple[int, str]:
+    """Status and code of the problem that comes."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    return response.status, json.loads(response.read())["code"]
+
+
 def test_it_certifies_and_answers_probes_docs_and_metrics(service: Process) -> None:
     assert_well(service)
     for path in ("/livez", "/readyz", "/metrics", "/info", "/docs", "/openapi.json"):
@@ -84,9 +91,7 @@ def test_a_body_of_100_mb_is_refused_by_its_declared_length(service: Process) ->
         b"POST /certify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n"
     )
     with half_sent(service, request) as connection:
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        assert (response.status, json.loads(response.read())["code"]) == (413, "body_too_large")
+        assert answer_on(connection) == (413, "body_too_large")
     assert_well(service)
 
 
@@ -136,7 +141,8 @@ def test_garbage_on_the_socket_is_no_harm(service: Process) -> None:
 def test_a_client_that_leaves_while_sending_gives_its_place_back(service: Process) -> None:
     before = service.metric("certify_disconnects_total")
     with half_sent(service, whole_request()[:-50]):
-        service.wait_for("certify_queue_depth", 1)
+        service.wait_for("certify_arriving", 1)
+        assert service.metric("certify_queue_depth") == 0
     service.wait_for("certify_disconnects_total", before + 1)
     assert_well(service)
 
@@ -178,9 +184,7 @@ def test_clients_that_leave_at_any_moment_leave_nothing_behind(tmp_path: Path) -
 def test_a_body_that_never_ends_gives_its_place_back(tmp_path: Path) -> None:
     with real_process(tmp_path / "log", body_seconds=0.2) as impatient:
         with half_sent(impatient, whole_request()[:-50]) as connection:
-            response = http.client.HTTPResponse(connection)
-            response.begin()
-            assert (response.status, json.loads(response.read())["code"]) == (400, "malformed_body")
+            assert answer_on(connection) == (400, "malformed_body")
         assert_well(impatient)
 
 
@@ -209,11 +213,26 @@ def test_grace_is_the_end_even_for_a_request_that_would_never_end(tmp_path: Path
         with concurrent.futures.ThreadPoolExecutor(2) as threads:
             hopeless = threads.submit(post, service)
             service.wait_for("certify_in_flight", 1)
-            with half_sent(service, whole_request()[:-50]):
-                service.wait_for("certify_queue_depth", 1)
+            with half_sent(service, whole_request()[:-50]) as sending:
+                service.wait_for("certify_arriving", 1)
                 service.popen.send_signal(signal.SIGTERM)
                 assert (hopeless.result().status_code, hopeless.result().json()["code"]) == (503, "draining")
+                assert answer_on(sending) == (503, "draining")
                 assert service.popen.wait() == 0
+
+
+def test_a_second_signal_ends_it_at_once_and_tells_whoever_waits(tmp_path: Path) -> None:
+    with real_process(tmp_path / "log", fake_delay_seconds=3600, grace_seconds=3600) as service:
+        with half_sent(service, whole_request(1)) as sampling, half_sent(service, whole_request(2)[:-50]) as sending:
+            service.wait_for("certify_in_flight", 1)
+            service.wait_for("certify_arriving", 1)
+            service.popen.send_signal(signal.SIGTERM)
+            while httpx.get(f"{service.url}/readyz").status_code == 200:
+                time.sleep(0.01)
+            service.popen.send_signal(signal.SIGTERM)
+            assert answer_on(sampling) == answer_on(sending) == (503, "draining")
+            assert service.popen.wait() == 0
+        assert not [entry for entry in service.log_entries() if entry["level"] == "error"]
 
 
 def test_an_idle_service_ends_at_once_on_either_signal(tmp_path: Path) -> None:

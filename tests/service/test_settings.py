@@ -61,7 +61,48 @@ def test_the_key_is_in_no_error_message_and_no_representation() -> None:
 
 
 def test_the_key_is_measured_in_bytes_not_characters() -> None:
-    assert load_settings(seed_key="\u00fc" * 16).seed_key is not None  # 32 bytes of UTF-8
+    assert load_settings(seed_key="\u00fc\u00e4" * 8).seed_key is not None  # 32 bytes of UTF-8
+
+
+def test_white_space_around_the_key_is_not_of_it() -> None:
+    settings = load_settings(seed_key=f"  {'0123456789abcdef' * 2}\n")
+    assert settings.seed_key is not None and settings.seed_key.get_secret_value() == "0123456789abcdef" * 2
+    with pytest.raises(SettingsError, match="CERTIFY_SEED_KEY: .*at least 32 bytes, got 3"):
+        load_settings(seed_key="key" + " " * 40)
+
+
+def test_a_key_of_one_character_is_refused_and_not_shown() -> None:
+    with pytest.raises(SettingsError, match="CERTIFY_SEED_KEY: .*one character") as caught:
+        load_settings(seed_key="z" * 64)
+    assert "zz" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("CERTIFY_MAX_QUEUE", "CERTIFY_MAX_QUEUED"), ("certify_seed_kee", "CERTIFY_SEED_KEY")]
+)
+def test_a_misspelt_variable_is_refused_with_the_name_that_is_meant(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, "a secret")
+    with pytest.raises(SettingsError, match=f"^{name}: there is no such setting; is {meant} meant\\?") as caught:
+        load_settings()
+    assert "a secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("service", ["CERTIFY", "CERTIFY_TRITON", "CERTIFY_2"])
+def test_what_kubernetes_sets_for_services_is_no_misspelling(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
+    for name, value in {
+        "SERVICE_HOST": "10.0.0.11",
+        "SERVICE_PORT": "8000",
+        "SERVICE_PORT_HTTP": "8000",
+        "PORT": "tcp://10.0.0.11:8000",
+        "PORT_8000_TCP": "tcp://10.0.0.11:8000",
+        "PORT_8000_TCP_PROTO": "tcp",
+        "PORT_8000_TCP_PORT": "8000",
+        "PORT_8000_TCP_ADDR": "10.0.0.11",
+    }.items():
+        monkeypatch.setenv(f"{service}_{name}", value)
+    assert load_settings().http_port == 8000
 
 
 def test_settings_cannot_be_changed_once_made() -> None:

@@ -1,4 +1,4 @@
-"""POST /certify: place, body, plan, image, turn, samples, answer. Whatever ends it, its place is given back."""
+"""POST /certify: body, place, plan, image, turn, samples, answer. Whatever ends it, its place is given back."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from starlette.responses import Response
 from ...answering.certify import Job, answer, prepare, run
 from ...answering.driver import Run
 from ...answering.schemas import CertifyAnswer
-from ...errors import BackendUnavailable, DeadlineExceeded, Draining, RequestError
+from ...errors import BackendUnavailable, DeadlineExceeded, Draining
 from ...tracing import span
-from ..bodies import parse_body, read_limited
+from ..bodies import parse_body
 from ..context import Gateway, gateway_of
 from ..openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
 
@@ -50,23 +50,18 @@ async def certify(request: Request) -> Response:
 
 
 async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
+    with gateway.admission.arrival():
+        content = await gateway.arrivals.read(request.stream(), declared=request.headers.get("content-length"))
     with gateway.admission.place():
-        job = await _prepare(request, gateway)
+        job = await _prepare(content, request, gateway)
         done = await _unless_gone(request, gateway, _sample(job, gateway))
     made = answer(job, done, request_id=request.state.request_id)
     gateway.metrics.answered(made, leading=dict(zip(job.plan.sigmas, done.leading, strict=True)))
     return made
 
 
-async def _prepare(request: Request, gateway: Gateway) -> Job:
+async def _prepare(content: bytes, request: Request, gateway: Gateway) -> Job:
     settings, headers = gateway.settings, request.headers
-    try:
-        async with asyncio.timeout(settings.body_seconds):
-            content = await read_limited(
-                request.stream(), declared=headers.get("content-length"), limit=settings.max_body_bytes
-            )
-    except TimeoutError:
-        raise RequestError("malformed_body", f"body: expected all of it within {settings.body_seconds:g} s") from None
     content_type, encoding = headers.get("content-type"), headers.get("content-encoding")
 
     def work() -> Job:

@@ -1,0 +1,115 @@
+"""Connections: how many at once, how long a request's head may take, and how finely a body may be cut.
+
+uvicorn alone has no limit before a whole head has come. Here a new connection beyond the limit is let in and the one
+that has been silent longest is closed for it, among those whose request is not whole: a probe is answered however
+many connections wait, and no request that is worked on is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+__all__ = ("ACCEPTED_AT_ONCE", "Connection", "ConnectionLimits", "most_connections")
+
+logger = logging.getLogger(__name__)
+
+# Sockets that the loop takes from the kernel's queue before it looks at any of them: these have descriptors already,
+# for up to three rounds of the loop.
+ACCEPTED_AT_ONCE = 16
+# Descriptors that are no client's: the sockets above, a bundle's files, the backend's channels, the log.
+_RESERVED = 64 + 3 * ACCEPTED_AT_ONCE
+# Unset: eight times the places of the defaults, at some tens of KiB each.
+_DEFAULT_MOST = 1024
+# Line ends in what one read brings: a head has a few dozen, a body of an image few. A body in chunks of some bytes
+# costs the parser more than the network.
+_LINE_ENDS, _BYTES_PER_LINE_END = 128, 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionLimits:
+    connections: int
+    head_seconds: float
+
+
+def most_connections(asked: int | None) -> int:
+    """The setting, or its default, but never more than this process's file descriptors allow."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = asked or _DEFAULT_MOST
+    return allowed if soft == resource.RLIM_INFINITY else max(1, min(allowed, soft - _RESERVED))
+
+
+class Connection(H11Protocol):
+    """One client's connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: ConnectionLimits,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._limits = limits
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._last_bytes = self.loop.time()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_head_timer()
+        if len(self.connections) > self._limits.connections:
+            self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._last_bytes = self.loop.time()
+        if data.count(b"\r\n") > _LINE_ENDS + len(data) // _BYTES_PER_LINE_END:
+            logger.debug("a connection is closed: its bytes are nearly all line ends or chunk sizes")
+            self.close_now()
+            return
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_head_timer()
+        elif self._head_timer is None and self.conn.trailing_data[0]:
+            self._start_head_timer()  # the beginning of a next request
+
+    @property
+    def unfinished(self) -> bool:
+        """No whole request of this client's is being worked on: it may be closed for another."""
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+
+    @property
+    def last_bytes(self) -> float:
+        """When bytes last came, or the connection was made, in the loop's time."""
+        return self._last_bytes
+
+    def close_now(self) -> None:
+        """Whatever is going on; a request whose body is arriving ends as if its client had left."""
+        self.connections.discard(self)
+        self.transport.abort()
+
+    def _make_room(self) -> None:
+        others = (other for other in self.connections if isinstance(other, Connection) and other is not self)
+        silent = min((other for other in others if other.unfinished), key=lambda other: other.last_bytes, default=self)
+        silent.close_now()
+
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self._limits.head_seconds, self.close_now)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

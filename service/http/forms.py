@@ -1,0 +1,114 @@
+"""A multipart/form-data body (RFC 7578) -> its parts, all in memory: nothing is spooled to disk.
+
+The body is whole when it comes here, so parts are found with bytes.find: time is linear in bytes, with no work for
+each of them, and the first thing that is wrong ends the reading. Parsers made for streams step through padding and
+through what only begins like a boundary byte by byte, and call back for each part of a million.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import python_multipart.multipart as multipart
+
+from ..errors import RequestError
+
+__all__ = ("Part", "parse_form")
+
+# Many times what this API has: room for any client's mistakes, none for a flood of tiny parts.
+_MAX_PARTS = 64
+# Of one part, all headers together: a file name of 255 characters, each percent-encoded UTF-8, and a few more headers.
+_MAX_HEADER_BYTES = 2048
+# RFC 2046, section 5.1.1, allows 70.
+_MAX_BOUNDARY_BYTES = 256
+# Empty lines before the first boundary, which some clients send.
+_MAX_PREAMBLE_BYTES = 64
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)")
+# White space that a gateway may have put after a boundary (RFC 2046, section 5.1.1); some is too much.
+_LINE_END = re.compile(rb"[ \t]{0,64}\r\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    name: str  # of the field, not yet looked at
+    is_file: bool  # it has a filename
+    content: bytes
+
+
+def parse_form(body: bytes, boundary: bytes) -> Iterator[Part]:
+    """The parts in their order, each read when it is asked for. Raises RequestError `malformed_body`."""
+    if not 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
+        raise _malformed(f"expected a boundary of 1 to {_MAX_BOUNDARY_BYTES} bytes, got {len(boundary)}")
+    return _FormParser(body, boundary).parts()
+
+
+class _FormParser:
+    """One body and a place in it: `_at` is the first byte that has not been read."""
+
+    def __init__(self, body: bytes, boundary: bytes) -> None:
+        self._body = body
+        self._delimiter = b"\r\n--" + boundary
+        self._at = 0
+
+    def parts(self) -> Iterator[Part]:
+        self._skip_first_delimiter()
+        for _ in range(_MAX_PARTS):
+            if self._ends():
+                return
+            self._skip_line_end()
+            name, is_file = self._read_headers()
+            yield Part(name=name, is_file=is_file, content=self._read_content())
+        if not self._ends():
+            raise _malformed(f"expected at most {_MAX_PARTS} parts")
+
+    def _skip_first_delimiter(self) -> None:
+        """At the body's start it needs no line break before it."""
+        first = self._delimiter[2:]
+        at = self._body.find(first, 0, _MAX_PREAMBLE_BYTES + len(first))
+        if not 0 <= at <= _MAX_PREAMBLE_BYTES or self._body[:at].strip(b"\r\n"):
+            raise _malformed("expected multipart/form-data that begins with its boundary")
+        self._at = at + len(first)
+
+    def _ends(self) -> bool:
+        """After a delimiter: it is the last one. What follows it is ignored, as RFC 2046 wants."""
+        return self._body.startswith(b"--", self._at)
+
+    def _skip_line_end(self) -> None:
+        line_end = _LINE_END.match(self._body, self._at)
+        if line_end is None:
+            raise _malformed(f"expected a line break after the boundary at byte {self._at}")
+        self._at = line_end.end()
+
+    def _read_headers(self) -> tuple[str, bool]:
+        """The field's name, and whether the part has a filename."""
+        # From two bytes back: a part without headers begins with the empty line.
+        end = self._body.find(b"\r\n\r\n", self._at - 2, self._at + _MAX_HEADER_BYTES)
+        if end < 0:
+            raise _malformed(f"expected at most {_MAX_HEADER_BYTES} bytes of a part's headers and an empty line")
+        disposition = b""
+        lines = self._body[self._at : end].split(b"\r\n") if end > self._at else []
+        for line in lines:
+            header = _HEADER.fullmatch(line)
+            if header is None:
+                raise _malformed(f"expected `name: value` in the headers of the part at byte {self._at}")
+            if header[1].lower() == b"content-disposition":
+                disposition = header[2]
+        self._at = end + 4
+        _, options = multipart.parse_options_header(disposition)
+        if b"name" not in options:
+            raise _malformed("a part has no name in its Content-Disposition")
+        return options[b"name"].decode("utf-8", "replace"), b"filename" in options
+
+    def _read_content(self) -> bytes:
+        end = self._body.find(self._delimiter, self._at)
+        if end < 0:
+            raise _malformed("expected multipart/form-data, its last boundary is missing")
+        content = self._body[self._at : end]
+        self._at = end + len(self._delimiter)
+        return content
+
+
+def _malformed(what: str) -> RequestError:
+    return RequestError("malformed_body", f"body: {what}")

@@ -1,0 +1,143 @@
+"""Connections that ask nothing, ask slowly, or ask in crumbs: on real sockets, of a real process."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from certify.service.http.connections import most_connections
+from tests import pictures
+from tests.servers import ROOT, Process, real_process
+
+
+@contextlib.contextmanager
+def connections(process: Process, count: int, request: bytes = b"") -> Iterator[list[socket.socket]]:
+    with contextlib.ExitStack() as stack:
+        sockets = []
+        for _ in range(count):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", process.port), timeout=60))
+            with contextlib.suppress(ConnectionError):  # closed for another already
+                connection.sendall(request)
+            sockets.append(connection)
+        yield sockets
+
+
+def ended(connection: socket.socket) -> bool:
+    """When the service has closed it; TimeoutError if it never does."""
+    try:
+        while connection.recv(1000):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+def post(process: Process) -> httpx.Response:
+    return httpx.post(f"{process.url}/certify", files={"image": ("a.png", pictures.png())}, timeout=60)
+
+
+HEAD = b"POST /certify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+FEW_FILES = ["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"]
+
+
+@pytest.mark.parametrize("request_", [b"", HEAD, HEAD + b"\r\n", HEAD + b"\r\n{"], ids=["", "head", "body", "byte"])
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_with_few_file_descriptors_many_waiting_connections_stop_no_probe(tmp_path: Path, request_: bytes) -> None:
+    with real_process(tmp_path / "log", prefix=FEW_FILES) as service, connections(service, 300, request_):
+        assert httpx.get(f"{service.url}/livez", timeout=60).status_code == 200
+        assert httpx.get(f"{service.url}/readyz", timeout=60).status_code == 200
+        assert post(service).status_code == 200
+        assert not [entry for entry in service.log_entries() if entry["level"] == "error"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_more_silent_bodies_than_places_stop_nobody(tmp_path: Path) -> None:
+    with (
+        real_process(tmp_path / "log", max_running=1, max_queued=0) as service,
+        connections(service, 80, HEAD + b"\r\n") as silent,
+    ):
+        service.wait_for("certify_arriving", 80)
+        assert post(service).status_code == 200
+        assert service.metric("certify_arriving") == 80
+        del silent
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_connection_that_is_silent_longest_makes_room(tmp_path: Path) -> None:
+    with real_process(tmp_path / "log", max_connections=3) as service:
+        with connections(service, 2, HEAD) as (first, second):
+            first.sendall(b"X: y\r\n")
+            assert httpx.get(f"{service.url}/livez").status_code == 200
+            with connections(service, 2, HEAD):
+                assert ended(second)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_request_that_is_worked_on_is_never_closed_for_another(tmp_path: Path) -> None:
+    whole = httpx.Request(
+        "POST", "http://127.0.0.1/certify", files={"image": ("a.png", pictures.png())}, data={"samples": "500"}
+    )
+    head = "".join(f"{name}: {value}\r\n" for name, value in whole.headers.items())
+    request = f"POST /certify HTTP/1.1\r\n{head}\r\n".encode() + whole.read()
+    with real_process(tmp_path / "log", fake_delay_seconds=1, max_connections=2) as service:
+        with connections(service, 1, request) as (working,):
+            service.wait_for("certify_in_flight", 1)
+            with connections(service, 20):
+                assert working.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("began", [b"", b"GET /livez HT", HEAD], ids=["nothing", "a line", "no end"])
+def test_a_head_has_its_time(tmp_path: Path, began: bytes) -> None:
+    with real_process(tmp_path / "log", head_seconds=0.3) as service:
+        with connections(service, 1, began) as (connection,):
+            assert ended(connection)
+        # The same for a second request on a connection whose first was answered.
+        with connections(service, 1, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") as (connection,):
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+            connection.sendall(b"GET /li")
+            assert ended(connection)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_body_in_crumbs_is_refused(tmp_path: Path) -> None:
+    head = HEAD.replace(b"Content-Length: 1000", b"Transfer-Encoding: chunked")
+    with real_process(tmp_path / "log") as service:
+        with connections(service, 1, head + b"\r\n" + b"1\r\nx\r\n" * 10_000) as (connection,):
+            assert ended(connection)
+        assert post(service).status_code == 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_port_in_use_is_the_last_line_of_the_log(tmp_path: Path) -> None:
+    with real_process(tmp_path / "log") as service:
+        second = subprocess.run(
+            [sys.executable, "-m", "certify", "serve", "--backend=fake", f"--port={service.port}"],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert second.returncode == 2
+    last = second.stderr.splitlines()[-1]
+    assert "cannot serve" in last and f"cannot listen on 127.0.0.1:{service.port}" in last
+    assert "Traceback" not in second.stderr
+
+
+def test_no_more_connections_than_file_descriptors_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (256, 4096))
+    assert most_connections(None) == most_connections(500) == 144
+    assert most_connections(100) == 100
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1 << 20, 1 << 20))
+    assert most_connections(None) == 1024
