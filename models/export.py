@@ -30,7 +30,19 @@ from .runtime import RuntimeOptions, options_for, usable_cores
 __all__ = ("export", "facts_of")
 
 MODEL = "mdds"
-MODULES = ("errors", "bundle", "classifier", "denoiser", "engines", "noise", "pipeline", "runtime", "schedule")
+MODULES = (
+    "errors",
+    "bundle",
+    "classifier",
+    "denoiser",
+    "engines",
+    "engine_openvino",
+    "engine_torch",
+    "noise",
+    "pipeline",
+    "runtime",
+    "schedule",
+)
 DEVICES = ("cpu", "cuda")
 ENGINE = "auto"  # the fastest that is installed here
 MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so

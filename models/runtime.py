@@ -18,7 +18,9 @@ import torch
 from .bundle import Manifest, find_bundle, load_manifest, verify
 from .classifier import Classifier
 from .denoiser import Denoiser
-from .engines import ENGINES, CudaEngine, Engine, OpenVinoEngine, TorchEngine, default_engine, openvino_dtype
+from .engine_openvino import OpenVinoEngine, openvino_dtype
+from .engine_torch import CudaEngine, TorchEngine
+from .engines import ENGINES, Engine, default_engine
 from .errors import BundleError
 from .noise import CPU_GENERATOR, CUDA_GENERATOR
 from .pipeline import Pipeline

@@ -9,9 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("openvino", reason="needs openvino (pip install 'certify[openvino]')")
-from certify.models import engines  # noqa: E402
+from certify.models import engine_openvino, engines  # noqa: E402
 from certify.models.bundle import find_bundle, load_manifest  # noqa: E402
-from certify.models.engines import TorchEngine  # noqa: E402
+from certify.models.engine_torch import TorchEngine  # noqa: E402
 from certify.models.errors import BundleError  # noqa: E402
 from certify.models.pipeline import Pipeline  # noqa: E402
 from certify.models.runtime import load_pipeline, options_for  # noqa: E402
@@ -86,11 +86,11 @@ def test_the_norms_put_in_for_openvinos_bfloat16_are_torchs():
         norm.weight.copy_(torch.rand(12, generator=generator))
         norm.bias.copy_(torch.rand(12, generator=generator))
     x = torch.randn(5, 12, 3, 2, generator=generator) * torch.rand(12, 1, 1, generator=generator) + 100.0
-    ours = engines._other(norm, pooled_norms=True)
+    ours = engine_openvino._other(norm, pooled_norms=True)
     assert ours is not None
     assert torch.allclose(ours(x), norm(x), atol=2e-3)
     assert torch.allclose(ours(x - 100.0), norm(x - 100.0), atol=1e-5)
-    assert engines._other(norm, pooled_norms=False) is None
+    assert engine_openvino._other(norm, pooled_norms=False) is None
 
 
 def test_the_default_engine_is_openvino_on_a_cpu_and_torch_elsewhere(monkeypatch: pytest.MonkeyPatch):
