@@ -1,26 +1,21 @@
-"""OpenVINO as an engine, and the two networks in operators that suit it."""
+"""OpenVINO as an engine."""
 
 from __future__ import annotations
 
 import sys
 import threading
-import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from .classifier import Classifier
 from .denoiser import Denoiser
 from .engines import Graph, numpy_noise
 from .noise import CPU_GENERATOR
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .traceable import traced
 
 __all__ = ("OpenVinoEngine", "openvino_dtype")
 
@@ -33,7 +28,7 @@ class OpenVinoEngine:
     classifier stays in torch, in float32: one forward for each request is not worth a second compiled graph.
     """
 
-    name = "openvino"
+    name = "openvino-2"  # 2: other group norms, which move the last bits of a logit
     generator = CPU_GENERATOR
 
     def __init__(
@@ -55,7 +50,7 @@ class OpenVinoEngine:
         self._batch = batch
         example = (torch.zeros(batch, *shape), *(torch.ones(batch) for _ in range(3)))
         model = openvino.convert_model(
-            _traced(Graph(self.denoiser, self.classifier), example, pooled_norms=self.dtype == "bfloat16"),
+            traced(Graph(self.denoiser, self.classifier), example),
             example_input=example,
             input=[list(x.shape) for x in example],  # static: the same graph is three times slower over any shape
         )
@@ -107,71 +102,3 @@ def _openvino() -> Any:
     import openvino
 
     return openvino
-
-
-def _traced(graph: Graph, example: tuple[Tensor, ...], *, pooled_norms: bool) -> torch.jit.ScriptModule:
-    """By torch.jit.trace: an exported program reaches OpenVINO with its shapes forgotten, and takes twice as long."""
-    with _traceable(graph, pooled_norms), torch.inference_mode(), warnings.catch_warnings():
-        # Deprecated; and the UNet asks about shapes in Python, which are the same here at every call.
-        for kind in (FutureWarning, DeprecationWarning, torch.jit.TracerWarning):  # type: ignore[attr-defined]
-            warnings.simplefilter("ignore", kind)
-        return torch.jit.trace(graph, example, check_trace=False)  # type: ignore[no-untyped-call, no-any-return]
-
-
-@contextmanager
-def _traceable(graph: Graph, pooled_norms: bool) -> Iterator[None]:
-    """The same function in operators that suit OpenVINO, while it is traced."""
-    layers = [(parent, name, child) for parent in graph.modules() for name, child in parent.named_children()]
-    replaced = [(parent, name, child, other) for parent, name, child in layers
-                if (other := _other(child, pooled_norms)) is not None]  # fmt: skip
-    for parent, name, _, other in replaced:
-        setattr(parent, name, other)
-    try:
-        yield
-    finally:
-        for parent, name, child, _ in replaced:
-            setattr(parent, name, child)
-
-
-def _other(layer: nn.Module, pooled_norms: bool) -> nn.Module | None:
-    if isinstance(layer, nn.AvgPool2d) and layer.ceil_mode and not layer.count_include_pad:
-        return _PoolOrNothing(layer)
-    if isinstance(layer, nn.GroupNorm) and layer.affine and pooled_norms:
-        return _PooledGroupNorm(layer)
-    return None
-
-
-class _PoolOrNothing(nn.Module):
-    """OpenVINO refuses a pool of 2 over a map of 1, rounded up, which timm's ResNets have at 8x8: it does nothing."""
-
-    def __init__(self, pool: nn.AvgPool2d) -> None:
-        super().__init__()
-        self._pool = pool
-
-    def forward(self, x: Tensor) -> Any:
-        if x.shape[2:] == (1, 1) and self._pool.kernel_size in (2, (2, 2)):
-            return x  # the mean of the one value there is
-        return self._pool(x)
-
-
-class _PooledGroupNorm(nn.Module):
-    """Group norm as means over a map, then over a group's channels: the convolutions' layout all through.
-
-    OpenVINO's own goes back to (N, C, H, W) for each norm, where its bfloat16 activations are slow on small maps: twice
-    the time of the digits' networks. In float32 it gains nothing. Two passes, as in torch: the mean of squares less the
-    square of the mean would lose what bfloat16 keeps of it.
-    """
-
-    def __init__(self, norm: nn.GroupNorm) -> None:
-        super().__init__()
-        self._norm = norm
-        each = norm.num_channels // norm.num_groups
-        # (C, C): each channel of a group gets the mean of them all
-        self._means = torch.kron(torch.eye(norm.num_groups), torch.full((each, each), 1.0 / each))
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean = functional.linear(x.mean((2, 3)), self._means)
-        deviation = x - mean[:, :, None, None]
-        variance = functional.linear((deviation * deviation).mean((2, 3)), self._means)
-        scale = torch.rsqrt(variance + self._norm.eps) * self._norm.weight
-        return x * scale[:, :, None, None] + (self._norm.bias - mean * scale)[:, :, None, None]

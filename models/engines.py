@@ -23,7 +23,7 @@ from .noise import chunk_noise
 
 __all__ = ("ENGINES", "Engine", "Graph", "default_engine", "numpy_noise")
 
-ENGINES = ("torch", "openvino")
+ENGINES = ("torch", "openvino")  # as they are asked for
 
 
 def default_engine(device: str) -> Literal["torch", "openvino"]:
@@ -34,7 +34,7 @@ def default_engine(device: str) -> Literal["torch", "openvino"]:
 class Engine(Protocol):
     """Safe to call from several threads. `denoiser` and `classifier` are the torch networks that it was made from."""
 
-    name: str
+    name: str  # as in ENGINES; "-2" and so on after it once the last bits of its votes have changed
     dtype: str  # "float32" or "bfloat16": what really runs, whatever the manifest hoped for
     device: torch.device
     generator: str  # of models.noise

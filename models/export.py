@@ -42,6 +42,7 @@ MODULES = (
     "pipeline",
     "runtime",
     "schedule",
+    "traceable",
 )
 DEVICES = ("cpu", "cuda")
 ENGINE = "auto"  # the fastest that is installed here

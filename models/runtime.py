@@ -44,7 +44,7 @@ class RuntimeOptions:
     """How to run. device, engine, micro_batch and dtype can move a vote's last bits; workers cannot."""
 
     device: str = "cpu"  # or "cuda"
-    engine: str = "torch"  # one of ENGINES
+    engine: str = TorchEngine.name  # an engine's name, as answers report it
     micro_batch: int = CPU_MICRO_BATCH  # samples in one forward
     workers: int | None = None  # micro-batches computed at once; None = one for each usable core
     dtype: str | None = None  # None = the bundle's, which alone is served; another one to compare with it
@@ -54,11 +54,11 @@ class RuntimeOptions:
         """Threads that should call the engine. OpenVINO computes in threads of its own: while it has a caller's batch,
         another makes noise and counts votes, and neither waits for the other's hold of the interpreter."""
         workers = self.workers or usable_cores()
-        return 2 * workers if self.engine == "openvino" else workers
+        return 2 * workers if self.engine == OpenVinoEngine.name else workers
 
     def runs_in(self, dtype: str) -> str:
         """What a bundle of that dtype runs in here: OpenVINO has bfloat16 on some CPUs only."""
-        return openvino_dtype(dtype) if self.engine == "openvino" else dtype
+        return openvino_dtype(dtype) if self.engine == OpenVinoEngine.name else dtype
 
     @property
     def generator(self) -> str:
@@ -80,7 +80,8 @@ def options_for(
     if engine == "openvino" and device != "cpu":
         raise BundleError(f"engine: expected torch on {device}, got openvino, which runs on a CPU")
     default = CUDA_MICRO_BATCH if device == "cuda" else CPU_MICRO_BATCH
-    return RuntimeOptions(device=device, engine=engine, micro_batch=micro_batch or default, workers=workers)
+    name = OpenVinoEngine.name if engine == "openvino" else TorchEngine.name
+    return RuntimeOptions(device=device, engine=name, micro_batch=micro_batch or default, workers=workers)
 
 
 def usable_cores() -> int:
@@ -101,7 +102,7 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
     options = options or options_for()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise BundleError("device: expected cpu, since torch finds no CUDA device here, got cuda")
-    if options.engine == "openvino" and not find_spec("openvino"):
+    if options.engine == OpenVinoEngine.name and not find_spec("openvino"):
         raise BundleError("engine: expected torch, since openvino is not installed here, got openvino")
     folder = find_bundle(name_or_path)
     manifest = load_manifest(folder)
@@ -121,7 +122,7 @@ def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine
     denoiser, classifier = Denoiser.from_folder(folder), Classifier.from_folder(folder / "classifier")
     _check(denoiser, classifier, manifest)
     dtype = options.dtype or manifest.dtype
-    if options.engine == "openvino":
+    if options.engine == OpenVinoEngine.name:
         return OpenVinoEngine(
             denoiser, classifier, dtype=dtype, batch=options.micro_batch, shape=manifest.input_shape,
             streams=options.workers or usable_cores(),
