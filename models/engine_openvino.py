@@ -17,7 +17,7 @@ from .engines import Graph, numpy_noise
 from .noise import CPU_GENERATOR
 from .traceable import traced
 
-__all__ = ("OpenVinoEngine", "openvino_dtype")
+__all__ = ("OpenVinoEngine", "cpu_facts", "openvino_dtype")
 
 
 class OpenVinoEngine:
@@ -94,6 +94,15 @@ def openvino_dtype(wanted: str) -> str:
     """What OpenVINO runs a bundle of dtype `wanted` in on this CPU: bfloat16 only where the CPU has instructions."""
     able = "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return wanted if wanted != "bfloat16" or able else "float32"
+
+
+def cpu_facts() -> list[str]:
+    """What of this CPU OpenVINO compiles for: its name and the types it has instructions for."""
+    core = _openvino().Core()
+    return [
+        core.get_property("CPU", "FULL_DEVICE_NAME"),
+        *sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+    ]
 
 
 def _openvino() -> Any:

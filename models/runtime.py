@@ -7,6 +7,7 @@ votes do not depend on the number of cores.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,6 +25,7 @@ from .engines import ENGINES, Engine, default_engine
 from .errors import BundleError
 from .noise import CPU_GENERATOR, CUDA_GENERATOR
 from .pipeline import Pipeline
+from .trial import refusal
 
 __all__ = (
     "RuntimeOptions",
@@ -32,6 +34,8 @@ __all__ = (
     "options_for",
     "usable_cores",
 )
+
+logger = logging.getLogger(__name__)
 
 # 64: 128 is 10 to 20% faster in torch, no faster in OpenVINO, and pads short looks twice as much.
 CPU_MICRO_BATCH = 64
@@ -67,21 +71,34 @@ class RuntimeOptions:
 
 
 def options_for(
-    device: str = "cpu", engine: str = "auto", *, micro_batch: int | None = None, workers: int | None = None
+    device: str = "cpu",
+    engine: str = "auto",
+    *,
+    bundle: str | Path | None = None,
+    micro_batch: int | None = None,
+    workers: int | None = None,
 ) -> RuntimeOptions:
     """Defaults of a device, "cpu" or "cuda". engine: one of ENGINES, or auto: the fastest that is installed.
 
-    Raises BundleError for an engine that there is not, on that device. Whether the device is here is not asked.
+    bundle: what will run, a name or a folder. Where OpenVINO is to run it, that is tried in a child process first
+    (models.trial), since its compiler may crash; where it cannot, auto means torch. Raises BundleError for an engine
+    that there is not, on that device or for that bundle. Whether the device is here is not asked.
     """
-    if engine == "auto":
-        engine = default_engine(device)
-    if engine not in ENGINES:
+    chosen = default_engine(device) if engine == "auto" else engine
+    if chosen not in ENGINES:
         raise BundleError(f"engine: expected auto, {' or '.join(ENGINES)}, got {engine}")
-    if engine == "openvino" and device != "cpu":
+    if chosen == "openvino" and device != "cpu":
         raise BundleError(f"engine: expected torch on {device}, got openvino, which runs on a CPU")
-    default = CUDA_MICRO_BATCH if device == "cuda" else CPU_MICRO_BATCH
-    name = OpenVinoEngine.name if engine == "openvino" else TorchEngine.name
-    return RuntimeOptions(device=device, engine=name, micro_batch=micro_batch or default, workers=workers)
+    micro_batch = micro_batch or (CUDA_MICRO_BATCH if device == "cuda" else CPU_MICRO_BATCH)
+    if chosen == "openvino" and bundle is not None and find_spec("openvino"):
+        folder = find_bundle(bundle)
+        if why := refusal(folder, micro_batch=micro_batch):
+            if engine != "auto":
+                raise BundleError(f"{folder}: engine: expected auto or torch, got openvino, which cannot run it: {why}")
+            logger.warning("torch runs the bundle %s, since openvino cannot: %s", folder, why)
+            chosen = "torch"
+    name = OpenVinoEngine.name if chosen == "openvino" else TorchEngine.name
+    return RuntimeOptions(device=device, engine=name, micro_batch=micro_batch, workers=workers)
 
 
 def usable_cores() -> int:
@@ -99,7 +116,7 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
 
     Raises BundleError if a file is missing, altered or not of its format, or if the networks do not fit the manifest.
     """
-    options = options or options_for()
+    options = options or options_for(bundle=name_or_path)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise BundleError("device: expected cpu, since torch finds no CUDA device here, got cuda")
     if options.engine == OpenVinoEngine.name and not find_spec("openvino"):
