@@ -111,7 +111,11 @@ def run_once() -> None:
 
 
 def _folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "certify" / "openvino"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # unset, or to be ignored, as its specification says
+        base = os.path.expanduser("~/.cache")
+    # A user that the system does not know, as in some containers, has no home: nothing can be kept there.
+    return Path(base if os.path.isabs(base) else os.devnull) / "certify" / "openvino"
 
 
 def _keep(path: Path, verdict: dict[str, object]) -> None:

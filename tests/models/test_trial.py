@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 import signal
 from pathlib import Path
 
@@ -153,6 +154,26 @@ def test_without_a_place_to_write_it_is_tried_each_time(
     assert "SIGILL" in str(trial.refusal(paper_bundle, micro_batch=64))
     monkeypatch.setattr(trial, "RUN", "")
     assert trial.refusal(paper_bundle, micro_batch=64) is None
+
+
+@pytest.mark.parametrize("base", [None, "", "relative"])
+def test_without_a_home_nothing_is_written_anywhere(
+    base: str | None, paper_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a container's user that /etc/passwd does not know."""
+
+    def unknown(uid: int) -> object:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("XDG_CACHE_HOME") if base is None else monkeypatch.setenv("XDG_CACHE_HOME", base)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(trial, "RUN", "")
+    assert trial.refusal(paper_bundle, micro_batch=64) is None
+    assert not list(work.iterdir())
 
 
 def test_files_that_are_not_the_manifests_are_not_tried(paper_bundle: Path, cache: Path) -> None:
