@@ -32,7 +32,8 @@ from certify.models.bundle import find_bundle, list_bundles, load_manifest
 from certify.models.classifier import Classifier
 from certify.models.datasets import DataSet
 from certify.models.denoiser import Denoiser
-from certify.models.engines import Engine, TorchEngine
+from certify.models.engine_torch import TorchEngine
+from certify.models.engines import Engine
 from certify.models.runtime import RuntimeOptions, load_pipeline
 from certify.service.answering.fields import parse_texts
 from certify.service.backends.embedded import EmbeddedBackend

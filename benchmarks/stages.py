@@ -20,6 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import progress, table
+from certify.models.engine_openvino import OpenVinoEngine
 from certify.models.pipeline import Pipeline
 from certify.models.runtime import limit_threads, load_pipeline, options_for
 
@@ -53,7 +54,7 @@ def measure(bundle: str, *, seconds: float) -> dict[str, Any]:
         "milliseconds": {**stages, "whole": whole},
         "classifier_share_of_flop": _classifier_share(plain),
         "operators": {
-            **({"openvino": openvino_operators(bundle)} if engine.name == "openvino" else {}),
+            **({"openvino": openvino_operators(bundle)} if isinstance(engine, OpenVinoEngine) else {}),
             "torch": operators(plain),
         },
     }

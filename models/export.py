@@ -82,7 +82,7 @@ def export(
     if instances is not None and instances < 1:
         raise ValueError(f"instances: expected at least 1, got {instances}")
     instances = instances or (usable_cores() if device == "cpu" else 1)
-    options = options_for(device, engine, micro_batch=micro_batch)
+    options = options_for(device, engine, bundle=bundle, micro_batch=micro_batch)
     manifest = load_manifest(bundle)
     check_micro_batch(options.micro_batch, manifest)
     verify(bundle, manifest)

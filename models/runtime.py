@@ -7,6 +7,7 @@ votes do not depend on the number of cores.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,10 +19,13 @@ import torch
 from .bundle import Manifest, find_bundle, load_manifest, verify
 from .classifier import Classifier
 from .denoiser import Denoiser
-from .engines import ENGINES, CudaEngine, Engine, OpenVinoEngine, TorchEngine, default_engine, openvino_dtype
+from .engine_openvino import OpenVinoEngine, openvino_dtype
+from .engine_torch import CudaEngine, TorchEngine
+from .engines import ENGINES, Engine, default_engine
 from .errors import BundleError
 from .noise import CPU_GENERATOR, CUDA_GENERATOR
 from .pipeline import Pipeline
+from .trial import refusal
 
 __all__ = (
     "RuntimeOptions",
@@ -30,6 +34,8 @@ __all__ = (
     "options_for",
     "usable_cores",
 )
+
+logger = logging.getLogger(__name__)
 
 # 64: 128 is 10 to 20% faster in torch, no faster in OpenVINO, and pads short looks twice as much.
 CPU_MICRO_BATCH = 64
@@ -42,7 +48,7 @@ class RuntimeOptions:
     """How to run. device, engine, micro_batch and dtype can move a vote's last bits; workers cannot."""
 
     device: str = "cpu"  # or "cuda"
-    engine: str = "torch"  # one of ENGINES
+    engine: str = TorchEngine.name  # an engine's name, as answers report it
     micro_batch: int = CPU_MICRO_BATCH  # samples in one forward
     workers: int | None = None  # micro-batches computed at once; None = one for each usable core
     dtype: str | None = None  # None = the bundle's, which alone is served; another one to compare with it
@@ -52,11 +58,11 @@ class RuntimeOptions:
         """Threads that should call the engine. OpenVINO computes in threads of its own: while it has a caller's batch,
         another makes noise and counts votes, and neither waits for the other's hold of the interpreter."""
         workers = self.workers or usable_cores()
-        return 2 * workers if self.engine == "openvino" else workers
+        return 2 * workers if self.engine == OpenVinoEngine.name else workers
 
     def runs_in(self, dtype: str) -> str:
         """What a bundle of that dtype runs in here: OpenVINO has bfloat16 on some CPUs only."""
-        return openvino_dtype(dtype) if self.engine == "openvino" else dtype
+        return openvino_dtype(dtype) if self.engine == OpenVinoEngine.name else dtype
 
     @property
     def generator(self) -> str:
@@ -65,20 +71,34 @@ class RuntimeOptions:
 
 
 def options_for(
-    device: str = "cpu", engine: str = "auto", *, micro_batch: int | None = None, workers: int | None = None
+    device: str = "cpu",
+    engine: str = "auto",
+    *,
+    bundle: str | Path | None = None,
+    micro_batch: int | None = None,
+    workers: int | None = None,
 ) -> RuntimeOptions:
     """Defaults of a device, "cpu" or "cuda". engine: one of ENGINES, or auto: the fastest that is installed.
 
-    Raises BundleError for an engine that there is not, on that device. Whether the device is here is not asked.
+    bundle: what will run, a name or a folder. Where OpenVINO is to run it, that is tried in a child process first
+    (models.trial), since its compiler may crash; where it cannot, auto means torch. Raises BundleError for an engine
+    that there is not, on that device or for that bundle. Whether the device is here is not asked.
     """
-    if engine == "auto":
-        engine = default_engine(device)
-    if engine not in ENGINES:
+    chosen = default_engine(device) if engine == "auto" else engine
+    if chosen not in ENGINES:
         raise BundleError(f"engine: expected auto, {' or '.join(ENGINES)}, got {engine}")
-    if engine == "openvino" and device != "cpu":
+    if chosen == "openvino" and device != "cpu":
         raise BundleError(f"engine: expected torch on {device}, got openvino, which runs on a CPU")
-    default = CUDA_MICRO_BATCH if device == "cuda" else CPU_MICRO_BATCH
-    return RuntimeOptions(device=device, engine=engine, micro_batch=micro_batch or default, workers=workers)
+    micro_batch = micro_batch or (CUDA_MICRO_BATCH if device == "cuda" else CPU_MICRO_BATCH)
+    if chosen == "openvino" and bundle is not None and find_spec("openvino"):
+        folder = find_bundle(bundle)
+        if why := refusal(folder, micro_batch=micro_batch):
+            if engine != "auto":
+                raise BundleError(f"{folder}: engine: expected auto or torch, got openvino, which cannot run it: {why}")
+            logger.warning("torch runs the bundle %s, since openvino cannot: %s", folder, why)
+            chosen = "torch"
+    name = OpenVinoEngine.name if chosen == "openvino" else TorchEngine.name
+    return RuntimeOptions(device=device, engine=name, micro_batch=micro_batch, workers=workers)
 
 
 def usable_cores() -> int:
@@ -96,10 +116,10 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
 
     Raises BundleError if a file is missing, altered or not of its format, or if the networks do not fit the manifest.
     """
-    options = options or options_for()
+    options = options or options_for(bundle=name_or_path)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise BundleError("device: expected cpu, since torch finds no CUDA device here, got cuda")
-    if options.engine == "openvino" and not find_spec("openvino"):
+    if options.engine == OpenVinoEngine.name and not find_spec("openvino"):
         raise BundleError("engine: expected torch, since openvino is not installed here, got openvino")
     folder = find_bundle(name_or_path)
     manifest = load_manifest(folder)
@@ -119,7 +139,7 @@ def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine
     denoiser, classifier = Denoiser.from_folder(folder), Classifier.from_folder(folder / "classifier")
     _check(denoiser, classifier, manifest)
     dtype = options.dtype or manifest.dtype
-    if options.engine == "openvino":
+    if options.engine == OpenVinoEngine.name:
         return OpenVinoEngine(
             denoiser, classifier, dtype=dtype, batch=options.micro_batch, shape=manifest.input_shape,
             streams=options.workers or usable_cores(),

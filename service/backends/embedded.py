@@ -74,7 +74,10 @@ class EmbeddedBackend:
             from ...models.runtime import limit_threads, options_for, usable_cores
 
             self._workers = self._workers or usable_cores()
-            options = options_for(self._device, self._engine, micro_batch=self._micro_batch, workers=self._workers)
+            options = await asyncio.to_thread(
+                options_for, self._device, self._engine,
+                bundle=self._bundle, micro_batch=self._micro_batch, workers=self._workers,
+            )  # fmt: skip
             self._lanes = options.callers
             pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="certify-sampler", initializer=limit_threads)
         try:

@@ -176,7 +176,7 @@ def test_openvino_works_without_the_package_that_reports_its_starts() -> None:
         "print(load_pipeline('digits', options_for('cpu', 'openvino', workers=1)).engine.name)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "openvino", done.stderr
+    assert done.stdout.strip() == "openvino-2", done.stderr
 
 
 @pytest.mark.parametrize("name", COMPOSE["services"])

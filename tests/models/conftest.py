@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,11 @@ def paper_bundle(tmp_path: Path) -> Path:
 def changed(manifest: Manifest, **fields: object) -> Manifest:
     """The manifest with other fields; checked again."""
     return dataclasses.replace(manifest, **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def verdicts_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What models.trial keeps does not outlive the tests, and nothing that it kept before decides them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from certify.models import engines  # noqa: E402
+from certify.models import engine_torch  # noqa: E402
 from certify.models.bundle import find_bundle, load_manifest  # noqa: E402
 from certify.models.classifier import Classifier  # noqa: E402
 from certify.models.denoiser import Denoiser  # noqa: E402
-from certify.models.engines import CudaEngine, TorchEngine  # noqa: E402
+from certify.models.engine_torch import CudaEngine, TorchEngine  # noqa: E402
 from certify.models.pipeline import Pipeline  # noqa: E402
 from certify.models.runtime import load_pipeline, options_for  # noqa: E402
 
@@ -23,7 +23,7 @@ IMAGE = np.random.default_rng(1).random((1, 8, 8), dtype=np.float32)
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """The CUDA engine's own code on a CPU, not compiled: its thread, its noise, its layout."""
-    monkeypatch.setattr(engines.torch, "compile", lambda module, **_: module)
+    monkeypatch.setattr(engine_torch.torch, "compile", lambda module, **_: module)
     folder = find_bundle("digits")
     networks = Denoiser.from_folder(folder), Classifier.from_folder(folder / "classifier")
     return Pipeline(CudaEngine(*networks, dtype="float32", device="cpu"), load_manifest(folder), micro_batch=64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ torch = pytest.importorskip("torch")
 from certify.models.errors import BundleError  # noqa: E402
 from certify.models.noise import chunk_noise  # noqa: E402
 from certify.models.pipeline import Cancelled, Pipeline, _argmax  # noqa: E402
-from certify.models.runtime import limit_threads, load_pipeline, options_for  # noqa: E402
+from certify.models.runtime import RuntimeOptions, limit_threads, load_pipeline, options_for  # noqa: E402
 
 SEED = 0x0123456789ABCDEF
 SIGMA = 0.5
@@ -117,7 +116,7 @@ def test_seed_and_sigma_change_the_votes(pipeline: Pipeline, image: NDArray[np.f
 
 def test_sampling_is_the_written_formula(pipeline: Pipeline, image: NDArray[np.float32]) -> None:
     """argmax classify(denoise(image + sigma * noise)), put together here by hand for one micro-batch, in float32."""
-    options = dataclasses.replace(options_for(engine=pipeline.engine.name), dtype="float32")
+    options = RuntimeOptions(engine=pipeline.engine.name, dtype="float32")
     pipeline = load_pipeline("digits", options)
     size = pipeline.micro_batch
     noise = np.concatenate([chunk_noise(SEED, j, (32, 1, 8, 8)) for j in range(size // 32)])

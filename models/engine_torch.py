@@ -1,0 +1,85 @@
+"""torch as an engine: on a CPU as it is, on a CUDA device compiled and replayed as CUDA graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from .classifier import Classifier
+from .denoiser import Denoiser
+from .engines import Graph, numpy_noise
+from .noise import CPU_GENERATOR, CUDA_GENERATOR, device_noise
+
+__all__ = ("CudaEngine", "TorchEngine")
+
+
+class TorchEngine:
+    """Both networks in `dtype` on a CPU, as they are."""
+
+    name = "torch"
+    generator = CPU_GENERATOR
+
+    def __init__(self, denoiser: Denoiser, classifier: Classifier, *, dtype: str, device: str = "cpu") -> None:
+        self.dtype = dtype
+        self.device = torch.device(device)
+        self._torch_dtype: torch.dtype = getattr(torch, dtype)
+        # eval(): no layer may look at the other samples of a batch.
+        self.denoiser = denoiser.to(self.device, self._torch_dtype).eval().requires_grad_(False)
+        self.classifier = classifier.to(self.device, self._torch_dtype).eval().requires_grad_(False)
+        self._graph: Callable[..., Tensor] = Graph(self.denoiser, self.classifier)
+        self._constants: dict[float, tuple[Tensor, ...]] = {}
+
+    def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
+        return numpy_noise(seed, first, count, shape)
+
+    def logits(self, noisy: Tensor, sigma: float) -> Tensor:
+        if sigma not in self._constants:  # once: on CUDA a copy to the device stops its queue
+            found = self.denoiser.constants(sigma)
+            self._constants[sigma] = tuple(torch.as_tensor(value, device=self.device) for value in found)
+        with torch.inference_mode():
+            return self._graph(noisy.to(self._torch_dtype), *self._constants[sigma]).float()
+
+    def plain(self, images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits: Tensor = self.classifier(images.to(self._torch_dtype))
+            return logits.float()
+
+
+class CudaEngine(TorchEngine):
+    """torch on a CUDA device: channels_last, compiled, replayed as CUDA graphs; noise is made there too.
+
+    torch keeps its CUDA graphs for each thread by itself, so one thread of the engine's own drives the device, whoever
+    calls. Callers only wait for what they copy back.
+    """
+
+    generator = CUDA_GENERATOR
+
+    def __init__(self, denoiser: Denoiser, classifier: Classifier, *, dtype: str, device: str = "cuda") -> None:
+        super().__init__(denoiser, classifier, dtype=dtype, device=device)
+        graph = Graph(self.denoiser, self.classifier).to(memory_format=torch.channels_last)
+        self._graph = torch.compile(graph, mode="reduce-overhead", dynamic=False)
+        self._noise = torch.compile(device_noise, dynamic=False)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="certify-cuda")
+
+    def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
+        def make() -> Tensor:
+            key = torch.tensor([seed & 0xFFFFFFFF, seed >> 32]).to(self.device, non_blocking=True)
+            chunks = torch.arange(first, first + count).to(self.device, non_blocking=True)
+            with torch.inference_mode():
+                return self._noise(key, chunks, shape)
+
+        return self._thread.submit(make).result()
+
+    def logits(self, noisy: Tensor, sigma: float) -> Tensor:
+        def run() -> Tensor:
+            batch = noisy.contiguous(memory_format=torch.channels_last)
+            # clone: the next replay writes into the same memory
+            return super(CudaEngine, self).logits(batch, sigma).clone()
+
+        return self._thread.submit(run).result()
+
+    def plain(self, images: Tensor) -> Tensor:
+        return self._thread.submit(super().plain, images).result()
