@@ -70,9 +70,8 @@ def rows_of(votes: VotesFile, thresholds: tuple[float, ...], when: str) -> list[
 
 def choose(votes: VotesFile) -> tuple[tuple[float, ...], float]:
     """(thresholds, their ACR), on images held aside."""
-    floor = max(c.accuracy(0.0) for c in curves_of_votes(votes) if "alone" in c.name) - SLACK
-    choice = tune(votes, target=None, shared=False, final="plurality", min_accuracy=floor)
-    return choice.candidates[choice.chosen], choice.finalists[0][1].acr
+    choice = tune(votes, target=None, shared=False, final="plurality")
+    return choice.candidates[choice.chosen], choice.curves[choice.chosen].acr
 
 
 def compare_dtypes(folder: Path, data: Path, images: int, samples: int, device: str) -> str:

@@ -26,7 +26,7 @@ from ..research.threshold_choice import best_curve, check_split, tune
 from ..research.votes_file import load_votes
 from ..research.votes_file_parts import VoteParts
 from ..settings import Settings, load_settings
-from .progress import Live
+from .progress import Live, Steps
 
 __all__ = ("curve_command", "dataset_command", "tune_command")
 
@@ -205,7 +205,9 @@ def tune_command(
     target: Annotated[str, typer.Option(help="acr, or the radius whose certified accuracy is to be largest.")] = "acr",
     shared: Annotated[bool, typer.Option("--shared", help="One threshold for all sigmas, not one for each.")] = False,
     final: Annotated[str | None, typer.Option(help="plurality or threshold [the file's].")] = None,
-    min_accuracy: Annotated[float, typer.Option(help="Certified accuracy at 0 that must be kept.")] = 0.0,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="Certified accuracy at 0 to keep [the finest sigma's alone, less 0.02].")
+    ] = None,
     judge: Annotated[Path | None, typer.Option(help="Votes of other images, by which the choice is judged.")] = None,
     out: Annotated[Path | None, typer.Option(help="Draw the trade-off here: .png and .svg. Needs matplotlib.")] = None,
 ) -> None:
@@ -215,25 +217,31 @@ def tune_command(
     check_split(file, other)
     rule = _final(final) or _final(file.final) or "plurality"
     radius = None if target == "acr" else _numbers("target", target)[0]
-    choice = tune(file, target=radius, shared=shared, final=rule, min_accuracy=min_accuracy)
+    with Steps() as steps:
+        choice = tune(file, target=radius, shared=shared, final=rule, min_accuracy=min_accuracy, progress=steps.count)
     goal = "ACR" if radius is None else f"certified accuracy at {radius:g}"
-    typer.echo(f"every candidate, with equal weights, by {goal}:\n")
+    typer.echo(f"every candidate, planned from each pilot, by {goal}:\n")
 
     def value(curve: Curve) -> float:
         return curve.acr if radius is None else curve.accuracy(radius)
 
-    typer.echo(markdown(sorted(choice.screened, key=value, reverse=True)))
-    typer.echo("\nthe best of them, planned from each pilot as `best` is:\n")
-    typer.echo(markdown([curve for _, curve in choice.finalists]))
+    typer.echo(markdown(sorted(choice.curves, key=value, reverse=True)))
+    if not choice.kept:
+        typer.echo(f"\nno candidate has a certified accuracy at 0 of {choice.floor:.3f}: the most accurate is chosen")
+    elif choice.unconstrained != choice.chosen:
+        typer.echo(f"\nwithout a floor under the certified accuracy at 0 ({choice.floor:.3f}) it would be:\n")
+        typer.echo(markdown([choice.curves[choice.unconstrained]]))
     chosen = choice.candidates[choice.chosen]
+    typer.echo("\nthe choice, on the images that it was made on:\n")
+    typer.echo(markdown([choice.curves[choice.chosen]]))
     typer.echo(f"\nchosen: --threshold {','.join(f'{t:g}' for t in chosen)} --final {rule}")
     if other is not None:
         typer.echo(f"\njudged by {judge}:\n")
         typer.echo(markdown([best_curve(other, chosen, rule)]))
     if out is not None:
-        points = np.array([[curve.accuracy(0.0), value(curve)] for curve in choice.screened])
+        points = np.array([[curve.accuracy(0.0), value(curve)] for curve in choice.curves])
         if radius is not None:
-            points = np.array([[value(curve), curve.acr] for curve in choice.screened])
+            points = np.array([[value(curve), curve.acr] for curve in choice.curves])
         names = ("certified accuracy at 0", "ACR") if radius is None else (goal, "ACR")
         for path in draw_choice(points, choice.chosen, out, labels=names):
             typer.echo(f"wrote {path}", err=True)
