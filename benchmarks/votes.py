@@ -19,7 +19,7 @@ from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.core import Cascade, Certifier
 from certify.service.errors import DataError
 from certify.service.research.certifiers import LocalCertifier
-from certify.service.research.curves import Curve, curves_of_votes
+from certify.service.research.curves import Curve
 from certify.service.research.threshold_choice import tune
 from certify.service.research.votes_file import VotesFile, load_votes
 from certify.service.research.votes_file_parts import VoteParts
@@ -127,13 +127,12 @@ def adaptive(votes: VotesFile, samples: int, thresholds: list[float], final: Fin
 
 
 def choose(votes: VotesFile) -> tuple[tuple[float, ...], float]:
-    """(thresholds, their ACR) for the largest ACR that keeps the best single scale's accuracy at 0, by plurality.
+    """(thresholds, their ACR) for the largest ACR by plurality that keeps the default floor under the accuracy at 0.
 
     votes: of images that nothing is judged by.
     """
-    floor = max(c.accuracy(0.0) for c in curves_of_votes(votes) if c.policy == "single") - SLACK
-    choice = tune(votes, target=None, shared=False, final="plurality", min_accuracy=floor)
-    return choice.candidates[choice.chosen], choice.finalists[0][1].acr
+    choice = tune(votes, target=None, shared=False, final="plurality")
+    return choice.candidates[choice.chosen], choice.curves[choice.chosen].acr
 
 
 def majorities(votes: VotesFile, level: int) -> tuple[float, float, float]:

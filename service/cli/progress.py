@@ -82,6 +82,10 @@ class Steps:
         self._bar.advance(self._task)
         self.say(what)
 
+    def count(self, done: int, total: int) -> None:
+        """So many of so many; says nothing without a terminal."""
+        self._bar.update(self._task, completed=done, total=total)
+
     def say(self, what: str) -> None:
         self._bar.update(self._task, figures=what)
         if not self._console.is_terminal:

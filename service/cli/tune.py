@@ -13,6 +13,7 @@ from ..research.threshold_choice import Choice, best_curve, check_split
 from ..research.threshold_choice import tune as choose
 from ..research.votes_file import load_votes
 from .options import numbers, parse_final
+from .progress import Steps
 
 __all__ = ("tune",)
 
@@ -22,7 +23,9 @@ def tune(
     target: Annotated[str, typer.Option(help="acr, or the radius whose certified accuracy is to be largest.")] = "acr",
     shared: Annotated[bool, typer.Option("--shared", help="One threshold for all sigmas, not one for each.")] = False,
     final: Annotated[str | None, typer.Option(help="plurality or threshold [the file's].")] = None,
-    min_accuracy: Annotated[float, typer.Option(help="Certified accuracy at 0 that must be kept.")] = 0.0,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="Certified accuracy at 0 to keep [the finest sigma's alone, less 0.02].")
+    ] = None,
     judge: Annotated[Path | None, typer.Option(help="Votes of other images, by which the choice is judged.")] = None,
     out: Annotated[Path | None, typer.Option(help="Draw the trade-off here: .png and .svg. Needs matplotlib.")] = None,
 ) -> None:
@@ -32,7 +35,8 @@ def tune(
     check_split(file, other)
     rule = parse_final(final) or file.final
     radius = None if target == "acr" else numbers("target", target)[0]
-    choice = choose(file, target=radius, shared=shared, final=rule, min_accuracy=min_accuracy)
+    with Steps() as steps:
+        choice = choose(file, target=radius, shared=shared, final=rule, min_accuracy=min_accuracy, progress=steps.count)
     _show(choice, radius)
     chosen = choice.candidates[choice.chosen]
     typer.echo(f"\nchosen: --threshold {','.join(f'{t:g}' for t in chosen)} --final {rule}")
@@ -53,16 +57,21 @@ def _value(curve: Curve, radius: float | None) -> float:
 
 
 def _show(choice: Choice, radius: float | None) -> None:
-    typer.echo(f"every candidate, with equal weights, by {_goal(radius)}:\n")
-    typer.echo(markdown(sorted(choice.screened, key=lambda curve: _value(curve, radius), reverse=True)))
-    typer.echo("\nthe best of them, planned from each pilot as `best` is:\n")
-    typer.echo(markdown([curve for _, curve in choice.finalists]))
+    typer.echo(f"every candidate, planned from each pilot, by {_goal(radius)}:\n")
+    typer.echo(markdown(sorted(choice.curves, key=lambda curve: _value(curve, radius), reverse=True)))
+    if not choice.kept:
+        typer.echo(f"\nno candidate has a certified accuracy at 0 of {choice.floor:.3f}: the most accurate is chosen")
+    elif choice.unconstrained != choice.chosen:
+        typer.echo(f"\nwithout a floor under the certified accuracy at 0 ({choice.floor:.3f}) it would be:\n")
+        typer.echo(markdown([choice.curves[choice.unconstrained]]))
+    typer.echo("\nthe choice, on the images that it was made on:\n")
+    typer.echo(markdown([choice.curves[choice.chosen]]))
 
 
 def _draw(choice: Choice, radius: float | None, out: Path) -> None:
     """The trade-off: accuracy at 0 against ACR, or accuracy at `radius` against ACR."""
     across = 0.0 if radius is None else radius
-    points = np.array([[curve.accuracy(across), curve.acr] for curve in choice.screened])
+    points = np.array([[curve.accuracy(across), curve.acr] for curve in choice.curves])
     names = ("certified accuracy at 0" if radius is None else _goal(radius), "ACR")
     for path in draw_choice(points, choice.chosen, out, labels=names):
         typer.echo(f"wrote {path}", err=True)

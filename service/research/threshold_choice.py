@@ -1,46 +1,54 @@
 """Thresholds chosen on a validation set's votes, never on those that they will be judged by.
 
 Near 1, a coarse scale neither decides nor blocks, so a choice for each scale contains every single scale as a limit.
-Two rounds: all candidates with equal weights (bounds are computed once, so a thousand candidates take seconds), then
-the best few exactly as policy "best" certifies them, planned from each pilot. Both are valid certificates.
+Every candidate is judged as it would be served: label, path and weights planned anew from each image's pilot. The plan
+that the file records was made for other thresholds, and its label with it: judged by that label, a coarse threshold
+that is too low could never be seen to name the wrong class.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...models.bundle import Final
-from ..core import Cascade
-from ..core.certificate import level_bounds
+from ..core import Cascade, plan_from_pilot
 from ..errors import DataError
-from .curves import Curve, curve_of_outcomes, plans_of
-from .policies import Outcome, certify
+from .curves import Curve, curve_of_outcomes
+from .policies import best, single
 from .votes_file import VotesFile
 
-__all__ = ("CANDIDATES", "Choice", "best_curve", "check_split", "tune")
+__all__ = ("CANDIDATES", "Choice", "best_curve", "check_split", "finest_accuracy", "tune")
 
 # In steps of .05, and .99: "never".
 CANDIDATES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
-FINALISTS = 12  # replanned for each image: 1 to 3 s each
+# Every combination up to so many; above them, one scale's threshold at a time. A plan takes 1 ms, so 500 images take a
+# minute for three scales (121 combinations under plurality) and ten for four (1,331).
+EXHAUSTIVE = 1_500
+# The default floor: what the finest scale alone reaches at radius 0, less so much. Two images in a hundred are what a
+# cascade may cost whoever asks for the label alone.
+FLOOR_SLACK = 0.02
+# Goals that differ by less than half a per cent are equal: a few hundred images tell no more. The more accurate wins.
+TIE = 0.005
 _JUDGED = {"test", "heldout", "judge", "eval"}
+
+Thresholds = tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """candidates[i] scored screened[i] in round one. `chosen` is the best of the finalists, measured by round two."""
+    """candidates[i] certifies as curves[i]. Indices into them: of the choice, and of the choice without a floor."""
 
-    candidates: tuple[tuple[float, ...], ...]
-    screened: tuple[Curve, ...]
-    finalists: tuple[tuple[int, Curve], ...]  # (index into candidates, round two), best first
-
-    @property
-    def chosen(self) -> int:
-        return self.finalists[0][0]
+    candidates: tuple[Thresholds, ...]
+    curves: tuple[Curve, ...]
+    chosen: int
+    unconstrained: int
+    floor: float  # certified accuracy at radius 0 that was to be kept
+    kept: bool  # False only for the default floor, when no candidate keeps it: the most accurate is chosen then
 
 
 def check_split(validation: VotesFile, judge: VotesFile | None = None) -> None:
@@ -59,62 +67,108 @@ def check_split(validation: VotesFile, judge: VotesFile | None = None) -> None:
         raise DataError("judge: expected other images than those of the choice, and some are in both files")
 
 
-def tune(votes: VotesFile, *, target: float | None, shared: bool, final: Final, min_accuracy: float = 0.0) -> Choice:
-    """Choose for the largest certified accuracy at radius `target`, or (None) the largest ACR.
+def tune(
+    votes: VotesFile,
+    *,
+    target: float | None,
+    shared: bool,
+    final: Final,
+    min_accuracy: float | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Choice:
+    """Choose for the largest certified accuracy at radius `target`, or (None) the largest ACR; of near ties (TIE), for
+    the most accurate at radius 0.
 
-    shared: one threshold for all scales. min_accuracy: certified accuracy at 0 that must be kept, where a candidate
-    keeps it. Under plurality the finest threshold has no meaning and stays at 1/2.
+    shared: one threshold for all scales. min_accuracy: certified accuracy at radius 0 that must be kept; None: the
+    finest scale's alone on the same votes, less FLOOR_SLACK. Under plurality the finest threshold has no meaning and
+    stays at 1/2. progress(done, total) is called after each candidate. The file's own plan, thresholds and final have
+    no part in it. Raises DataError when no candidate keeps min_accuracy, with the best that one reaches.
     """
+    curves: dict[Thresholds, Curve] = {}
+
+    def goal(curve: Curve) -> float:
+        return curve.acr if target is None else curve.accuracy(target)
+
+    def judge(candidates: Sequence[Thresholds]) -> None:
+        fresh = [each for each in candidates if each not in curves]
+        for done, candidate in enumerate(fresh, start=1):
+            curves[candidate] = best_curve(votes, candidate, final)
+            progress(done, len(fresh))
+
+    floor = finest_accuracy(votes, final) - FLOOR_SLACK if min_accuracy is None else min_accuracy
     levels = len(votes.sigmas)
-    finest = (0.5,) if final == "plurality" else CANDIDATES
-    if shared:
-        first = [0.5] if final == "plurality" else []
-        candidates = tuple((*first, *[t] * (levels - len(first))) for t in CANDIDATES)
-    else:
-        candidates = tuple(itertools.product(finest, *[CANDIDATES] * (levels - 1)))
+    fixed = 1 if final == "plurality" else 0  # levels whose threshold has no meaning
+    judge([_with_finest((t,) * (levels - fixed), fixed) for t in CANDIDATES])
+    if not shared and len(CANDIDATES) ** (levels - fixed) <= EXHAUSTIVE:
+        judge([_with_finest(each, fixed) for each in itertools.product(CANDIDATES, repeat=levels - fixed)])
+    elif not shared:
+        _climb(curves, judge, lambda curve: (curve.accuracy(0.0) >= floor, goal(curve)), range(fixed, levels))
 
-    def value(curve: Curve) -> tuple[bool, float, float]:
-        goal = curve.acr if target is None else curve.accuracy(target)
-        return curve.accuracy(0.0) >= min_accuracy, goal, curve.acr
+    candidates = tuple(sorted(curves))
+    keeping = [each for each in candidates if curves[each].accuracy(0.0) >= floor]
+    most = max(candidates, key=lambda each: (curves[each].accuracy(0.0), goal(curves[each])))
 
-    screened = _screen(votes, candidates, final)
-    order = sorted(range(len(candidates)), key=lambda i: value(screened[i]), reverse=True)[:FINALISTS]
-    finalists = [(i, best_curve(votes, candidates[i], final)) for i in order]
-    finalists.sort(key=lambda pair: value(pair[1]), reverse=True)
-    return Choice(candidates=candidates, screened=tuple(screened), finalists=tuple(finalists))
+    def preferred(of: Sequence[Thresholds]) -> Thresholds:
+        enough = max(goal(curves[each]) for each in of) * (1.0 - TIE)
+        near = [each for each in of if goal(curves[each]) >= enough]
+        return max(near, key=lambda each: (curves[each].accuracy(0.0), goal(curves[each]), curves[each].acr))
+
+    if not keeping and min_accuracy is not None:
+        reached = curves[most].accuracy(0.0)
+        raise DataError(
+            f"min-accuracy: expected at most {reached:.4g}, which thresholds {_name(most)} reach on these votes (ACR "
+            f"{curves[most].acr:.4f}), got {min_accuracy:g}"
+        )
+    chosen = preferred(keeping) if keeping else most
+    return Choice(
+        candidates=candidates,
+        curves=tuple(curves[each] for each in candidates),
+        chosen=candidates.index(chosen),
+        unconstrained=candidates.index(preferred(candidates)),
+        floor=floor,
+        kept=bool(keeping),
+    )
 
 
 def best_curve(votes: VotesFile, thresholds: Sequence[float], final: Final) -> Curve:
     """Policy "best" with these thresholds, planned from each pilot."""
     cascade = Cascade.of(votes.sigmas.tolist(), list(thresholds), final)
     counts, alpha = votes.counts(), float(votes.alpha)
-    plans = plans_of(votes, cascade)
-    outcomes = [certify("best", counts[i], votes.pilot[i], plans[i], cascade, alpha) for i in range(len(votes.idx))]
+    outcomes = []
+    for pilot, rows in zip(votes.pilot, counts, strict=True):
+        plan = plan_from_pilot(cascade, pilot.tolist(), alpha, votes.samples)
+        outcomes.append(best(rows, plan.label, cascade, alpha, plan.weights))
     return curve_of_outcomes("best", cascade, outcomes, votes, name=_name(thresholds))
 
 
-def _screen(votes: VotesFile, candidates: Sequence[tuple[float, ...]], final: Final) -> list[Curve]:
-    sigmas, counts, alpha = votes.sigmas.tolist(), votes.counts(), float(votes.alpha)
-    levels = len(sigmas)
-    splits = Cascade.of(sigmas, 0.5, final).error_split([1 / levels] * levels)
-    bounds = []
-    for i, label in enumerate(votes.label.tolist()):
-        rows = counts[i]
-        pairs = [
-            level_bounds(int(row[label]), int(np.delete(row, label).max()), int(row.sum()), (alpha * low, alpha * up))
-            for row, (low, up) in zip(rows, splits, strict=True)
-        ]
-        bounds.append(([low for low, _ in pairs], [up for _, up in pairs]))
-    curves = []
-    for thresholds in candidates:
-        cascade = Cascade.of(sigmas, thresholds, final)
-        outcomes = []
-        for label, (lower, upper) in zip(votes.label.tolist(), bounds, strict=True):
-            found = cascade.certify(lower, upper)
-            said = label if found.radius > 0 else None
-            outcomes.append(Outcome(label=said, radius=found.radius, level=found.level, visited=levels))
-        curves.append(curve_of_outcomes("best", cascade, outcomes, votes, name=_name(thresholds)))
-    return curves
+def finest_accuracy(votes: VotesFile, final: Final) -> float:
+    """Certified accuracy at radius 0 of the finest scale alone (Cohen, Rosenfeld and Kolter 2019), on these votes."""
+    sigma, alpha = float(votes.sigmas[0]), float(votes.alpha)
+    outcomes = [
+        single(rows[0], pilot[0], sigma, alpha, final) for rows, pilot in zip(votes.counts(), votes.pilot, strict=True)
+    ]
+    return float(np.mean([outcome.label == truth for outcome, truth in zip(outcomes, votes.labels, strict=True)]))
+
+
+def _climb(
+    curves: dict[Thresholds, Curve],
+    judge: Callable[[Sequence[Thresholds]], None],
+    value: Callable[[Curve], tuple[float, ...]],
+    levels: range,
+) -> None:
+    """From the best so far, change one scale's threshold at a time for as long as that helps."""
+    best = max(curves, key=lambda each: value(curves[each]))
+    while True:
+        began = best
+        for level in reversed(levels):
+            judge([(*best[:level], t, *best[level + 1 :]) for t in CANDIDATES])
+            best = max(curves, key=lambda each: value(curves[each]))
+        if best == began:
+            return
+
+
+def _with_finest(thresholds: Thresholds, fixed: int) -> Thresholds:
+    return (0.5,) * fixed + thresholds
 
 
 def _name(thresholds: Sequence[float]) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,12 @@ class VotesFile:
             raise DataError(f"samples: expected a multiple of {self.chunk} up to {self.samples}, got {wanted}")
         counts: NDArray[np.int64] = self.votes[:, :, : wanted // self.chunk].sum(axis=2, dtype=np.int64)
         return counts
+
+    def part(self, positions: Sequence[int]) -> VotesFile:
+        """Only these images, in this order."""
+        chosen = list(positions)
+        each = ("idx", "labels", "plain", "pilot", "votes", "label", "planned", "weights")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in each})
 
 
 def save_votes(votes: VotesFile, path: Path) -> None:

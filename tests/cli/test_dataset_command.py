@@ -181,7 +181,7 @@ def test_tune_chooses_and_its_choice_is_worth_what_it_says(folder: str, tmp_path
         thresholds, final = chosen.split()[0], chosen.split()[2]
         _, again, _ = certify("curve", votes, f"--threshold={thresholds}", f"--final={final}", "--json")
         best = next(each for line in again.splitlines() if (each := json.loads(line))["name"] == "best")
-        first = out.split("the best of them")[1].splitlines()[4]
+        first = out.split("the choice, on")[1].splitlines()[4]
         assert f"{best['acr']:.4f}" in first and first.startswith(f"| {thresholds} |")
 
 
