@@ -2,4 +2,5 @@
 
 from certify.service.cli.main import app
 
-app()
+if __name__ == "__main__":  # not in the processes that decode pictures, which import the main module
+    app()

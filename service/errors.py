@@ -3,8 +3,10 @@
 CertifyError
 |-- RequestError            the caller's fault; `code` is stable (GET /docs lists them), the message says what was
 |                           expected, what came and where; `extra` carries machine-readable hints
+|-- Unauthorized            the service has a file of API keys, and the request carries none of them
 |-- OverloadError
 |   |-- QueueFull           more requests wait than the queue holds; `retry_after_seconds` is a hint
+|   |-- BudgetSpent         the client has no samples left in this minute; `retry_after_seconds` is when it has
 |   `-- Draining            the process is shutting down and takes nothing new
 |-- DeadlineExceeded        the deadline came before any look was complete
 |-- BackendUnavailable      the backend died, stalled or cannot be reached; the request may be sent again
@@ -19,6 +21,7 @@ from ..models.errors import BundleError, CertifyError, DataError
 
 __all__ = (
     "BackendUnavailable",
+    "BudgetSpent",
     "BundleError",
     "CertifyError",
     "DataError",
@@ -28,6 +31,7 @@ __all__ = (
     "QueueFull",
     "RequestError",
     "SettingsError",
+    "Unauthorized",
 )
 
 
@@ -41,12 +45,24 @@ class RequestError(CertifyError):
         self.extra = extra
 
 
+class Unauthorized(CertifyError):
+    """The request carries no API key of this service; the message never quotes what it carries."""
+
+
 class OverloadError(CertifyError):
     """Nothing is wrong with the request, but it cannot be taken now."""
 
 
 class QueueFull(OverloadError):
     """The bounded queue is full. `retry_after_seconds` is when a place is likely to be free."""
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BudgetSpent(OverloadError):
+    """The client's budget of samples is spent. `retry_after_seconds` is when it is full again."""
 
     def __init__(self, detail: str, retry_after_seconds: int) -> None:
         super().__init__(detail)

@@ -1,14 +1,17 @@
 """Bytes of an image file -> the tensor that is certified: (C, H, W) float32 in [0, 1], 8-bit values divided by 255.
 
 Accepted: PNG, JPEG and WebP with one frame; 1- and 8-bit gray, 8-bit RGB, palettes, and an alpha channel that is opaque
-everywhere. EXIF orientation is applied. Gray from RGB is ITU-R 601 (Pillow's integer form), RGB from gray repeats it.
+everywhere. Of a JPEG that holds a second, dependent picture (MPO) the first is taken. Orientation is applied from EXIF
+alone, as browsers do; an EXIF block that cannot be read is ignored in every format. Gray from RGB is ITU-R 601
+(Pillow's integer form), RGB from gray repeats it.
 
 Refused, because converting them would be a choice that the certificate does not show: 16-bit and floating-point samples
-(what precision?), CMYK and other print spaces (which profile?), transparency (on which background?), animations and
-multi-picture files (which frame?). Colour profiles and gamma are ignored: the stored numbers are what is certified.
+(what precision?), CMYK and other print spaces (which profile?), transparency (on which background?), animations (which
+frame?). Colour profiles and gamma are ignored: the stored numbers are what is certified.
 
-Size limits are read from the header, before a pixel is decoded. Resizing, when asked for, happens in 8 bits, in the
-bundle's colour mode, with Pillow's antialiased bicubic filter, and does not keep the aspect ratio.
+What the decoding would cost is read from the file's structure before a pixel is decoded (image_headers.py). Resizing,
+when asked for, happens in 8 bits, in the bundle's colour mode, with Pillow's antialiased bicubic filter, and does not
+keep the aspect ratio. A photograph above max_pixels that is to be resized is decoded at a reduced scale (JPEG's own).
 """
 
 from __future__ import annotations
@@ -19,14 +22,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import RequestError
+from .image_headers import Header, read_header
 
 __all__ = ("Picture", "decode_image")
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 _ORIENTATION = 0x0112  # the EXIF tag; its values 2 to 8 and what undoes each:
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,6 +42,8 @@ _UPRIGHT = {
 }
 _PLAIN_MODES = ("1", "L", "RGB", "P", "LA", "PA", "RGBA")
 _MODE_OF_CHANNELS = {1: "L", 3: "RGB"}
+# A JPEG to be resized may have so many times max_pixels: 64 Mi at the default, enough for a 50-megapixel photograph.
+_REDUCIBLE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +53,18 @@ class Picture:
     tensor: NDArray[np.float32]  # (C, H, W) in [0, 1]
     sha256: bytes  # 32 bytes
     resized: bool
+    turned: bool  # by its EXIF orientation
 
 
 def decode_image(data: bytes, shape: tuple[int, int, int], *, resize: bool, max_pixels: int) -> Picture:
     """Decode `data` for a bundle whose input is `shape` (C, H, W). Raises RequestError. Blocks: call it in a thread."""
-    mode = _MODE_OF_CHANNELS[shape[0]]
-    image = _to_mode(_upright(_decode(_open(data, max_pixels))), mode)
+    header = read_header(data)
+    if header is None:
+        raise RequestError("unsupported_format", "image: expected PNG, JPEG or WebP, got other bytes", field="image")
+    image = _open(header, shape, max_pixels=max_pixels, resize=resize)
+    transpose = _UPRIGHT.get(_orientation(header.exif))
+    image = _decode(image) if transpose is None else _decode(image).transpose(transpose)
+    image = _to_mode(image, _MODE_OF_CHANNELS[shape[0]])
     height, width = shape[1:]
     resized = image.size != (width, height)
     if resized and not resize:
@@ -69,32 +80,37 @@ def decode_image(data: bytes, shape: tuple[int, int, int], *, resize: bool, max_
     pixels = np.asarray(image, dtype=np.uint8).reshape(height, width, shape[0])
     # float32 division of an integer up to 255 by 255 is correctly rounded: the same tensor on every machine.
     tensor = np.ascontiguousarray(pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255.0))
-    return Picture(tensor=tensor, sha256=hashlib.sha256(tensor.astype("<f4").tobytes()).digest(), resized=resized)
+    sha256 = hashlib.sha256(tensor.astype("<f4").tobytes()).digest()
+    return Picture(tensor=tensor, sha256=sha256, resized=resized, turned=transpose is not None)
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
-    # Pillow allocates a WebP's whole canvas while opening it, so its size is read here first.
-    if (canvas := _webp_size(data)) is not None:
-        _check_pixels(*canvas, max_pixels)
+def _open(header: Header, shape: tuple[int, int, int], *, max_pixels: int, resize: bool) -> Image.Image:
+    """The file opened, at a scale at which it is worth decoding; its pixels are not read yet."""
+    reduce = resize and header.kind == "JPEG" and header.baseline and header.width * header.height > max_pixels
+    _check_pixels(header.width, header.height, max_pixels * _REDUCIBLE if reduce else max_pixels)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        if data.startswith(_MAGIC):
-            raise RequestError("image_undecodable", "image: begins like PNG, JPEG or WebP, but is damaged") from None
-        raise RequestError("unsupported_format", "image: expected PNG, JPEG or WebP, got other bytes") from None
+        image = Image.open(io.BytesIO(header.data), formats=FORMATS)
     # Pillow warns, or refuses, above its own limits; ours may be larger or smaller, but a bomb is a bomb.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise RequestError("image_too_many_pixels", f"image: expected at most {max_pixels} pixels, got more") from None
     except Exception as exc:  # Pillow's parsers raise almost anything on hostile bytes
         raise _undecodable(exc) from exc
-    _check_pixels(*image.size, max_pixels)
+    if image.size != (header.width, header.height):
+        got = f"{image.width} x {image.height}"
+        raise _undecodable(ValueError(f"its header says {header.width} x {header.height}, its frame {got}"))
     if getattr(image, "n_frames", 1) != 1:
-        raise RequestError("image_multiframe", "image: expected one frame, got an animation or several pictures")
+        raise RequestError("image_multiframe", "image: expected one frame, got an animation", field="image")
     # IHDR's bit depth: Pillow cuts 16-bit RGB to 8 bits in silence.
-    sixteen_bit = image.format == "PNG" and data[24:25] == b"\x10"
+    sixteen_bit = header.kind == "PNG" and header.data[24:25] == b"\x10"
     if sixteen_bit or image.mode not in _PLAIN_MODES:
         got = "16-bit samples" if sixteen_bit else f"mode {image.mode}"
         raise RequestError("unsupported_format", f"image: expected 8-bit gray, RGB or palette, got {got}")
+    if reduce:
+        # Twice the size that is wanted, whichever way it is turned, so that the resizing filter still has pixels to
+        # average; and never more than max_pixels.
+        side = 2 * max(shape[1:])
+        image.draft(None, (min(side, header.width), min(side, header.height)))
+        _check_pixels(*image.size, max_pixels)
     return image
 
 
@@ -106,13 +122,17 @@ def _decode(image: Image.Image) -> Image.Image:
     return image
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _orientation(exif: bytes) -> int:
+    """1 to 8; 1, upright, where EXIF says nothing or cannot be read."""
+    if not exif:
+        return 1
     try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception as exc:  # as above; and a guess at the orientation would certify another image
-        raise _undecodable(exc) from exc
-    transpose = _UPRIGHT.get(orientation)
-    return image if transpose is None else image.transpose(transpose)
+        read = Image.Exif()
+        read.load(exif)
+        orientation = read.get(_ORIENTATION, 1)
+    except Exception:  # as above: damaged blocks raise almost anything
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -133,21 +153,6 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
             f"image: expected at most {max_pixels} pixels, got {width} x {height} = {width * height}",
             max_pixels=max_pixels,
         )
-
-
-def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a WebP from its first chunk, https://developers.google.com/speed/webp/docs/riff_container."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
-        return None
-    match data[12:16]:
-        case b"VP8X":  # 24-bit canvas width - 1 and height - 1
-            return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
-        case b"VP8L":  # 14 bits each, less 1, after the signature byte
-            bits = int.from_bytes(data[21:25], "little")
-            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        case b"VP8 ":  # 14 bits each, after the frame tag and start code (RFC 6386, section 9.1)
-            return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
-    return None
 
 
 def _undecodable(exc: Exception) -> RequestError:

@@ -1,0 +1,186 @@
+"""What an image file promises, read from its structure before a pixel is decoded: by byte offsets, in microseconds.
+
+A small file can promise a great deal of work: a progressive JPEG repeats a scan 3,000 times, a PNG carries text that
+unpacks to megabytes, a picture is 16 million pixels long and one high. So the file is walked first, what costs is
+counted, and only what a still picture needs is handed on:
+
+    JPEG   up to the first picture's end, without APPn and COM segments but JFIF's and Adobe's (which say how colours
+           are stored): a second, dependent picture (MPO: phones' portraits, gain maps) is not part of it
+    PNG    the critical chunks and tRNS: no text, no colour profile, nothing else that can be compressed
+    WebP   as it is; its chunks are counted
+
+EXIF is handed on beside it, for its orientation. Formats: JPEG ITU-T T.81 annex B; PNG (W3C, 2003) section 5; WebP RIFF
+container (https://developers.google.com/speed/webp/docs/riff_container).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..errors import RequestError
+
+__all__ = ("Header", "read_header")
+
+# Cameras write at most 16,320 pixels a side, WebP allows 16,383.
+MAX_SIDE = 16_384
+# An encoder's usual progressive script has 10 scans; each one may cost as much as a whole baseline picture.
+MAX_SCANS = 64
+# A colour profile of a megabyte takes 16 segments, extended XMP some hundreds.
+MAX_SEGMENTS = 2_000
+# 8 KiB an IDAT, libpng's default, makes 1,280 of 10 MiB.
+MAX_CHUNKS = 10_000
+# As much as a JPEG's segment can hold; only the orientation is read.
+MAX_EXIF = 65_535
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# A marker in entropy-coded data: 0xFF and neither a stuffed zero nor a restart nor fill.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a length: TEM, RST0-7, SOI
+_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn
+_SOS, _EOI, _COM, _APP0, _APP1, _APP14 = 0xDA, 0xD9, 0xFE, 0xE0, 0xE1, 0xEE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    kind: str  # "JPEG", "PNG" or "WEBP"
+    width: int  # as stored, before any orientation
+    height: int
+    data: bytes  # what is to be decoded
+    exif: bytes  # empty where there is none
+    baseline: bool  # a JPEG of one pass: it can be decoded at a reduced scale in little memory
+
+
+def read_header(data: bytes) -> Header | None:
+    """The header of a JPEG, PNG or WebP file; None for other bytes.
+
+    Raises RequestError `image_undecodable` where the structure is damaged or holds more parts than a picture needs,
+    `image_multiframe` for an animation, `image_too_many_pixels` for a side above MAX_SIDE.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        header = _jpeg(data)
+    elif data.startswith(_PNG_MAGIC):
+        header = _png(data)
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        header = _webp(data)
+    else:
+        return None
+    if max(header.width, header.height) > MAX_SIDE:
+        raise RequestError(
+            "image_too_many_pixels",
+            f"image: expected at most {MAX_SIDE} pixels a side, got {header.width} x {header.height}",
+            field="image",
+            max_side=MAX_SIDE,
+        )
+    return header
+
+
+def _jpeg(data: bytes) -> Header:
+    kept, exif, scans, at = [data[:2]], b"", 0, 2
+    size: tuple[int, int] | None = None
+    baseline = False
+    for _ in range(MAX_SEGMENTS):
+        while data[at : at + 2] == b"\xff\xff":  # fill
+            at += 1
+        marker = data[at + 1] if data[at : at + 1] == b"\xff" and at + 1 < len(data) else None
+        if marker is None:
+            raise _damaged("a JPEG marker", at)
+        if marker == _EOI:
+            kept.append(b"\xff\xd9")
+            break
+        if marker in _BARE:
+            at += 2
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        end = at + 2 + length
+        if length < 2 or end > len(data):
+            raise _damaged("a whole JPEG segment", at)
+        segment = data[at:end]
+        if marker in _FRAMES:
+            if size is not None or length < 8:
+                raise _damaged("one JPEG frame", at)
+            size = int.from_bytes(segment[7:9], "big"), int.from_bytes(segment[5:7], "big")
+            baseline = marker in (0xC0, 0xC1)
+        elif marker == _SOS:
+            scans += 1
+            if scans > MAX_SCANS:
+                raise _too_many("scans", MAX_SCANS)
+            found = _MARKER.search(data, end)
+            end = found.start() if found else len(data)
+            segment = data[at:end]
+        elif marker == _APP1 and segment[4:10] == b"Exif\x00\x00" and not exif:
+            exif = segment[4:]
+        if not (_APP1 <= marker <= 0xEF and marker != _APP14) and marker != _COM:
+            kept.append(segment)
+        at = end
+        if at == len(data):  # cut off: the decoder says so, or fills what is missing as it always did
+            break
+    else:
+        raise _too_many("segments", MAX_SEGMENTS)
+    if size is None or not scans:
+        raise _damaged("a JPEG frame with a scan", at)
+    return Header(kind="JPEG", width=size[0], height=size[1], data=b"".join(kept), exif=exif, baseline=baseline)
+
+
+def _png(data: bytes) -> Header:
+    kept, exif, at = [_PNG_MAGIC], b"", len(_PNG_MAGIC)
+    if data[at + 4 : at + 8] != b"IHDR":
+        raise _damaged("a PNG's IHDR chunk", at)
+    for _ in range(MAX_CHUNKS):
+        length = int.from_bytes(data[at : at + 4], "big")
+        name, end = data[at + 4 : at + 8], at + 12 + length
+        if len(name) < 4 or not name.isalpha():
+            break  # cut off or damaged: the decoder judges what came before
+        if name == b"acTL" and int.from_bytes(data[at + 8 : at + 12], "big") != 1:
+            raise RequestError("image_multiframe", "image: expected one frame, got an animation", field="image")
+        if name[:1].isupper() or name == b"tRNS":
+            kept.append(data[at:end])
+        elif name == b"eXIf" and length <= MAX_EXIF:
+            exif = data[at + 8 : at + 8 + length]
+        at = end
+        if name == b"IEND" or at >= len(data):
+            break
+    else:
+        raise _too_many("chunks", MAX_CHUNKS)
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    return Header(kind="PNG", width=width, height=height, data=b"".join(kept), exif=exif, baseline=False)
+
+
+def _webp(data: bytes) -> Header:
+    if len(data) < 30:
+        raise _damaged("a WebP's first chunk", 12)
+    exif, at = b"", 12
+    for _ in range(MAX_CHUNKS):
+        name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if name in (b"ANIM", b"ANMF"):
+            raise RequestError("image_multiframe", "image: expected one frame, got an animation", field="image")
+        if name == b"EXIF" and length <= MAX_EXIF:
+            exif = data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+        if at >= len(data):
+            break
+    else:
+        raise _too_many("chunks", MAX_CHUNKS)
+    width, height = _webp_size(data)
+    return Header(kind="WEBP", width=width, height=height, data=data, exif=exif, baseline=False)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    match data[12:16]:
+        case b"VP8X":  # 24-bit canvas width - 1 and height - 1
+            return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+        case b"VP8L":  # 14 bits each, less 1, after the signature byte
+            bits = int.from_bytes(data[21:25], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8 ":  # 14 bits each, after the frame tag and start code (RFC 6386, section 9.1)
+            return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    raise _damaged("a WebP's VP8, VP8L or VP8X chunk", 12)
+
+
+def _damaged(expected: str, at: int) -> RequestError:
+    return RequestError(
+        "image_undecodable", f"image: expected {expected} at byte {at}, got something else", field="image"
+    )
+
+
+def _too_many(what: str, limit: int) -> RequestError:
+    return RequestError("image_undecodable", f"image: expected at most {limit} {what}, got more", field="image")

@@ -1,0 +1,119 @@
+"""Whose call to the backend is next: turns go round by client, and within a client small requests come first.
+
+A turn is one call of at most CERTIFY_CALL_SAMPLES, not a whole request, so nobody waits for a long request to end.
+
+Between clients: each in its turn. A client alone may use every turn; beside others it holds at most half of an even
+share, so that a newcomer finds the backend half idle, and at least one; a client that holds none need not wait at all.
+Within a client: a request that has drawn less than QUANTUM comes before those that have drawn more, of equals the one
+that came first. Requests of the usual size are so answered first come, first served, and a hundred large ones wait
+while a small one passes (a feedback queue; Kleinrock 1976, section 4.7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+__all__ = ("Requester", "Turns")
+
+# A request's default number of samples: whoever asks for no more is never set back.
+QUANTUM = 10_000
+
+
+@dataclass(eq=False)
+class _Client:
+    """One client with requests in the house."""
+
+    requests: int = 0
+    held: int = 0
+    waiting: dict[Requester, asyncio.Future[None]] = field(default_factory=dict)
+
+    def first(self) -> Requester:
+        return min(self.waiting, key=lambda requester: (requester.drawn // QUANTUM, requester.arrival))
+
+
+class Turns:
+    """`limit` calls at once, and one more for each client that holds none. Create it in the loop that serves."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._clients: OrderedDict[str, _Client] = OrderedDict()  # in the order in which their turns come
+        self._arrivals = itertools.count()
+
+    @property
+    def held(self) -> int:
+        """Calls under way."""
+        return sum(client.held for client in self._clients.values())
+
+    @contextlib.contextmanager
+    def request(self, client: str) -> Iterator[Requester]:
+        """A request of `client`, for as long as it is in the house."""
+        entry = self._clients.setdefault(client, _Client())
+        entry.requests += 1
+        try:
+            yield Requester(self, client, next(self._arrivals))
+        finally:
+            entry.requests -= 1
+            if not entry.requests:
+                del self._clients[client]
+            self._go_on()
+
+    async def take(self, requester: Requester) -> None:
+        """Return when it is this requester's turn; give() must follow."""
+        client = self._clients[requester.client]
+        turn = asyncio.get_running_loop().create_future()
+        client.waiting[requester] = turn
+        self._go_on()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if client.waiting.pop(requester, None) is None and not turn.cancelled():
+                self.give(requester)  # it was given at the very moment
+            raise
+
+    def give(self, requester: Requester) -> None:
+        """The turn is over."""
+        self._clients[requester.client].held -= 1
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Give every turn that may be given now."""
+        while (name := self._next()) is not None:
+            client = self._clients[name]
+            self._clients.move_to_end(name)
+            turn = client.waiting.pop(client.first())
+            if not turn.done():  # else its task was cancelled, and has not run yet
+                client.held += 1
+                turn.set_result(None)
+
+    def _next(self) -> str | None:
+        share = self._limit if len(self._clients) < 2 else max(1, self._limit // (2 * len(self._clients)))
+        free = self.held < self._limit
+        for name, client in self._clients.items():
+            if client.waiting and (client.held == 0 or (free and client.held < share)):
+                return name
+        return None
+
+
+class Requester:
+    """One request. It asks for one turn at a time."""
+
+    def __init__(self, turns: Turns, client: str, arrival: int) -> None:
+        self._turns = turns
+        self.client = client
+        self.arrival = arrival
+        self.drawn = 0
+
+    @contextlib.asynccontextmanager
+    async def turn(self, samples: int) -> AsyncIterator[None]:
+        """Wait for a turn to draw so many samples, and hold it for the length of the block."""
+        await self._turns.take(self)
+        try:
+            yield
+        finally:
+            self.drawn += samples
+            self._turns.give(self)

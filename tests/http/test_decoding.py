@@ -1,0 +1,98 @@
+"""service.http.decoding: a picture that is slow, or that brings its decoder down, costs its own request only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from certify.service.answering.image_headers import MAX_SCANS
+from certify.service.answering.images import decode_image
+from certify.service.errors import RequestError
+from certify.service.http.decoding import PROCESSES, Decoders
+from tests import pictures
+
+SHAPE = (3, 8, 8)
+MAX_PIXELS = 16 * 2**20
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]  # each starts processes
+
+
+@asynccontextmanager
+async def decoders(seconds: float = 60.0) -> AsyncIterator[Decoders]:
+    made = Decoders(max_pixels=MAX_PIXELS, seconds=seconds)
+    await made.start()
+    yield made
+
+
+def slow_picture() -> bytes:
+    """As many scans as are let through, over 16 million pixels: seconds of work in 200 KB."""
+    good = pictures.encoded(pictures.gray(size=(8, 8)).resize((4096, 4096)), "JPEG", progressive=True, quality=5)
+    last = good.rindex(b"\xff\xda")
+    scan = good[last:-2]
+    return good[:last] + scan * (MAX_SCANS - good.count(b"\xff\xda") + 1) + b"\xff\xd9"
+
+
+def processes() -> set[int]:
+    """Of this process's children those that decode."""
+    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    pids = {int(pid) for path in children for pid in path.read_text().split()}
+    return {pid for pid in pids if b"anyio.to_process" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
+async def until_begun(before: set[int]) -> None:
+    """Until some decoder has spent processor time. The test's own limit is the only clock."""
+    while not any(int(Path(f"/proc/{pid}/stat").read_text().split()[13]) > 100 for pid in before):
+        await asyncio.sleep(0.02)
+
+
+async def test_a_process_decodes_as_this_one_does() -> None:
+    async with decoders() as made:
+        there = await made.decode(pictures.png(), SHAPE, resize=False)
+    here = decode_image(pictures.png(), SHAPE, resize=False, max_pixels=MAX_PIXELS)
+    assert there.sha256 == here.sha256 and (there.tensor == here.tensor).all()
+
+
+async def test_a_refusal_comes_through_whole() -> None:
+    async with decoders() as made:
+        with pytest.raises(RequestError) as caught:
+            await made.decode(pictures.png(size=(9, 8)), SHAPE, resize=False)
+    assert caught.value.code == "image_wrong_size" and caught.value.extra["expected_width"] == 8
+
+
+async def test_a_picture_that_takes_too_long_is_refused_and_its_process_ended() -> None:
+    async with decoders(seconds=0.5) as made:
+        before = processes()
+        assert len(before) == PROCESSES
+        with pytest.raises(RequestError, match=r"within 0\.5 s"):
+            await made.decode(slow_picture(), SHAPE, resize=True)
+        assert len(before & processes()) == PROCESSES - 1
+        assert (await made.decode(pictures.png(), SHAPE, resize=False)).tensor.shape == SHAPE
+
+
+async def test_a_client_that_leaves_ends_its_decoding() -> None:
+    async with decoders() as made:
+        before = processes()
+        task = asyncio.create_task(made.decode(slow_picture(), SHAPE, resize=True))
+        await until_begun(before)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(before & processes()) == PROCESSES - 1
+
+
+async def test_a_decoder_that_dies_refuses_its_picture_and_no_other() -> None:
+    async with decoders() as made:
+        before = processes()
+        task = asyncio.create_task(made.decode(slow_picture(), SHAPE, resize=True))
+        await until_begun(before)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(RequestError, match="died"):
+            await task
+        assert (await made.decode(pictures.png(), SHAPE, resize=False)).tensor.shape == SHAPE
