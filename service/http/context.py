@@ -13,6 +13,7 @@ from ..settings import Settings
 from .admission import Admission
 from .metrics import Metrics
 from .readiness import Readiness
+from .serving import Serving
 
 __all__ = ("Gateway", "gateway_of")
 
@@ -21,12 +22,17 @@ __all__ = ("Gateway", "gateway_of")
 class Gateway:
     settings: Settings
     backend: Backend
-    info: BackendInfo
+    serving: Serving
     metrics: Metrics
     admission: Admission
     readiness: Readiness
     seed_key: bytes
     decoders: Executor  # bounded: bodies and images are decoded here, off the event loop
+
+    @property
+    def info(self) -> BackendInfo:
+        """What is served now. One answer uses one of them throughout. Raises BackendUnavailable when nothing is."""
+        return self.serving.info
 
     @property
     def call_limits(self) -> CallLimits:

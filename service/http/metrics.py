@@ -1,7 +1,8 @@
 """Prometheus metrics, all of them on the registry given, prefix `certify_`, seconds and samples as units.
 
-Every series exists from the start, so that a rate over the first event is right. Labels take values only from the
-bundle's scales and from fixed lists: no request can add a series. The abstention rate is
+Every series exists before its first event, so that a rate over that event is right: a bundle's from the moment that it
+is served. Labels take values only from the bundle's scales and from fixed lists: no request can add a series. The
+abstention rate is
 
     sum(rate(certify_requests_total{outcome="abstained"}[5m])) / sum(rate(certify_requests_total[5m]))
 """
@@ -39,21 +40,16 @@ class Metrics:
         self,
         registry: CollectorRegistry,
         *,
-        info: BackendInfo,
         version: str,
         codes: tuple[str, ...],
     ) -> None:
         self.registry = registry
-        sigmas = [sigma_label(sigma) for sigma in info.sigmas]
         self._requests = Counter(
             "certify_requests",
             'Answered requests by outcome and certifying sigma ("none" when abstained).',
             ["outcome", "sigma"],
             registry=registry,
         )
-        for sigma in sigmas:
-            self._requests.labels("certified", sigma)
-            self._requests.labels("below_radius", sigma)
         self._requests.labels("abstained", "none")
         self._abstentions = Counter(
             "certify_abstentions", "Requests that abstained, by reason.", ["reason"], registry=registry
@@ -66,19 +62,12 @@ class Metrics:
             ["reason", "sigma", "majority"],
             registry=registry,
         )
-        for reason in get_args(AbstainReason):
-            for sigma in sigmas:
-                for majority in ("yes", "no"):
-                    self._abstained_stages.labels(reason, sigma, majority)
         self._by_scales = Counter(
             "certify_answers_by_scales",
             "Answers by how many sigmas the request asked for, and outcome.",
             ["scales", "outcome"],
             registry=registry,
         )
-        for scales in range(1, len(sigmas) + 1):
-            for outcome in get_args(Outcome):
-                self._by_scales.labels(str(scales), outcome)
         self._radius = Histogram(
             "certify_certified_radius",
             "Certified L2 radius in units of [0, 1] pixels, by certifying sigma; abstentions are not in it.",
@@ -86,8 +75,6 @@ class Metrics:
             buckets=_RADIUS_BUCKETS,
             registry=registry,
         )
-        for sigma in sigmas:
-            self._radius.labels(sigma)
         self._samples = Histogram(
             "certify_samples_used",
             "Noise samples used by an answered request.",
@@ -97,9 +84,6 @@ class Metrics:
         self._stages = Counter(
             "certify_stages", "Visited stages by sigma and outcome.", ["sigma", "outcome"], registry=registry
         )
-        for sigma in sigmas:
-            for outcome in _STAGE_OUTCOMES:
-                self._stages.labels(sigma, outcome)
         self._sampling_seconds = Histogram(
             "certify_sampling_seconds",
             "Time that an answered request waited for the backend's votes.",
@@ -133,14 +117,31 @@ class Metrics:
             self._errors.labels(code)
         build = Gauge("certify_build_info", "Always 1.", ["version"], registry=registry)
         build.labels(version).set(1)
-        bundle = Gauge(
+        self._bundle = Gauge(
             "certify_bundle_info",
             "Always 1: what is served and what runs it.",
             ["name", "digest", "kind", "generator", "device", "engine", "dtype"],
             registry=registry,
         )
+
+    def serve(self, info: BackendInfo) -> None:
+        """From now on this bundle is served: its series begin. Those of an earlier one stay, counters never fall."""
+        sigmas = [sigma_label(sigma) for sigma in info.sigmas]
+        for sigma in sigmas:
+            self._requests.labels("certified", sigma)
+            self._requests.labels("below_radius", sigma)
+            self._radius.labels(sigma)
+            for outcome in _STAGE_OUTCOMES:
+                self._stages.labels(sigma, outcome)
+            for reason in get_args(AbstainReason):
+                for majority in ("yes", "no"):
+                    self._abstained_stages.labels(reason, sigma, majority)
+        for scales in range(1, len(sigmas) + 1):
+            for outcome in get_args(Outcome):
+                self._by_scales.labels(str(scales), outcome)
         runtime = info.runtime
-        bundle.labels(
+        self._bundle.clear()
+        self._bundle.labels(
             info.bundle_name,
             info.bundle_digest,
             info.kind,
