@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import os
 import platform
+import secrets
 import shutil
 import signal
 import socket
@@ -24,8 +25,6 @@ import sys
 import sysconfig
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,9 +32,12 @@ from types import TracebackType
 
 __all__ = ("CACHE", "TritonServer", "TritonUnavailable", "check_platform", "fetch", "free_ports")
 
-WHEEL = "nvidia-pytriton==0.7.0"  # the last with tritonserver inside
+WHEEL = "nvidia-pytriton==0.7.0"  # the last with tritonserver inside: 2.51, with known holes; see CLOSED
 WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
-CACHE = Path(__file__).parents[2] / ".triton"  # in the checkout, ignored by git
+# Nothing of ours asks for these: HTTP, where a body in a million chunks ends this version; memory shared with clients;
+# traces and logs, whose settings name files to write. The key is drawn at each start, and nobody has it.
+CLOSED = ("--allow-http=false", f"--grpc-restricted-protocol=shared-memory,trace,logging:nobody={secrets.token_hex()}")
+CACHE = Path(__file__).resolve().parents[2] / ".triton"  # in the checkout, ignored by git
 START_SECONDS = 180.0  # a cold disk reads torch's gigabyte slowly, once for each instance
 STOP_SECONDS = 30.0  # the server itself waits that long for requests in flight
 
@@ -98,10 +100,9 @@ class TritonServer:
         arguments: more of tritonserver's own options. home: fetch()'s folder.
         """
         self.repository = repository
-        free = free_ports(3)
+        free = free_ports(2)
         self.grpc_port = grpc_port or free[0]
         self.metrics_port = metrics_port or free[1]
-        self.http_port = free[2]  # asked for readiness only
         self.arguments = tuple(arguments)
         self._log = log
         self._home = home
@@ -147,7 +148,7 @@ class TritonServer:
             "--backend-config", "python,shm-default-byte-size=4194304",
             "--backend-config", "python,shm-growth-byte-size=1048576",
             "--backend-config", f"python,shm-region-prefix-name={self._region}",
-            "--http-address", "127.0.0.1", "--http-port", str(self.http_port),
+            *CLOSED,
             "--grpc-address", "127.0.0.1", "--grpc-port", str(self.grpc_port),
             "--metrics-address", "127.0.0.1", "--metrics-port", str(self.metrics_port),
             "--exit-timeout-secs", str(int(STOP_SECONDS)),
@@ -171,16 +172,21 @@ class TritonServer:
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
         """Until every model that was to be loaded is. Raises TritonUnavailable."""
+        from tritonclient.grpc import InferenceServerClient
+        from tritonclient.utils import InferenceServerException
+
         end = time.monotonic() + seconds
         where = f"; its log is {self._log}" if self._log else ""
         while time.monotonic() < end:
             if (code := self.process.poll()) is not None:
                 raise TritonUnavailable(f"tritonserver ended with code {code}{where}")
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/v2/health/ready", timeout=5):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
+                with InferenceServerClient(self.url) as client:
+                    if client.is_server_ready(client_timeout=5):
+                        return
+            except InferenceServerException:
+                pass  # it does not listen yet
+            time.sleep(0.1)
         raise TritonUnavailable(f"tritonserver was not ready within {seconds:g} seconds{where}")
 
     def stub_pids(self) -> list[int]:
