@@ -108,6 +108,7 @@ class Replica:
             if self._calls:
                 await asyncio.wait(self._calls, timeout=seconds)
         finally:
+            self.abandon()
             await self.client.close()
 
 

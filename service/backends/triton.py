@@ -153,6 +153,8 @@ class TritonBackend:
         from tritonclient.utils import InferenceServerException
 
         for attempt in range(ATTEMPTS):
+            if served is not self._served:  # a call that outlived close() must not judge the servers of another open()
+                raise BackendUnavailable("the triton backend was closed during the call")
             replica = self._replicas.choose()
             try:
                 votes = await self._infer(served, replica, image, sigma, seed, first, count)
