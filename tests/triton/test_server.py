@@ -17,6 +17,8 @@ import pytest
 from certify.models.triton import server as module
 from certify.models.triton.server import TritonServer, TritonUnavailable, check_platform, fetch, free_ports
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_another_system_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
@@ -101,8 +103,15 @@ def listening(pid: int) -> set[tuple[str, int]]:
             _, local, _, state, *rest = line.split()
             if state == "0A" and f"socket:[{rest[5]}]" in inodes:
                 address, port = local.split(":")
-                found.add((address, int(port, 16)))
+                found.add((address.removeprefix("0000000000000000FFFF0000"), int(port, 16)))  # IPv4 seen from IPv6
     return found
+
+
+def test_the_image_and_the_chart_close_the_same() -> None:
+    for path in ("docker/triton.Dockerfile", "helm/certify/templates/triton-deployment.yaml"):
+        text = (ROOT / path).read_text()
+        for flag in module.CLOSED:
+            assert flag in text
 
 
 @pytest.mark.slow
@@ -122,7 +131,7 @@ def test_only_grpc_and_metrics_are_open_and_grpc_no_further_than_needed(triton_s
             lambda headers: client.update_trace_settings(settings={"trace_file": "/tmp/a"}, headers=headers),
             lambda headers: client.update_log_settings({"log_file": "/tmp/a"}, headers=headers),
         ):
-            for headers in (None, {"triton-grpc-protocol-nobody": "a guess"}):
+            for headers in (None, {"triton-grpc-protocol-nobody": "has-this-key"}):
                 with pytest.raises(InferenceServerException, match="restricted"):
                     call(headers)
         for change in (client.load_model, client.unload_model):
