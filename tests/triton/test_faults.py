@@ -171,7 +171,7 @@ async def test_a_replica_with_another_bundle_is_refused(make_server, server, dig
     stranger.stop()
     stranger.repository = server.repository
     stranger.start()
-    with pytest.raises(BackendUnavailable, match="runs another bundle or runtime: identity"):
+    with pytest.raises(BackendUnavailable, match="identity: this replica runs"):
         await backend.count_votes(grey, sigma=info.sigmas[0], seed=0, first=0, count=info.chunk)
     await backend.close()
     stranger.stop()
