@@ -10,8 +10,8 @@
 #
 # Another repository, made by `certify bundles export`, can be mounted over /models.
 
-# By tag alone: no registry was at hand to look up its digest.
-FROM nvcr.io/nvidia/tritonserver:25.01-py3
+# By tag alone: no registry was at hand to look up its digest. CUDA 13: a GPU's driver must be 580 or later.
+FROM nvcr.io/nvidia/tritonserver:26.09-py3
 # torch.compile on a GPU builds its launchers with a C compiler; of its needs the image has only Python's headers.
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -51,8 +51,11 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 # The image's own user, triton-server.
 USER 1000:1000
 EXPOSE 8001 8002
-HEALTHCHECK --interval=10s --timeout=3s --start-period=180s \
-    CMD ["curl", "--fail", "--silent", "http://127.0.0.1:8000/v2/health/ready"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=180s \
+    CMD ["python3", "-c", "import tritonclient.grpc as g; assert g.InferenceServerClient('127.0.0.1:8001').is_server_ready(client_timeout=3)"]
 # A model's process loads torch before it answers; on a busy machine that takes longer than Triton's 30 seconds.
+# Closed: HTTP, which nothing of ours uses, and what lets a client of gRPC register memory or have files written. Header
+# names arrive in lower case, so nobody has the key.
 CMD ["tritonserver", "--model-repository=/models", "--exit-on-error=true", "--exit-timeout-secs=30", \
+     "--allow-http=false", "--grpc-restricted-protocol=shared-memory,trace,logging:Nobody=has-this-key", \
      "--backend-config=python,stub-timeout-seconds=180"]

@@ -109,6 +109,15 @@ class Settings(BaseSettings):
     call_seconds: Seconds = Field(
         60.0, description="longest time one backend call may take before it counts as stalled"
     )
+    # 360 s: what the chart promises, triton.startupSeconds (300, to load a large model) and a minute.
+    start_seconds: float = Field(
+        360.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="triton backend only: longest time to wait for a server after the start, meanwhile /readyz says "
+        "503; then the process ends with an error; 0: no limit",
+    )
     # 30 s: three readiness probes of Kubernetes' default 10 s period.
     ready_seconds: Seconds = Field(30.0, description="/readyz: how old the backend's last answered sample may be")
     # 25 s: inside Kubernetes' default terminationGracePeriodSeconds of 30.

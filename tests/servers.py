@@ -44,10 +44,10 @@ class InProcess:
 
 
 @contextlib.asynccontextmanager
-async def in_process(backend: FakeBackend | None = None, **flags: object) -> AsyncIterator[InProcess]:
+async def in_process(backend: FakeBackend | None = None, /, **flags: object) -> AsyncIterator[InProcess]:
     """The application over ASGI, its lifespan running."""
     backend = backend or FakeBackend()
-    app = create_app(load_settings(backend="fake", **{"seed_key": SEED_KEY, **flags}), backend)
+    app = create_app(load_settings(**{"backend": "fake", "seed_key": SEED_KEY, **flags}), backend)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with app.router.lifespan_context(app):
         async with httpx.AsyncClient(transport=transport, base_url="http://certify", timeout=60) as client:
@@ -69,13 +69,18 @@ class Process:
         while self.metric(line_start) != value:
             time.sleep(0.02)
 
+    def wait_ready(self, status: int = 200) -> None:
+        """Until /readyz answers so. A probe may wait for a server that has yet to be found dead."""
+        while httpx.get(f"{self.url}/readyz", timeout=60).status_code != status:
+            time.sleep(0.1)
+
     def log_entries(self) -> list[dict[str, object]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
 @contextlib.contextmanager
 def real_process(log: Path, *, prefix: Sequence[str] = (), **flags: object) -> Iterator[Process]:
-    """`certify serve` on a free port, ready; it is ended with SIGTERM unless it has ended already.
+    """`certify serve` on a free port, listening; it is ended with SIGTERM unless it has ended already.
 
     prefix: a command that runs it.
     """
@@ -93,6 +98,14 @@ def real_process(log: Path, *, prefix: Sequence[str] = (), **flags: object) -> I
     finally:
         popen.terminate()
         popen.wait()
+
+
+@contextlib.contextmanager
+def real_gateway(log: Path, triton_url: str, **flags: object) -> Iterator[Process]:
+    """A real_process on real Triton servers, ready."""
+    with real_process(log, backend="triton", triton_url=triton_url, **flags) as process:
+        process.wait_ready()
+        yield process
 
 
 def metric(text: str, line_start: str) -> float:

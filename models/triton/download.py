@@ -23,7 +23,7 @@ from ..errors import CertifyError
 
 __all__ = ("CACHE", "TritonUnavailable", "check_platform", "fetch", "libpython")
 
-WHEEL = "nvidia-pytriton==0.7.0"  # the last with tritonserver inside
+WHEEL = "nvidia-pytriton==0.7.0"  # the last with tritonserver inside: 2.51, with known holes (server.CLOSED)
 WHEEL_SHA256 = "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
 CACHE = Path(__file__).resolve().parents[2] / ".triton"  # in the checkout, ignored by git
 

@@ -17,8 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +25,9 @@ from .download import TritonUnavailable, fetch, libpython
 
 __all__ = ("TritonServer", "free_ports", "serve")
 
+# Nothing of ours asks for these: HTTP, where a body in a million chunks ends this version; memory shared with clients;
+# traces and logs, whose settings name files to write. Headers arrive in lower case, so nobody has the key.
+CLOSED = ("--allow-http=false", "--grpc-restricted-protocol=shared-memory,trace,logging:Nobody=has-this-key")
 START_SECONDS = 180.0  # a cold disk reads torch's gigabyte slowly, once for each instance
 STOP_SECONDS = 30.0  # the server itself waits that long for requests in flight
 
@@ -61,10 +62,9 @@ class TritonServer:
         arguments: more of tritonserver's own options. home: fetch()'s folder.
         """
         self.repository = repository
-        free = free_ports(3)
+        free = free_ports(2)
         self.grpc_port = grpc_port or free[0]
         self.metrics_port = metrics_port or free[1]
-        self.http_port = free[2]  # asked for readiness only
         self.arguments = tuple(arguments)
         self._log = log
         self._home = home
@@ -110,7 +110,7 @@ class TritonServer:
             "--backend-config", "python,shm-default-byte-size=4194304",
             "--backend-config", "python,shm-growth-byte-size=1048576",
             "--backend-config", f"python,shm-region-prefix-name={self._region}",
-            "--http-address", "127.0.0.1", "--http-port", str(self.http_port),
+            *CLOSED,
             "--grpc-address", "127.0.0.1", "--grpc-port", str(self.grpc_port),
             "--metrics-address", "127.0.0.1", "--metrics-port", str(self.metrics_port),
             "--exit-timeout-secs", str(int(STOP_SECONDS)),
@@ -134,16 +134,21 @@ class TritonServer:
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
         """Until every model that was to be loaded is. Raises TritonUnavailable."""
+        from tritonclient.grpc import InferenceServerClient
+        from tritonclient.utils import InferenceServerException
+
         end = time.monotonic() + seconds
         where = f"; its log is {self._log}" if self._log else ""
         while time.monotonic() < end:
             if (code := self.process.poll()) is not None:
                 raise TritonUnavailable(f"tritonserver ended with code {code}{where}")
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/v2/health/ready", timeout=5):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
+                with InferenceServerClient(self.url) as client:
+                    if client.is_server_ready(client_timeout=5):
+                        return
+            except InferenceServerException:
+                pass  # it does not listen yet
+            time.sleep(0.1)
         raise TritonUnavailable(f"tritonserver was not ready within {seconds:g} seconds{where}")
 
     def stub_pids(self) -> list[int]:

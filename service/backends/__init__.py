@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 __all__ = ("open_backend",)
 
 
-def open_backend(settings: Settings) -> Backend:
-    """The backend that `settings` name, not yet opened. Heavy libraries are imported only by what needs them."""
+def open_backend(settings: Settings, *, patient: bool = True) -> Backend:
+    """The backend that `settings` name, not yet opened. Heavy libraries are imported only by what needs them.
+
+    patient: its open() waits a while for servers that are not there yet, rather than try once.
+    """
     match settings.backend:
         case "fake":
             from .fake import FakeBackend
@@ -30,7 +33,9 @@ def open_backend(settings: Settings) -> Backend:
                 micro_batch=settings.micro_batch,
             )
         case "triton":
-            from .triton import TritonBackend
+            from .triton import START_SECONDS, TritonBackend
 
             urls = [url.strip() for url in settings.triton_url.split(",")]
-            return TritonBackend(urls, call_seconds=settings.call_seconds)
+            return TritonBackend(
+                urls, call_seconds=settings.call_seconds, start_seconds=START_SECONDS if patient else 0.0
+            )

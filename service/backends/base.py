@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from ...models.bundle import Final
 from ..core import Cascade
+from ..errors import BackendUnavailable
 
-__all__ = ("Backend", "BackendInfo", "Runtime", "check_range")
+__all__ = ("Backend", "BackendInfo", "Runtime", "check_range", "check_votes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +63,19 @@ class Backend(Protocol):
     """One per process. Every method may be called from many tasks at once; cancelling a call stops its work soon."""
 
     async def open(self) -> None:
-        """Load or connect, then check with one real forward. Raises BackendUnavailable or BundleError."""
+        """Load or connect, then check with one real forward. Raises BackendUnavailable or BundleError.
+
+        After close() it may be called again, and may find another bundle.
+        """
 
     async def close(self) -> None:
         """Release everything; a second call does nothing."""
 
     def info(self) -> BackendInfo:
-        """Legal only between open() and close()."""
+        """Legal only between open() and close(), and the same all the time between them."""
+
+    def outdated(self) -> bool:
+        """Whether nothing that can be reached runs info() any more, but something else: close() and open() adopt it."""
 
     async def count_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
@@ -100,6 +107,13 @@ def check_range(info: BackendInfo, image: NDArray[np.float32], sigma: float, see
         raise ValueError(f"seed: expected an unsigned 64-bit integer, got {seed}")
     _check_multiple("first", first, info.chunk, minimum=0)
     _check_multiple("count", count, info.chunk, minimum=info.chunk)
+
+
+def check_votes(votes: NDArray[np.int64], info: BackendInfo, count: int) -> None:
+    """Raise BackendUnavailable unless these are int64 votes (K,), none negative, one for each of `count` samples."""
+    classes = len(info.class_names)
+    if votes.shape != (classes,) or votes.dtype != np.int64 or votes.min() < 0 or int(votes.sum()) != count:
+        raise BackendUnavailable(f"the backend answered impossible votes for {count} samples of {classes} classes")
 
 
 def _check_multiple(name: str, value: int, chunk: int, *, minimum: int) -> None:

@@ -106,6 +106,9 @@ class EmbeddedBackend:
             raise BackendUnavailable("the embedded backend is not open")
         return self._info
 
+    def outdated(self) -> bool:
+        return False  # what runs here is what was loaded
+
     async def count_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendUnavailable
-from .base import BackendInfo, Runtime, check_range
+from .base import BackendInfo, Runtime, check_range, check_votes
 
 __all__ = ("FAKE_INFO", "FakeBackend")
 
@@ -35,6 +35,7 @@ FAKE_INFO = BackendInfo(
 class FakeBackend:
     """`delay_seconds` is how long each call takes; setting `failing` makes every call fail until it is cleared.
 
+    With `absent` set it cannot be opened, with `offered` it is outdated, and opened again it runs that bundle.
     `calls` and `running` count calls ever begun and calls now under way, for tests of cancellation.
     """
 
@@ -42,11 +43,16 @@ class FakeBackend:
         self._info = info
         self.delay_seconds = delay_seconds
         self.failing = False
+        self.absent = False
+        self.offered: BackendInfo | None = None
         self.calls = 0
         self.running = 0
 
     async def open(self) -> None:
-        """Nothing to load."""
+        """Nothing to load, but another bundle when one is offered."""
+        if self.absent:
+            raise BackendUnavailable("the fake backend was told to be absent")
+        self._info, self.offered = self.offered or self._info, None
 
     async def close(self) -> None:
         """Nothing to release."""
@@ -54,11 +60,15 @@ class FakeBackend:
     def info(self) -> BackendInfo:
         return self._info
 
+    def outdated(self) -> bool:
+        return self.offered is not None
+
     async def count_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
         rows = await self.chunk_votes(image, sigma=sigma, seed=seed, first=first, count=count)
         votes: NDArray[np.int64] = rows.sum(axis=0)
+        check_votes(votes, self._info, count)
         return votes
 
     async def chunk_votes(

@@ -7,24 +7,26 @@ import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.requests import Request
 
 from .. import __version__
 from ..answering.seeds import random_key
 from ..backends import open_backend
-from ..backends.base import Backend
+from ..backends.base import Backend, BackendInfo
 from ..errors import BundleError, SettingsError
 from ..settings import ENV_PREFIX, Settings
 from . import problems
 from .admission import Admission
 from .arrivals import Arrivals
-from .context import Gateway
+from .context import Gateway, gateway_of
 from .log import RequestLog
 from .metrics import Metrics
 from .openapi import use_openapi
 from .readiness import Readiness
 from .routes import certify, health, info
+from .serving import Serving
 
 __all__ = ("create_app",)
 
@@ -44,54 +46,66 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
 
     Raises SettingsError when the backend that they name cannot be had.
     """
-    served = open_backend(settings) if backend is None else backend
+    served = open_backend(settings, patient=False) if backend is None else backend
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        try:
-            await served.open()
-        except BundleError as exc:
-            raise SettingsError(f"{ENV_PREFIX}BUNDLE: {exc}") from exc
         with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as decoders:
             gateway = _gateway(settings, served, decoders)
             app.state.gateway = gateway
             try:
+                # Servers come and go; what this process loads itself is there at the start, or never.
+                await gateway.serving.start(background=settings.backend == "triton")
                 yield
+            except BundleError as exc:
+                raise SettingsError(f"{ENV_PREFIX}BUNDLE: {exc}") from exc
             finally:
                 await gateway.readiness.close()
-                await served.close()
+                await gateway.serving.close()
 
     app = FastAPI(title="certify", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
     app.add_middleware(RequestLog)
     problems.install(app)
-    for routes in (certify, info, health):
+    app.include_router(certify.router, dependencies=[Depends(_something_served)])
+    for routes in (info, health):
         app.include_router(routes.router)
     use_openapi(app)
     return app
 
 
+async def _something_served(request: Request) -> None:
+    """Refuse, with the reason, before a place is taken: answers under way end, and another bundle can be adopted."""
+    gateway_of(request).serving.check()
+
+
 def _gateway(settings: Settings, backend: Backend, decoders: ThreadPoolExecutor) -> Gateway:
-    info = backend.info()
     if settings.seed_key is None:
         logger.warning("CERTIFY_SEED_KEY is not set: a random key serves this one replica until it ends")
     logger.info("there are no API keys: anybody who reaches this service may ask it")
-    if info.kind == "fake":
-        logger.warning("the fake backend serves random votes: its certificates speak of no classifier")
-    metrics = Metrics(CollectorRegistry(), info=info, version=__version__, codes=tuple(problems.CODES))
-    readiness = Readiness(backend, fresh_seconds=settings.ready_seconds)
+    metrics = Metrics(CollectorRegistry(), version=__version__, codes=tuple(problems.CODES))
+    admission = Admission(running=settings.running, queued=settings.max_queued, metrics=metrics)
+
+    def opened(info: BackendInfo) -> None:
+        if info.kind == "fake":
+            logger.warning("the fake backend serves random votes: its certificates speak of no classifier")
+        metrics.serve(info)
+        readiness.opened()
+
+    serving = Serving(backend, wait_seconds=settings.start_seconds, idle=lambda: admission.idle, on_open=opened)
+    readiness = Readiness(backend, fresh_seconds=settings.ready_seconds, served=serving.check)
     # Read at each scrape; asking the backend is /readyz's business, and a scrape's never.
-    metrics.ready.set_function(lambda: readiness.answering)
+    metrics.ready.set_function(lambda: serving.is_open and readiness.answering)
     return Gateway(
         settings=settings,
         backend=backend,
-        info=info,
+        serving=serving,
         metrics=metrics,
         arrivals=Arrivals(
             max_body_bytes=settings.max_body_bytes,
             max_bytes=settings.max_arriving_bytes,
             seconds=settings.body_seconds,
         ),
-        admission=Admission(running=settings.running, queued=settings.max_queued, metrics=metrics),
+        admission=admission,
         readiness=readiness,
         seed_key=random_key() if settings.seed_key is None else settings.seed_key.get_secret_value().encode(),
         decoders=decoders,

@@ -13,6 +13,7 @@ from .admission import Admission
 from .arrivals import Arrivals
 from .metrics import Metrics
 from .readiness import Readiness
+from .serving import Serving
 
 __all__ = ("Gateway", "gateway_of")
 
@@ -21,13 +22,18 @@ __all__ = ("Gateway", "gateway_of")
 class Gateway:
     settings: Settings
     backend: Backend
-    info: BackendInfo
+    serving: Serving
     metrics: Metrics
     arrivals: Arrivals
     admission: Admission
     readiness: Readiness
     seed_key: bytes
     decoders: Executor  # bounded: bodies and images are decoded here, off the event loop
+
+    @property
+    def info(self) -> BackendInfo:
+        """What is served now. One answer uses one of them throughout. Raises BackendUnavailable when nothing is."""
+        return self.serving.info
 
     def abort(self) -> None:
         """Grace is over: whatever is still under way ends with Draining."""

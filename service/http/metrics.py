@@ -1,14 +1,15 @@
 """Prometheus metrics, all of them on the registry given, prefix `certify_`, seconds and samples as units.
 
-Every series exists from the start, so that a rate over the first event is right. Labels take values only from the
-bundle's scales and from fixed lists: no request can add a series. The abstention rate is
+Every series exists before its first event, so that a rate over that event is right: a bundle's from the moment that it
+is served. Labels take values only from the bundle's scales and from fixed lists: no request can add a series. The
+abstention rate is
 
     sum(rate(certify_requests_total{outcome="abstained"}[5m])) / sum(rate(certify_requests_total[5m]))
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TypeVar, get_args
@@ -60,7 +61,8 @@ class _Row:
         return metric
 
 
-def _answer_rows(sigmas: list[str]) -> tuple[_Row, ...]:
+def _answer_rows(sigmas: Sequence[str]) -> tuple[_Row, ...]:
+    """What an answer counts. Without sigmas, what there is before a bundle is served."""
     reasons, outcomes = get_args(AbstainReason), get_args(Outcome)
     scales = [str(number + 1) for number in range(len(sigmas))]
     return (
@@ -134,50 +136,41 @@ def _process_rows(codes: tuple[str, ...]) -> tuple[_Row, ...]:
     )
 
 
-def _info_rows(info: BackendInfo, version: str) -> tuple[_Row, ...]:
-    runtime = info.runtime
-    bundle = {
-        "name": info.bundle_name,
-        "digest": info.bundle_digest,
-        "kind": info.kind,
-        "generator": runtime.generator,
-        "device": runtime.device,
-        "engine": runtime.engine,
-        "dtype": runtime.dtype,
-    }
-    what = "Always 1: what is served and what runs it."
+def _info_rows(version: str) -> tuple[_Row, ...]:
+    labels = ("name", "digest", "kind", "generator", "device", "engine", "dtype")
     return (
         _Row("build_info", Gauge, "Always 1.", ("version",), [(version,)]),
-        _Row("bundle_info", Gauge, what, tuple(bundle), [tuple(bundle.values())]),
+        _Row("bundle_info", Gauge, "Always 1: what is served and what runs it.", labels),
     )
 
 
 class Metrics:
     """One per process. `codes` are all error codes that a problem document can carry."""
 
-    def __init__(
-        self,
-        registry: CollectorRegistry,
-        *,
-        info: BackendInfo,
-        version: str,
-        codes: tuple[str, ...],
-    ) -> None:
+    def __init__(self, registry: CollectorRegistry, *, version: str, codes: tuple[str, ...]) -> None:
         self.registry = registry
-        facts = _info_rows(info, version)
-        sigmas = [sigma_label(sigma) for sigma in info.sigmas]
-        self._metrics = {
-            row.key: row.register(registry) for row in (*_answer_rows(sigmas), *_process_rows(codes), *facts)
-        }
-        for row in facts:
-            for values in row.values:
-                self._of(Gauge, row.key, *values).set(1)
+        rows = (*_answer_rows(()), *_process_rows(codes), *_info_rows(version))
+        self._metrics = {row.key: row.register(registry) for row in rows}
+        self._of(Gauge, "build_info", version).set(1)
         self.arriving = self._of(Gauge, "arriving")
         self.queue_depth = self._of(Gauge, "queue_depth")
         self.in_flight = self._of(Gauge, "in_flight")
         self.queue_wait_seconds = self._of(Histogram, "queue_wait_seconds")
         self.ready = self._of(Gauge, "ready")
         self.disconnects = self._of(Counter, "disconnects")
+
+    def serve(self, info: BackendInfo) -> None:
+        """From now on this bundle is served: its series begin. Those of an earlier one stay, counters never fall."""
+        for row in _answer_rows([sigma_label(sigma) for sigma in info.sigmas]):
+            for values in row.values:
+                self._metrics[row.key].labels(*values)
+        runtime = info.runtime
+        self._metrics["bundle_info"].clear()
+        self._of(
+            Gauge, "bundle_info",
+            info.bundle_name, info.bundle_digest, info.kind,
+            runtime.generator, runtime.device, runtime.engine, runtime.dtype,
+        ).set(1)  # fmt: skip
 
     def answered(self, answer: CertifyAnswer, *, leading: Mapping[float, float | None]) -> None:
         """Count one answer. leading: each asked sigma's share of its most voted class, None where nothing was drawn."""

@@ -10,7 +10,15 @@ from fastapi.openapi.utils import get_openapi
 from ..answering.schemas import CertifyFields, Problem
 from .problems import CODES, MEDIA_TYPE
 
-__all__ = ("ANSWER_EXAMPLE", "CERTIFY_ANSWERS", "CERTIFY_REQUEST", "METRICS_ANSWER", "READY_ANSWERS", "use_openapi")
+__all__ = (
+    "ANSWER_EXAMPLE",
+    "CERTIFY_ANSWERS",
+    "CERTIFY_REQUEST",
+    "INFO_ANSWERS",
+    "METRICS_ANSWER",
+    "READY_ANSWERS",
+    "use_openapi",
+)
 
 Json = dict[str, Any]
 
@@ -120,6 +128,7 @@ def _body_schema(image: Json) -> Json:
 
 _UNTYPED = {"not_found", "method_not_allowed"}  # of no route: a path or method that exists never answers them
 CERTIFY_ANSWERS = _problems(*(code for code in CODES if code not in _UNTYPED))
+INFO_ANSWERS = _problems("backend_unavailable", "internal_error")
 READY_ANSWERS = _problems("backend_unavailable", "draining", "internal_error")
 METRICS_ANSWER: dict[int | str, Json] = {
     200: {"content": {"text/plain": {"schema": {"type": "string"}}}},

@@ -138,6 +138,8 @@ _CODE_OF_ERROR: dict[type[CertifyError], str] = {
     BackendUnavailable: "backend_unavailable",
     DeadlineExceeded: "deadline_exceeded",
 }
+# How soon a gateway notices that a server has come, come back, or been exchanged.
+_BACK_SECONDS = 5
 # What nobody reads, because nobody is there; it keeps the request's log entry apart from an answer (nginx's number).
 _CLIENT_LEFT = 499
 
@@ -182,6 +184,7 @@ async def _on_certify_error(request: Request, exc: Exception) -> Response:
         return await _on_fault(request, exc)
     headers = {"Retry-After": str(exc.retry_after_seconds)} if isinstance(exc, QueueFull) else None
     if code == "backend_unavailable":
+        headers = {"Retry-After": str(_BACK_SECONDS)}
         logger.warning("the backend failed", exc_info=exc)
     return _problem(request, code, str(exc), headers=headers)
 

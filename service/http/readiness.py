@@ -26,24 +26,34 @@ ANSWER_SECONDS = 2.0
 
 
 class Readiness:
-    """`fresh_seconds` is how long one answer counts, `answer_seconds` how long check() may take, `clock` monotonic."""
+    """`fresh_seconds` is how long one answer counts, `answer_seconds` how long check() may take, `clock` monotonic.
+
+    `served` raises BackendUnavailable when nothing is served; None: whatever `backend` says.
+    """
 
     def __init__(
         self,
         backend: Backend,
         *,
         fresh_seconds: float,
+        served: Callable[[], object] | None = None,
         answer_seconds: float = ANSWER_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backend = backend
+        self._served = served or backend.info
         self._fresh_seconds = fresh_seconds
         self._answer_seconds = answer_seconds
         self._clock = clock
         self._answered: float | None = None
-        # As far as anybody has asked: open() ended with a real forward.
+        # As far as anybody has asked.
         self.answering = True
         self._probe: asyncio.Task[None] | None = None
+
+    def opened(self) -> None:
+        """The backend has just been opened, which ended with a real forward; the next question asks it all the same."""
+        self._answered = None
+        self.answering = True
 
     def answered(self) -> None:
         """The backend has just answered a request."""
@@ -57,6 +67,7 @@ class Readiness:
 
     async def check(self) -> None:
         """Return when the backend is known to answer, raise BackendUnavailable when it does not, or not in time."""
+        self._served()
         if self._answered is not None and self._clock() - self._answered <= self._fresh_seconds:
             return
         if self._probe is None or self._probe.done():

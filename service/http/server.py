@@ -101,6 +101,8 @@ class Server(uvicorn.Server):
         """uvicorn asks ten times a second whether to go on."""
         if self._signalled is not None and not self.should_exit:
             self.should_exit = await self._drained(self._signalled)
+        elif self.failed:
+            self.should_exit = True
         return await super().on_tick(counter)
 
     async def _drained(self, since: float) -> bool:
@@ -113,6 +115,11 @@ class Server(uvicorn.Server):
             return True
         return admission.idle
 
+    @property
+    def failed(self) -> bool:
+        """Whether the backend was waited for in vain."""
+        return self._gateway().serving.failure is not None
+
     def _gateway(self) -> Gateway:
         gateway = self._app.state.gateway
         assert isinstance(gateway, Gateway)
@@ -120,12 +127,12 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings) -> bool:
-    """Serve until a signal. False: the service could not start (the log says why). Raises SettingsError."""
+    """Serve until a signal. False: it could not start, or found no backend (the log says why). Raises SettingsError."""
     if settings.tracing:
         tracing.configure(__version__)
     try:
         server = Server(create_app(settings), settings)
         server.run()
-        return server.started
+        return server.started and not server.failed
     finally:
         tracing.shut_down()

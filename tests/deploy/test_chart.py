@@ -17,7 +17,7 @@ kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs p
 # Custom resources: their schemas are their operators', and are not at hand. Their parts that matter are checked below.
 NOT_CHECKED = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "HTTPRoute"}
 # Settings that the chart sets from values of their own.
-OWN = {*"http_host http_port backend bundle engine micro_batch triton_url seed_key grace_seconds".split()}
+OWN = {*"http_host http_port backend bundle engine micro_batch triton_url start_seconds seed_key grace_seconds".split()}
 
 
 @pytest.fixture(params=list(VALUES))
@@ -97,8 +97,10 @@ def test_every_reference_resolves(objects: list[Object]) -> None:
         for container in containers(pod):
             assert {mount["name"] for mount in container.get("volumeMounts", [])} <= volumes
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-                if probe in container:
-                    assert container[probe]["httpGet"]["port"] in ports
+                if http := container.get(probe, {}).get("httpGet"):
+                    assert http["port"] in ports
+                elif grpc := container.get(probe, {}).get("grpc"):  # takes no name
+                    assert grpc["port"] in [port["containerPort"] for port in container["ports"]]
             for variable in container.get("env", []):
                 if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
                     assert reference["name"] in names.get("Secret", set()) | given_secrets

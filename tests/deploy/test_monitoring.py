@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from certify.service.answering.schemas import AbstainReason
 from tests import pictures
 from tests.deploy.conftest import CHART, EVERYTHING, ROOT, of, render
-from tests.servers import Process, real_process
+from tests.servers import Process, real_gateway, real_process
 
 if TYPE_CHECKING:
     from certify.models.triton.server import TritonServer
@@ -267,7 +267,7 @@ def test_every_expression_of_dashboard_scalers_and_runbook_has_data(
     with contextlib.ExitStack() as stack:
         asking: Process | None = None
         if triton is not None:  # a gateway of its own on the real server, whose counters move as long as this goes on
-            on_triton = real_process(tmp_path / "log", backend="triton", triton_url=triton.url)
+            on_triton = real_gateway(tmp_path / "log", triton.url)
             asking = stack.enter_context(on_triton)
         wait(lambda: not missing(), missing)
     if triton is not None:

@@ -52,8 +52,10 @@ def test_other_variables_of_the_container_come_last() -> None:
 def test_gateways_wait_longer_for_their_start_than_triton_may_take_to_load() -> None:
     for seconds in (300, 1200):
         gateway = gateway_of(render({"triton": {"startupSeconds": seconds}}))
-        probe = gateway["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+        (container,) = gateway["spec"]["template"]["spec"]["containers"]
+        probe = container["startupProbe"]
         assert probe["failureThreshold"] * probe["periodSeconds"] == seconds + 60
+        assert {"name": "CERTIFY_START_SECONDS", "value": str(seconds + 60)} in container["env"]
 
 
 def test_the_longest_release_name_makes_names_that_kubernetes_takes() -> None:

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from certify.service.backends.fake import FAKE_INFO
 from certify.service.errors import Draining, QueueFull
 from certify.service.http.admission import Admission
 from certify.service.http.metrics import Metrics
@@ -22,7 +21,7 @@ class Clock:
 
 def admission(running: int, queued: int, clock: Clock | None = None) -> tuple[Admission, CollectorRegistry]:
     registry = CollectorRegistry()
-    metrics = Metrics(registry, info=FAKE_INFO, version="0", codes=())
+    metrics = Metrics(registry, version="0", codes=())
     return Admission(running=running, queued=queued, metrics=metrics, clock=clock or Clock()), registry
 
 

@@ -10,16 +10,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[embedded]')")
+
+from tritonclient.grpc import InferenceServerClient
 
 from certify.models.bundle import find_bundle, load_manifest, save_manifest
 from certify.models.export import export
 from certify.service.backends.triton import TritonBackend
 from certify.service.errors import BackendUnavailable
 from tests.answer_rules import check
-from tests.servers import real_process
+from tests.servers import real_gateway
 from tests.triton.conftest import executed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -47,11 +50,6 @@ def readyz(gateway) -> int:
     return httpx.get(f"{gateway.url}/readyz", timeout=60).status_code
 
 
-def wait_ready(gateway, status: int) -> None:
-    while readyz(gateway) != status:
-        time.sleep(0.1)
-
-
 @pytest.fixture(scope="module")
 def server(make_server):
     return make_server(arguments=("--model-control-mode", "explicit", "--load-model", "mdds"))
@@ -59,7 +57,7 @@ def server(make_server):
 
 @pytest.fixture
 def gateway(server, tmp_path):
-    with real_process(tmp_path / "log", backend="triton", triton_url=server.url, max_running=16) as process:
+    with real_gateway(tmp_path / "log", server.url, max_running=16) as process:
         yield process
 
 
@@ -78,7 +76,7 @@ def test_a_killed_server_is_503_and_a_restarted_one_answers_without_touching_the
     assert readyz(gateway) == 503
     problem(post(gateway, digit, samples=2_000), 503, "backend_unavailable")
     server.start()
-    wait_ready(gateway, 200)
+    gateway.wait_ready()
     assert same(post(gateway, digit, samples=2_000)) == before
 
 
@@ -105,7 +103,7 @@ def test_a_paused_server_keeps_no_one_past_the_deadline(gateway, server, digit):
     else:
         problem(reply, 504, "deadline_exceeded")
     problem(nothing, 504, "deadline_exceeded")
-    wait_ready(gateway, 200)
+    gateway.wait_ready()
 
 
 def test_a_killed_stub_loses_no_vote_and_counts_none_twice(gateway, server, digit):
@@ -123,17 +121,18 @@ def test_a_killed_stub_loses_no_vote_and_counts_none_twice(gateway, server, digi
     if readyz(gateway) != 200:
         server.stop()
         server.start()
-        wait_ready(gateway, 200)
+        gateway.wait_ready()
     assert same(post(gateway, digit, samples=5_000)) == undisturbed
 
 
 def test_an_unloaded_model_is_503_until_it_is_loaded_again(gateway, server, digit):
-    control = f"http://127.0.0.1:{server.http_port}/v2/repository/models/mdds"
-    httpx.post(f"{control}/unload", timeout=60).raise_for_status()
+    control = InferenceServerClient(server.url)
+    control.unload_model("mdds")
     problem(post(gateway, digit, samples=2_000), 503, "backend_unavailable")
     assert readyz(gateway) == 503
-    httpx.post(f"{control}/load", timeout=120).raise_for_status()
-    wait_ready(gateway, 200)
+    control.load_model("mdds")
+    control.close()
+    gateway.wait_ready()
     same(post(gateway, digit, samples=2_000))
 
 
@@ -165,14 +164,16 @@ async def test_a_replica_with_another_bundle_is_refused(make_server, server, dig
     with pytest.raises(BackendUnavailable, match=f"{stranger.url} runs another bundle.*{digest}"):
         await backend.open()
     # And one that takes a known replica's place later: its votes are refused by itself, for what it was asked to be.
-    with real_process(tmp_path / "log", backend="triton", triton_url=stranger.url) as gateway:
-        same(post(gateway, digit, samples=1_000))
-        stranger.stop()
-        stranger.repository = server.repository
-        stranger.start()
-        detail = problem(post(gateway, digit, samples=1_000), 503, "backend_unavailable")
-        assert readyz(gateway) == 503
-        assert detail["code"] == "backend_unavailable"
+    backend = TritonBackend([stranger.url], call_seconds=60, watch_seconds=3600)
+    await backend.open()
+    info = backend.info()
+    grey = np.full(info.input_shape, 0.5, dtype=np.float32)
+    stranger.stop()
+    stranger.repository = server.repository
+    stranger.start()
+    with pytest.raises(BackendUnavailable, match="identity: this replica runs"):
+        await backend.count_votes(grey, sigma=info.sigmas[0], seed=0, first=0, count=info.chunk)
+    await backend.close()
     stranger.stop()
 
 
@@ -185,7 +186,7 @@ def test_a_full_queue_is_429_and_says_when_to_come_again(make_server, digit, tmp
     text = text.replace("max_queue_size: 256", "max_queue_size: 2")
     config.write_text(text.replace("max_batch_size: 64", "max_batch_size: 1"))
     small = make_server(tmp_path / "repository")
-    with real_process(tmp_path / "log", backend="triton", triton_url=small.url, max_running=32) as gateway:
+    with real_gateway(tmp_path / "log", small.url, max_running=32) as gateway:
         with ThreadPoolExecutor(24) as crowd:
             replies = [crowd.submit(post, gateway, digit, samples=2_000, alpha=1e-3 + n * 1e-6) for n in range(24)]
             outcomes = [reply.result() for reply in replies]

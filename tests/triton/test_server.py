@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,8 @@ import pytest
 from certify.models.triton import download as module
 from certify.models.triton.download import TritonUnavailable, check_platform, fetch
 from certify.models.triton.server import TritonServer, free_ports
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_another_system_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +93,68 @@ def test_a_killed_server_leaves_no_process_and_no_shared_memory(
     assert not server.shared_memory()
     while any("triton" in _command(pid) for pid in pids):  # a killed process takes a moment to give its memory back
         time.sleep(0.01)
+
+
+def listening(pid: int) -> set[tuple[str, int]]:
+    """(hexadecimal address, port) of every TCP socket on which this process listens, as Linux shows them."""
+    inodes = {os.readlink(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and f"socket:[{rest[5]}]" in inodes:
+                address, port = local.split(":")
+                found.add((address.removeprefix("0000000000000000FFFF0000"), int(port, 16)))  # IPv4 seen from IPv6
+    return found
+
+
+def test_the_image_and_the_chart_close_the_same() -> None:
+    for path in ("docker/triton.Dockerfile", "helm/certify/templates/triton-deployment.yaml"):
+        text = (ROOT / path).read_text()
+        for flag in module.CLOSED:
+            assert flag in text
+
+
+@pytest.mark.slow
+def test_only_grpc_and_metrics_are_open_and_grpc_no_further_than_needed(triton_server: TritonServer) -> None:
+    import grpc
+    from tritonclient.grpc import InferenceServerClient
+    from tritonclient.utils import InferenceServerException
+
+    here = "0100007F"  # 127.0.0.1
+    assert listening(triton_server.pid) == {(here, triton_server.grpc_port), (here, triton_server.metrics_port)}
+    with grpc.insecure_channel(triton_server.url) as channel:  # what Kubernetes' gRPC probes ask
+        assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=60) == b"\x08\x01"  # SERVING
+    with InferenceServerClient(triton_server.url) as client:
+        for call in (
+            lambda headers: client.register_system_shared_memory("a", "/a", 64, headers=headers),
+            lambda headers: client.get_system_shared_memory_status(headers=headers),
+            lambda headers: client.update_trace_settings(settings={"trace_file": "/tmp/a"}, headers=headers),
+            lambda headers: client.update_log_settings({"log_file": "/tmp/a"}, headers=headers),
+        ):
+            for headers in (None, {"triton-grpc-protocol-nobody": "has-this-key"}):
+                with pytest.raises(InferenceServerException, match="restricted"):
+                    call(headers)
+        for change in (client.load_model, client.unload_model):
+            with pytest.raises(InferenceServerException, match="not allowed"):
+                change("mdds")
+
+
+@pytest.mark.slow
+def test_a_million_chunks_do_not_end_it(triton_repository: Path, triton_home: Path, tmp_path: Path) -> None:
+    """What ended this version where its HTTP port was open, sent to the HTTP port that it still has."""
+    with TritonServer(triton_repository, log=tmp_path / "log", home=triton_home) as server:
+        for path in ("/metrics", "/v2/models/mdds/infer"):
+            head = f"POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+            with socket.create_connection(("127.0.0.1", server.metrics_port)) as attacker:
+                try:
+                    attacker.sendall(head + b"1\r\nA\r\n" * 1_000_000 + b"0\r\n\r\n")
+                    attacker.settimeout(60)
+                    attacker.recv(1_000)
+                except OSError:
+                    pass  # refused in the middle of it
+            server.wait_ready(60)
+            assert server.process.poll() is None
 
 
 def _command(pid: int) -> str:

@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'ce
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.backends.triton import TritonBackend
 from tests.answer_rules import check
-from tests.servers import real_process
+from tests.servers import real_gateway, real_process
 from tests.triton.conftest import executed, executions
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
@@ -75,9 +75,12 @@ async def test_many_small_requests_are_executed_together(triton, triton_server):
 @pytest.mark.parametrize("fields", [{}, {"radius": 0.2}, {"samples": 2_000, "final": "threshold"}], ids=str)
 def test_the_gateway_gives_the_same_answers_on_both(fields, triton_server, digit, tmp_path):
     answers = []
-    for name, flags in {"embedded": {}, "triton": {"triton_url": triton_server.url}}.items():
-        with real_process(tmp_path / name, backend=name, **flags) as gateway:
-            reply = httpx.post(f"{gateway.url}/certify", files={"image": digit}, data=fields, timeout=120)
+    for gateway in (
+        real_process(tmp_path / "embedded", backend="embedded"),
+        real_gateway(tmp_path / "triton", triton_server.url),
+    ):
+        with gateway as process:
+            reply = httpx.post(f"{process.url}/certify", files={"image": digit}, data=fields, timeout=120)
             assert reply.status_code == 200, reply.text
             answers.append({k: v for k, v in check(reply.json()).items() if k not in ("id", "timing")})
     assert answers[0] == answers[1]

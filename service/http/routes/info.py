@@ -11,15 +11,19 @@ from ...answering.plans import largest_radius, make_plan
 from ...answering.schemas import BackendFacts, BundleFacts, CertifyFields, Defaults, Info, Limits
 from ...core import min_samples
 from ..context import gateway_of
+from ..openapi import INFO_ANSWERS
 
 __all__ = ("router",)
 
 router = APIRouter()
 
 
-@router.get("/info", summary="The bundle, the backend, defaults and limits")
+@router.get("/info", summary="The bundle, the backend, defaults and limits", responses=INFO_ANSWERS)
 async def info(request: Request) -> Info:
-    """Everything that a client needs to know before it asks, and to check an answer afterwards."""
+    """Everything that a client needs to know before it asks, and to check an answer afterwards.
+
+    Nearly all of it is the bundle's, so there is none of it before the backend has first answered.
+    """
     gateway = gateway_of(request)
     bundle, settings, fields = gateway.info, gateway.settings, CertifyFields()
     return Info(
