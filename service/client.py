@@ -9,7 +9,7 @@ by itself is tried again: a full or absent service (429, 503) after its Retry-Af
 connection that fails. What comes back is a CertifyAnswer, or an error of certify.service.errors:
 
     RequestError          the service refuses these fields or this image; `extra` has its hints and `instance`
-    QueueFull, Draining   still so after the last try
+    QueueFull, BudgetSpent, Draining   still so after the last try
     DeadlineExceeded      the deadline came before any look was complete
     BackendUnavailable    the service cannot be reached or has a fault, or something else answers at its address
 """
@@ -30,7 +30,7 @@ import httpx
 from pydantic import BaseModel
 
 from .answering.schemas import CertifyAnswer, Info, Problem
-from .errors import BackendUnavailable, CertifyError, DeadlineExceeded, Draining, QueueFull, RequestError
+from .errors import BackendUnavailable, BudgetSpent, CertifyError, DeadlineExceeded, Draining, QueueFull, RequestError
 
 __all__ = ("AsyncClient", "Client", "Retries", "read_image")
 
@@ -71,8 +71,9 @@ class _Caller:
     network's error, and returns the answer. Its driver only sleeps and sends.
     """
 
-    def __init__(self, url: str, retries: Retries | None) -> None:
+    def __init__(self, url: str, key: str | None, retries: Retries | None) -> None:
         self.url = url.rstrip("/")
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self.retries = retries or Retries()
         self._answered = False
 
@@ -81,11 +82,13 @@ class _Caller:
             raise TypeError(f"image: expected bytes or a Path, got {type(image).__name__}")
         name, data = (image.name, read_image(image)) if isinstance(image, Path) else ("image", image)
         with _foreign_errors(self.url):
-            return httpx.Request("POST", f"{self.url}/certify", data=_texts(fields), files={"image": (name, data)})
+            return httpx.Request(
+                "POST", f"{self.url}/certify", headers=self._headers, data=_texts(fields), files={"image": (name, data)}
+            )
 
     def _info(self) -> httpx.Request:
         with _foreign_errors(self.url):
-            return httpx.Request("GET", f"{self.url}/info")
+            return httpx.Request("GET", f"{self.url}/info", headers=self._headers)
 
     def _exchange(self, model: type[M]) -> Generator[float, httpx.Response | httpx.TransportError, M]:
         pause = 0.0
@@ -125,11 +128,13 @@ class _Caller:
         match problem.code:
             case "queue_full":
                 return QueueFull(f"{self.url}: {problem.detail}", int(_retry_after(response) or 1))
+            case "budget_spent":
+                return BudgetSpent(f"{self.url}: {problem.detail}", int(_retry_after(response) or 1))
             case "draining":
                 return Draining(f"{self.url}: {problem.detail}")
             case "deadline_exceeded":
                 return DeadlineExceeded(problem.detail)
-            case "backend_unavailable" | "internal_error":
+            case "backend_unavailable" | "internal_error" | "out_of_memory":
                 return BackendUnavailable(f"{self.url}: {problem.code}: {problem.detail} ({problem.instance})")
         hints = {**(problem.model_extra or {}), "instance": problem.instance}
         return RequestError(problem.code, problem.detail, **hints)
@@ -139,9 +144,15 @@ class Client(_Caller):
     """A service at `url`, for code that waits. Close it, or use it in `with`."""
 
     def __init__(
-        self, url: str, *, retries: Retries | None = None, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        retries: Retries | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        super().__init__(url, retries)
+        """key: of a service that asks for one."""
+        super().__init__(url, key, retries)
         self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
 
     def certify(self, image: bytes | Path, **fields: object) -> CertifyAnswer:
@@ -186,9 +197,14 @@ class AsyncClient(_Caller):
     """A service at `url`, for code that awaits; may be asked several things at once. Close it, or use `async with`."""
 
     def __init__(
-        self, url: str, *, retries: Retries | None = None, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        retries: Retries | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(url, retries)
+        super().__init__(url, key, retries)
         self._http = httpx.AsyncClient(timeout=_TIMEOUT, transport=transport)
 
     async def certify(self, image: bytes | Path, **fields: object) -> CertifyAnswer:

@@ -11,6 +11,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -86,6 +87,21 @@ class Settings(BaseSettings):
     max_body_bytes: Count = Field(10 * 2**20, description="largest request body; a larger one gets a 413")
     # 16 Mi pixels: 48 MiB once decoded as RGB; two are decoded at a time.
     max_pixels: Count = Field(16 * 2**20, description="most pixels of an image, read from its header before decoding")
+    # 5 s: a photograph of 64 megapixels takes about one; a picture that takes longer is meant to.
+    decode_seconds: Seconds = Field(5.0, description="longest time that decoding one image may take")
+    # unset: anybody may ask, which suits a laptop and a service that something else guards.
+    api_keys_file: Path | None = Field(
+        None,
+        description="file with a line for each client: name, SHA-256 of its key, samples a minute, places at once; "
+        "read again when it changes; unset: anybody may ask",
+    )
+    # memory://: one gateway needs nothing else. Several that share budgets need one place that counts.
+    budget_storage: str = Field(
+        "memory://",
+        min_length=1,
+        description="where samples spent are counted: memory://, or redis://HOST:PORT/DB for several gateways (Valkey "
+        "too)",
+    )
     # 100,000: the largest sample size used in the literature (Cohen et al. 2019); the product's cap.
     max_samples: Count = Field(100_000, description="most noise samples that one request may ask for")
     # 256 MiB: 25 of the largest bodies, or thousands of honest ones. Those that are silent take nothing of it.

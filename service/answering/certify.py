@@ -1,7 +1,8 @@
 """One image -> one answer, for every caller: POST /certify, `certify image` and `certify dataset` alike.
 
-prepare() is the caller's fault or nothing: it refuses what cannot be certified, before anything is sampled. run() is
-the backend's work, and ends by the deadline. What a caller adds (places and turns, rows of a table) is its own.
+ask() and prepare() are the caller's fault or nothing: they refuse what cannot be certified, before anything is sampled.
+run() is the backend's work, and ends by the deadline. What a caller adds (places and turns, rows of a table) is its
+own.
 """
 
 from __future__ import annotations
@@ -16,31 +17,27 @@ from functools import partial
 from ..backends.base import Backend, BackendInfo
 from ..settings import Settings
 from .answers import make_answer
-from .driver import CallLimits, Run, drive
+from .driver import CallLimits, Run, Turn, at_once, drive
 from .images import Picture, decode_image
 from .plans import Plan, make_plan
 from .schemas import CertifyAnswer, CertifyFields
 
-__all__ = ("Job", "answer", "certify", "prepare", "run")
+__all__ = ("Job", "Question", "answer", "ask", "certify", "prepare", "run")
 
 # Kept back from a deadline to make and send the answer, and for a busy loop to notice: at most a tenth of it.
 _ANSWER_SECONDS = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """A request that can be sampled. It keeps the small tensor, not the file, while it waits for its turn."""
+class Question:
+    """A request's parameters, held against the bundle: everything but its image."""
 
     plan: Plan
-    picture: Picture
+    resize: bool
     info: BackendInfo
     limits: CallLimits
     arrival: float  # in time.monotonic's seconds
     deadline: float | None  # of sampling, in time.monotonic's seconds; None: none
-
-    def seed_of(self, key: bytes) -> Callable[[str, float], int]:
-        """(purpose, sigma) -> the uint64 seed of that noise stream."""
-        return partial(self.plan.seed_scope(self.picture.sha256, self.info.bundle_digest).seed, key)
 
     def loop_deadline(self) -> float | None:
         """The deadline in the running event loop's time, which may count from elsewhere than time.monotonic."""
@@ -49,22 +46,35 @@ class Job:
         return asyncio.get_running_loop().time() + self.deadline - time.monotonic()
 
 
-def prepare(image: bytes, fields: CertifyFields, info: BackendInfo, settings: Settings, *, arrival: float) -> Job:
-    """Hold a request against the bundle and decode its image. Blocks for milliseconds: call it in a thread.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A request that can be sampled. It keeps the small tensor, not the file, while it waits for its turn."""
 
-    image: a PNG, JPEG or WebP file. arrival: when the request came, in time.monotonic's seconds; its deadline counts
-    from there. Raises RequestError.
+    question: Question
+    picture: Picture
+
+    @property
+    def plan(self) -> Plan:
+        return self.question.plan
+
+    def seed_of(self, key: bytes) -> Callable[[str, float], int]:
+        """(purpose, sigma) -> the uint64 seed of that noise stream."""
+        return partial(self.plan.seed_scope(self.picture.sha256, self.question.info.bundle_digest).seed, key)
+
+
+def ask(fields: CertifyFields, info: BackendInfo, settings: Settings, *, arrival: float) -> Question:
+    """Hold a request against the bundle, before its image is looked at: parameters are cheaper to refuse.
+
+    arrival: when the request came, in time.monotonic's seconds; its deadline counts from there. Raises RequestError.
     """
-    # Before the image: parameters are cheaper to refuse.
     plan = make_plan(fields, info, max_samples_allowed=settings.max_samples)
-    picture = decode_image(image, info.input_shape, resize=fields.resize, max_pixels=settings.max_pixels)
     deadline = None
     if fields.deadline_ms is not None:
         whole = fields.deadline_ms / 1000
         deadline = arrival + whole - min(_ANSWER_SECONDS, whole / 10)
-    return Job(
+    return Question(
         plan=plan,
-        picture=picture,
+        resize=fields.resize,
         info=info,
         limits=CallLimits.of(settings),
         arrival=arrival,
@@ -72,8 +82,20 @@ def prepare(image: bytes, fields: CertifyFields, info: BackendInfo, settings: Se
     )
 
 
-async def run(job: Job, backend: Backend, key: bytes) -> Run:
+def prepare(image: bytes, fields: CertifyFields, info: BackendInfo, settings: Settings, *, arrival: float) -> Job:
+    """ask(), and the image decoded in this process. Blocks: call it in a thread.
+
+    image: a PNG, JPEG or WebP file. Raises RequestError.
+    """
+    question = ask(fields, info, settings, arrival=arrival)
+    picture = decode_image(image, info.input_shape, resize=fields.resize, max_pixels=settings.max_pixels)
+    return Job(question=question, picture=picture)
+
+
+async def run(job: Job, backend: Backend, key: bytes, turn: Turn = at_once) -> Run:
     """Sample until the answer is known or the deadline has come. key: from which all noise is derived.
+
+    turn: as for driver.drive.
 
     Raises DeadlineExceeded when no look was complete by the deadline, BackendUnavailable when the backend failed.
     """
@@ -83,8 +105,9 @@ async def run(job: Job, backend: Backend, key: bytes) -> Run:
         job.picture.tensor,
         sigmas=job.plan.sigmas,
         seed_of=job.seed_of(key),
-        limits=job.limits,
-        deadline=job.loop_deadline(),
+        limits=job.question.limits,
+        deadline=job.question.loop_deadline(),
+        turn=turn,
     )
 
 
@@ -95,8 +118,8 @@ def answer(job: Job, done: Run, *, request_id: str) -> CertifyAnswer:
         run=done,
         plan=job.plan,
         picture=job.picture,
-        info=job.info,
-        total_seconds=time.monotonic() - job.arrival,
+        info=job.question.info,
+        total_seconds=time.monotonic() - job.question.arrival,
     )
 
 

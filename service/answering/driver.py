@@ -7,13 +7,16 @@ backend that fails, stalls or answers nonsense ends it with BackendUnavailable.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...models.ranges import cut
 from ..backends.base import Backend
 from ..core import Certifier, Query, Result
 from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded
@@ -22,9 +25,16 @@ from ..tracing import span
 if TYPE_CHECKING:
     from ..settings import Settings
 
-__all__ = ("CallLimits", "Run", "drive", "guard")
+__all__ = ("CallLimits", "Run", "Turn", "at_once", "drive", "guard")
 
 T = TypeVar("T")
+# turn(samples) is held around a call that draws so many.
+Turn = Callable[[int], AbstractAsyncContextManager[None]]
+
+
+def at_once(samples: int) -> AbstractAsyncContextManager[None]:
+    """The turn of whoever is alone."""
+    return contextlib.nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,26 +71,24 @@ async def drive(
     seed_of: Callable[[str, float], int],
     limits: CallLimits,
     deadline: float | None,
+    turn: Turn = at_once,
 ) -> Run:
     """Run `certifier` to its end, or to `deadline` (in the event loop's time; None: no deadline).
 
     image: (C, H, W) float32 in [0, 1]. sigmas: the certifier's, ascending. seed_of(purpose, sigma): a stream's seed.
+    turn(samples): held around each call of the backend; waiting for it counts against the deadline.
     Raises DeadlineExceeded when no look was complete by the deadline, BackendUnavailable when the backend failed.
     """
-    clock = asyncio.get_running_loop().time
-    sampling_seconds = 0.0
+    call = _Calls(backend=backend, image=image, seed_of=seed_of, limits=limits, turn=turn)
     uncertified_class: int | None = None
     timed_out = False
     drawn = np.zeros((len(sigmas), len(backend.info().class_names)), dtype=np.int64)
     try:
         async with asyncio.timeout_at(deadline):
-            uncertified_class = await guard(backend.classify(image), limits.seconds)
+            async with turn(0):
+                uncertified_class = await guard(backend.classify(image), limits.seconds)
             while (query := certifier.next()) is not None:
-                began = clock()
-                try:
-                    votes = await _look(backend, image, query, sigmas[query.level], seed_of, limits)
-                finally:
-                    sampling_seconds += clock() - began
+                votes = await _look(call, query, sigmas[query.level])
                 certifier.observe(query, votes.tolist())
                 drawn[query.level] += votes
     except TimeoutError:
@@ -92,7 +100,7 @@ async def drive(
         result=result,
         timed_out=timed_out,
         uncertified_class=uncertified_class,
-        sampling_seconds=sampling_seconds,
+        sampling_seconds=call.seconds,
         leading=tuple(float(votes.max() / votes.sum()) if votes.any() else None for votes in drawn),
     )
 
@@ -111,42 +119,44 @@ async def guard(call: Awaitable[T], seconds: float) -> T:
         raise BackendUnavailable(f"the backend failed: {type(exc).__name__}") from exc
 
 
-async def _look(
-    backend: Backend,
-    image: NDArray[np.float32],
-    query: Query,
-    sigma: float,
-    seed_of: Callable[[str, float], int],
-    limits: CallLimits,
-) -> NDArray[np.int64]:
+@dataclass(kw_only=True)
+class _Calls:
+    """How one request's votes are asked for, and how long the backend took for them."""
+
+    backend: Backend
+    image: NDArray[np.float32]
+    seed_of: Callable[[str, float], int]
+    limits: CallLimits
+    turn: Turn
+    seconds: float = 0.0
+
+
+async def _look(calls: _Calls, query: Query, sigma: float) -> NDArray[np.int64]:
     """_votes, in a span of its own."""
     facts = {"sigma": sigma, "purpose": query.purpose, "first": query.first, "count": query.count}
     with span("look", facts) as current:
-        votes = await _votes(backend, image, query, sigma, seed_of, limits)
+        votes = await _votes(calls, query, sigma)
         current.set_attribute("votes", votes.tolist())
     return votes
 
 
-async def _votes(
-    backend: Backend,
-    image: NDArray[np.float32],
-    query: Query,
-    sigma: float,
-    seed_of: Callable[[str, float], int],
-    limits: CallLimits,
-) -> NDArray[np.int64]:
+async def _votes(calls: _Calls, query: Query, sigma: float) -> NDArray[np.int64]:
     """One look's votes, in calls of at most limits.samples: a stream is the same however it is cut at chunks."""
-    seed = seed_of(query.purpose, sigma)
-    chunk = backend.info().chunk
-    step = max(chunk, limits.samples // chunk * chunk)
-    end = query.first + query.count
-    total = np.zeros(len(backend.info().class_names), dtype=np.int64)
-    for first in range(query.first, end, step):
-        count = min(step, end - first)
-        votes = await guard(
-            backend.count_votes(image, sigma=sigma, seed=seed, first=first, count=count), limits.seconds
-        )
-        if votes.shape != total.shape or votes.min() < 0 or int(votes.sum()) != count:
-            raise BackendUnavailable(f"the backend answered impossible votes: {votes.shape} for {count} samples")
+    clock = asyncio.get_running_loop().time
+    seed, info = calls.seed_of(query.purpose, sigma), calls.backend.info()
+    step = max(info.chunk, calls.limits.samples // info.chunk * info.chunk)
+    total = np.zeros(len(info.class_names), dtype=np.int64)
+    for low, high in cut(query.first, query.count, step):
+        async with calls.turn(high - low):
+            began = clock()
+            try:
+                votes = await guard(
+                    calls.backend.count_votes(calls.image, sigma=sigma, seed=seed, first=low, count=high - low),
+                    calls.limits.seconds,
+                )
+            finally:
+                calls.seconds += clock() - began
+        if votes.shape != total.shape or votes.min() < 0 or int(votes.sum()) != high - low:
+            raise BackendUnavailable(f"the backend answered impossible votes: {votes.shape} for {high - low} samples")
         total += votes
     return total

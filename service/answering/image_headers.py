@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from ..errors import RequestError
 
-__all__ = ("Header", "read_header")
+__all__ = ("Header", "is_quick", "read_header")
 
 # Cameras write at most 16,320 pixels a side, WebP allows 16,383.
 MAX_SIDE = 16_384
@@ -32,6 +32,8 @@ MAX_SEGMENTS = 2_000
 MAX_CHUNKS = 10_000
 # As much as a JPEG's segment can hold; only the orientation is read.
 MAX_EXIF = 65_535
+# So much is decoded in well under ten milliseconds: a process of its own would cost more than it saves.
+QUICK_BYTES, QUICK_PIXELS = 64 * 2**10, 2**18
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # A marker in entropy-coded data: 0xFF and neither a stuffed zero nor a restart nor fill.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -47,7 +49,19 @@ class Header:
     height: int
     data: bytes  # what is to be decoded
     exif: bytes  # empty where there is none
+    scans: int  # passes over the picture: of a progressive JPEG several
     baseline: bool  # a JPEG of one pass: it can be decoded at a reduced scale in little memory
+
+
+def is_quick(data: bytes) -> bool:
+    """Whether decoding takes milliseconds at most, by the file's length and by what its header promises."""
+    if len(data) > QUICK_BYTES:
+        return False
+    try:
+        header = read_header(data)
+    except RequestError:
+        return True  # whoever decodes it refuses it as quickly
+    return header is None or header.width * header.height * header.scans <= QUICK_PIXELS
 
 
 def read_header(data: bytes) -> Header | None:
@@ -118,7 +132,9 @@ def _jpeg(data: bytes) -> Header:
         raise _too_many("segments", MAX_SEGMENTS)
     if size is None or not scans:
         raise _damaged("a JPEG frame with a scan", at)
-    return Header(kind="JPEG", width=size[0], height=size[1], data=b"".join(kept), exif=exif, baseline=baseline)
+    return Header(
+        kind="JPEG", width=size[0], height=size[1], data=b"".join(kept), exif=exif, scans=scans, baseline=baseline
+    )
 
 
 def _png(data: bytes) -> Header:
@@ -142,7 +158,7 @@ def _png(data: bytes) -> Header:
     else:
         raise _too_many("chunks", MAX_CHUNKS)
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    return Header(kind="PNG", width=width, height=height, data=b"".join(kept), exif=exif, baseline=False)
+    return Header(kind="PNG", width=width, height=height, data=b"".join(kept), exif=exif, scans=1, baseline=False)
 
 
 def _webp(data: bytes) -> Header:
@@ -161,7 +177,7 @@ def _webp(data: bytes) -> Header:
     else:
         raise _too_many("chunks", MAX_CHUNKS)
     width, height = _webp_size(data)
-    return Header(kind="WEBP", width=width, height=height, data=data, exif=exif, baseline=False)
+    return Header(kind="WEBP", width=width, height=height, data=data, exif=exif, scans=1, baseline=False)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """How many requests are in the house, and how many of them sample. Overload is answered before any work starts.
 
 A request first comes in (at once, or QueueFull) and its body arrives, bounded by http/arrivals.py. With its whole body
-it takes a place, decodes its image, and waits for its turn to sample. A client that sends slowly holds neither place
-nor turn.
+it takes a place, decodes its image, and waits for a turn for each of its calls (http/turns.py). A client that sends
+slowly holds neither place nor turn.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import asyncio
 import contextlib
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from ..errors import Draining, QueueFull
+from .keys import ANYBODY, Client
 from .metrics import Metrics
+from .turns import Requester, Turns
 
-__all__ = ("Admission",)
+__all__ = ("Admission", "Place")
 
 # Weight of the newest request in the moving average of service times: about the last ten count.
 _NEWEST = 0.2
@@ -32,12 +35,12 @@ class Admission:
     ) -> None:
         self._running_limit = running
         self._limit = running + queued
-        self._turns = asyncio.Semaphore(running)  # first come, first served
+        self._turns = Turns(running)
+        self._places: Counter[str] = Counter()  # by client
         self._metrics = metrics
         self._clock = clock
         self._arriving = 0
         self._accepted = 0
-        self._sampling = 0
         self._mean_seconds = 1.0
         self._draining = False
         self.aborted = asyncio.Event()
@@ -74,28 +77,27 @@ class Admission:
             self._count(arriving=-1)
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, client: Client = ANYBODY) -> Iterator[Place]:
         """Hold a place for the length of the block, for a request that came in before draining. Raises QueueFull."""
         self._check_free()
+        if client.places is not None and self._places[client.name] >= client.places:
+            raise QueueFull(
+                f"expected at most {client.places} requests of {client.name} at once, and there are as many",
+                self._retry_after(),
+            )
+        self._places[client.name] += 1
         self._count(accepted=1)
         try:
-            yield
+            with self._turns.request(client.name) as requester:
+                place = Place(requester, self._clock, waited=self._metrics.queue_wait_seconds.observe, show=self._count)
+                try:
+                    yield place
+                finally:
+                    if place.began is not None:
+                        self._mean_seconds += _NEWEST * (self._clock() - place.began - self._mean_seconds)
         finally:
+            self._places[client.name] -= 1
             self._count(accepted=-1)
-
-    @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait, in order, until a turn to sample is free and hold it for the length of the block."""
-        began = self._clock()
-        async with self._turns:
-            started = self._clock()
-            self._metrics.queue_wait_seconds.observe(started - began)
-            self._count(sampling=1)
-            try:
-                yield
-            finally:
-                self._count(sampling=-1)
-                self._mean_seconds += _NEWEST * (self._clock() - started - self._mean_seconds)
 
     def _check_free(self) -> None:
         if self._accepted >= self._limit:
@@ -105,15 +107,51 @@ class Admission:
                 self._retry_after(),
             )
 
-    def _count(self, *, arriving: int = 0, accepted: int = 0, sampling: int = 0) -> None:
+    def _count(self, *, arriving: int = 0, accepted: int = 0) -> None:
         self._arriving += arriving
         self._accepted += accepted
-        self._sampling += sampling
+        sampling = self._turns.held
         self._metrics.arriving.set(self._arriving)
-        self._metrics.in_flight.set(self._sampling)
-        self._metrics.queue_depth.set(self._accepted - self._sampling)
+        self._metrics.in_flight.set(sampling)
+        self._metrics.queue_depth.set(self._accepted - sampling)
 
     def _retry_after(self) -> int:
         """When the next turn is likely to be free, in whole seconds."""
         least, most = _RETRY_SECONDS
         return min(most, max(least, math.ceil(self._mean_seconds / self._running_limit)))
+
+
+class Place:
+    """One request's place. `drawn`: samples of the calls that it has begun."""
+
+    def __init__(
+        self,
+        requester: Requester,
+        clock: Callable[[], float],
+        *,
+        waited: Callable[[float], None],
+        show: Callable[[], None],
+    ) -> None:
+        self._requester = requester
+        self._clock = clock
+        self._waited = waited
+        self._show = show
+        self.began: float | None = None  # its first turn
+
+    @property
+    def drawn(self) -> int:
+        return self._requester.drawn
+
+    @contextlib.asynccontextmanager
+    async def turn(self, samples: int) -> AsyncIterator[None]:
+        """Wait for a turn to draw so many samples, and hold it for the length of the block."""
+        asked = self._clock()
+        try:
+            async with self._requester.turn(samples):
+                if self.began is None:
+                    self.began = self._clock()
+                    self._waited(self.began - asked)
+                self._show()
+                yield
+        finally:
+            self._show()

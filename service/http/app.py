@@ -20,7 +20,10 @@ from ..settings import ENV_PREFIX, Settings
 from . import problems
 from .admission import Admission
 from .arrivals import Arrivals
+from .budgets import Budgets
 from .context import Gateway, gateway_of
+from .decoding import Decoders
+from .keys import ApiKeys
 from .log import RequestLog
 from .metrics import Metrics
 from .openapi import use_openapi
@@ -32,8 +35,8 @@ __all__ = ("create_app",)
 
 logger = logging.getLogger(__name__)
 
-# Two images at a time: decoding is processor work, and memory for it is max_pixels each.
-_DECODERS = 2
+# Two bodies at a time: parsing is processor work, and a body may be max_body_bytes.
+_PARSERS = 2
 
 _DESCRIPTION = (
     "How far can this image be changed before the answer changes? Certified L2 radii by multi-scale "
@@ -50,8 +53,8 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as decoders:
-            gateway = _gateway(settings, served, decoders)
+        with ThreadPoolExecutor(_PARSERS, thread_name_prefix="parse") as parsers:
+            gateway = _gateway(settings, served, parsers)
             app.state.gateway = gateway
             try:
                 # Servers come and go; what this process loads itself is there at the start, or never.
@@ -62,6 +65,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
             finally:
                 await gateway.readiness.close()
                 await gateway.serving.close()
+                await gateway.budgets.close()
 
     app = FastAPI(title="certify", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
     app.add_middleware(RequestLog)
@@ -78,11 +82,14 @@ async def _something_served(request: Request) -> None:
     gateway_of(request).serving.check()
 
 
-def _gateway(settings: Settings, backend: Backend, decoders: ThreadPoolExecutor) -> Gateway:
+def _gateway(settings: Settings, backend: Backend, parsers: ThreadPoolExecutor) -> Gateway:
     if settings.seed_key is None:
         logger.warning("CERTIFY_SEED_KEY is not set: a random key serves this one replica until it ends")
-    logger.info("there are no API keys: anybody who reaches this service may ask it")
     metrics = Metrics(CollectorRegistry(), version=__version__, codes=tuple(problems.CODES))
+    keys = ApiKeys(settings.api_keys_file)
+    metrics.know(keys.names)
+    if not keys.required:
+        logger.info("there are no API keys: anybody who reaches this service may ask it")
     admission = Admission(running=settings.running, queued=settings.max_queued, metrics=metrics)
 
     def opened(info: BackendInfo) -> None:
@@ -108,5 +115,8 @@ def _gateway(settings: Settings, backend: Backend, decoders: ThreadPoolExecutor)
         admission=admission,
         readiness=readiness,
         seed_key=random_key() if settings.seed_key is None else settings.seed_key.get_secret_value().encode(),
-        decoders=decoders,
+        keys=keys,
+        budgets=Budgets(settings.budget_storage),
+        parsers=parsers,
+        decoders=Decoders(max_pixels=settings.max_pixels, seconds=settings.decode_seconds),
     )

@@ -11,6 +11,9 @@ from ..backends.base import Backend, BackendInfo
 from ..settings import Settings
 from .admission import Admission
 from .arrivals import Arrivals
+from .budgets import Budgets
+from .decoding import Decoders
+from .keys import ApiKeys
 from .metrics import Metrics
 from .readiness import Readiness
 from .serving import Serving
@@ -27,8 +30,11 @@ class Gateway:
     arrivals: Arrivals
     admission: Admission
     readiness: Readiness
+    keys: ApiKeys
+    budgets: Budgets
     seed_key: bytes
-    decoders: Executor  # bounded: bodies and images are decoded here, off the event loop
+    parsers: Executor  # bounded: bodies are parsed here, off the event loop
+    decoders: Decoders  # images, in processes
 
     @property
     def info(self) -> BackendInfo:

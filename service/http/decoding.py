@@ -1,7 +1,8 @@
 """Pictures are decoded in processes of their own, which can be killed: a decoder in C hears no deadline and no signal.
 
-anyio keeps the processes and kills one whose caller is cancelled, so a deadline, a client that leaves and SIGTERM end
-a decoding at once, and a picture that brings a decoder down costs its own request and nobody else's.
+anyio begins the processes when they are first needed, keeps them, and kills one whose caller is cancelled: a deadline,
+a client that leaves and SIGTERM end a decoding at once, and a picture that brings a decoder down costs its own request
+and nobody else's. A picture that is small, in bytes and by its header, is decoded in a thread: it takes milliseconds.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from anyio.to_process import run_sync
 
+from ..answering.image_headers import is_quick
 from ..answering.images import Picture, decode_image
 from ..errors import RequestError
 
@@ -18,6 +20,9 @@ __all__ = ("Decoders",)
 
 # Two pictures at a time: decoding is processor work, and memory for it is max_pixels each.
 PROCESSES = 2
+
+# A picture, or a RequestError's code, detail and hints.
+Decoded = Picture | tuple[str, str, dict[str, object]]
 
 
 class Decoders:
@@ -29,18 +34,17 @@ class Decoders:
         self._turns = asyncio.Semaphore(PROCESSES)  # first come, first served
         self._limiter = CapacityLimiter(PROCESSES)
 
-    async def start(self) -> None:
-        """Begin the processes, so that no request pays for it. Raises what the first decoding raises."""
-        await asyncio.gather(*(run_sync(ready, cancellable=True, limiter=self._limiter) for _ in range(PROCESSES)))
-
     async def decode(self, data: bytes, shape: tuple[int, int, int], *, resize: bool) -> Picture:
-        """answering.images.decode_image in another process. Raises RequestError; cancelling kills the process."""
+        """answering.images.decode_image, in another process unless that cannot take long.
+
+        Raises RequestError; cancelling kills the process.
+        """
+        if is_quick(data):
+            return await asyncio.to_thread(decode_image, data, shape, resize=resize, max_pixels=self._max_pixels)
         async with self._turns:
             try:
                 async with asyncio.timeout(self._seconds):
-                    done = await run_sync(
-                        _decode, data, shape, resize, self._max_pixels, cancellable=True, limiter=self._limiter
-                    )
+                    done = await self._elsewhere(data, shape, resize)
             except TimeoutError:
                 detail = f"image: expected one that is decoded within {self._seconds:g} s"
                 raise RequestError("image_undecodable", detail, field="image") from None
@@ -52,14 +56,20 @@ class Decoders:
         code, detail, extra = done
         raise RequestError(code, detail, **extra)
 
+    async def _elsewhere(self, data: bytes, shape: tuple[int, int, int], resize: bool) -> Decoded:
+        async def once() -> Decoded:
+            return await run_sync(
+                _decode, data, shape, resize, self._max_pixels, cancellable=True, limiter=self._limiter
+            )
 
-def ready() -> None:
-    """What a process is begun with: this module, and so Pillow and numpy, are imported by then."""
+        try:
+            return await once()
+        except BrokenWorkerProcess:
+            # It may have died before, of something else (memory, an operator): once more, in a fresh one.
+            return await once()
 
 
-def _decode(
-    data: bytes, shape: tuple[int, int, int], resize: bool, max_pixels: int
-) -> Picture | tuple[str, str, dict[str, object]]:
+def _decode(data: bytes, shape: tuple[int, int, int], resize: bool, max_pixels: int) -> Decoded:
     """In the process. A RequestError goes back as its parts: exceptions with arguments of their own do not pickle."""
     try:
         return decode_image(data, shape, resize=resize, max_pixels=max_pixels)

@@ -90,6 +90,7 @@ class RequestLog:
                 "status": status,
                 "code": state.get("code"),
                 "outcome": state.get("outcome"),
+                "client": state.get("client"),
                 "seconds": round(time.monotonic() - began, 6),
             }
             # Probes and scrapes come every few seconds for ever: they are only worth a line when one is looking.

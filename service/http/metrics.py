@@ -131,6 +131,7 @@ def _process_rows(codes: tuple[str, ...]) -> tuple[_Row, ...]:
             buckets=_SECONDS_BUCKETS,
         ),
         _Row("ready", Gauge, "0 if the backend failed to answer when it was last asked, else 1."),
+        _Row("client_samples", Counter, "Noise samples used by answered requests, by client.", ("client",)),
         _Row("disconnects", Counter, "Requests whose client left before the answer."),
         _Row("errors", Counter, "Problem documents sent, by code.", ("code",), product(codes)),
     )
@@ -172,8 +173,13 @@ class Metrics:
             runtime.generator, runtime.device, runtime.engine, runtime.dtype,
         ).set(1)  # fmt: skip
 
-    def answered(self, answer: CertifyAnswer, *, leading: Mapping[float, float | None]) -> None:
-        """Count one answer. leading: each asked sigma's share of its most voted class, None where nothing was drawn."""
+    def answered(self, answer: CertifyAnswer, *, leading: Mapping[float, float | None], client: str) -> None:
+        """Count one answer.
+
+        leading: each asked sigma's share of its most voted class, None where nothing was drawn. client: the name of
+        one that the file of keys names, or that of everybody.
+        """
+        self._of(Counter, "client_samples", client).inc(answer.samples_used)
         sigma = "none" if answer.sigma is None else sigma_label(answer.sigma)
         self._of(Counter, "requests", answer.outcome, sigma).inc()
         self._of(Counter, "answers_by_scales", str(len(leading)), answer.outcome).inc()
@@ -186,6 +192,11 @@ class Metrics:
             self._of(Counter, "stages", sigma_label(stage.sigma), stage.outcome).inc()
         self._of(Histogram, "sampling_seconds").observe(answer.timing.sampling_seconds)
         self._of(Histogram, "request_seconds").observe(answer.timing.total_seconds)
+
+    def know(self, clients: Iterable[str]) -> None:
+        """Clients that may ask: their series begin."""
+        for client in clients:
+            self._of(Counter, "client_samples", client)
 
     def failed(self, code: str) -> None:
         """Count one problem document. `code` is one of those given at the start."""

@@ -17,7 +17,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ..answering.schemas import Problem
-from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded, Draining, QueueFull, RequestError
+from ..errors import (
+    BackendUnavailable,
+    BudgetSpent,
+    CertifyError,
+    DeadlineExceeded,
+    Draining,
+    QueueFull,
+    RequestError,
+    Unauthorized,
+)
 
 __all__ = ("CODES", "MEDIA_TYPE", "Kind", "install")
 
@@ -43,6 +52,11 @@ CODES: dict[str, Kind] = {
     "not_found": Kind(status=404, title="There is nothing here", example="expected a path of this API, got /nowhere"),
     "method_not_allowed": Kind(
         status=405, title="This path has no such method", example="expected one of POST, got GET /certify"
+    ),
+    "unauthorized": Kind(
+        status=401,
+        title="A key of this service is needed",
+        example="Authorization: expected `Bearer KEY` with a key of this service, got none",
     ),
     "body_too_large": Kind(
         status=413,
@@ -106,6 +120,11 @@ CODES: dict[str, Kind] = {
         title="Too many requests wait",
         example="expected at most 68 requests at once (4 of them sampling), and there are as many",
     ),
+    "budget_spent": Kind(
+        status=429,
+        title="The client's budget of samples is spent",
+        example="samples: expected at most the 4000 that camera-app has left of 600000 in this minute, got 10000",
+    ),
     "internal_error": Kind(
         status=500, title="The service has a fault", example="an unexpected error; its log entry has this instance's id"
     ),
@@ -133,7 +152,9 @@ CODES: dict[str, Kind] = {
 
 _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
 _CODE_OF_ERROR: dict[type[CertifyError], str] = {
+    Unauthorized: "unauthorized",
     QueueFull: "queue_full",
+    BudgetSpent: "budget_spent",
     Draining: "draining",
     BackendUnavailable: "backend_unavailable",
     DeadlineExceeded: "deadline_exceeded",
@@ -182,7 +203,11 @@ async def _on_certify_error(request: Request, exc: Exception) -> Response:
     code = _CODE_OF_ERROR.get(type(exc))  # type: ignore[arg-type]
     if code is None:
         return await _on_fault(request, exc)
-    headers = {"Retry-After": str(exc.retry_after_seconds)} if isinstance(exc, QueueFull) else None
+    headers: dict[str, str] | None = None
+    if isinstance(exc, QueueFull | BudgetSpent):
+        headers = {"Retry-After": str(exc.retry_after_seconds)}
+    if isinstance(exc, Unauthorized):
+        headers = {"WWW-Authenticate": "Bearer"}
     if code == "backend_unavailable":
         headers = {"Retry-After": str(_BACK_SECONDS)}
         logger.warning("the backend failed", exc_info=exc)

@@ -128,7 +128,7 @@ class LocalCertifier:
             image=job.picture.tensor,
             plan=job.plan,
             seed_of=job.seed_of(self._key),
-            limits=job.limits,
+            limits=job.question.limits,
         )
 
     def _of_outcome(self, plain: int, outcome: Outcome) -> Verdict:

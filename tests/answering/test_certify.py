@@ -44,8 +44,8 @@ def test_a_job_holds_the_plan_the_tensor_and_the_settings_limits() -> None:
     tensor = np.asarray(pictures.gray())[None].astype(np.float32) / np.float32(255)
     assert np.array_equal(made.picture.tensor, tensor)
     assert made.picture.sha256 == hashlib.sha256(tensor.astype("<f4").tobytes()).digest()
-    assert made.limits == CallLimits(samples=512, seconds=7)
-    assert made.deadline is None
+    assert made.question.limits == CallLimits(samples=512, seconds=7)
+    assert made.question.deadline is None
 
 
 @pytest.mark.parametrize(("milliseconds", "kept_back"), [(10_000, 0.03), (300, 0.03), (100, 0.01), (1, 0.0001)])
@@ -53,7 +53,7 @@ def test_a_part_of_a_deadline_is_kept_for_the_answer_and_it_counts_from_the_arri
     milliseconds: int, kept_back: float
 ) -> None:
     made = job(arrival=1000.0, deadline_ms=milliseconds)
-    assert made.deadline == pytest.approx(1000.0 + milliseconds / 1000 - kept_back, abs=1e-9)
+    assert made.question.deadline == pytest.approx(1000.0 + milliseconds / 1000 - kept_back, abs=1e-9)
 
 
 async def test_the_loops_deadline_is_as_far_away_as_the_jobs() -> None:
@@ -62,7 +62,7 @@ async def test_the_loops_deadline_is_as_far_away_as_the_jobs() -> None:
             return super().time() + 5000.0
 
     async def seconds_left() -> float:
-        until = job(arrival=time.monotonic(), deadline_ms=3_600_000).loop_deadline()
+        until = job(arrival=time.monotonic(), deadline_ms=3_600_000).question.loop_deadline()
         assert until is not None
         return until - asyncio.get_running_loop().time()
 

@@ -17,7 +17,10 @@ kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs p
 # Custom resources: their schemas are their operators', and are not at hand. Their parts that matter are checked below.
 NOT_CHECKED = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "HTTPRoute"}
 # Settings that the chart sets from values of their own.
-OWN = {*"http_host http_port backend bundle engine micro_batch triton_url start_seconds seed_key grace_seconds".split()}
+OWN = {
+    *"http_host http_port backend bundle engine micro_batch triton_url start_seconds".split(),
+    *"seed_key grace_seconds api_keys_file".split(),
+}
 
 
 @pytest.fixture(params=list(VALUES))
@@ -323,3 +326,12 @@ def test_the_schema_knows_every_setting_and_its_type() -> None:
         if name not in OWN:
             expected[name] = {**own, **field}
     assert schema["properties"]["gateway"]["properties"]["settings"]["properties"] == expected
+
+
+def test_api_keys_come_from_a_secret_that_is_mounted_as_a_folder() -> None:
+    pod = gateway_of(render({"apiKeys": {"existingSecret": "clients"}}))["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "api-keys"]
+    assert environment["CERTIFY_API_KEYS_FILE"] == mount["mountPath"] + "/clients" and "subPath" not in mount
+    assert [v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v] == ["clients"]

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from certify.service.errors import Draining, QueueFull
 from certify.service.http.admission import Admission
+from certify.service.http.keys import Client
 from certify.service.http.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
@@ -44,8 +45,8 @@ async def test_turns_are_bounded_and_come_in_order() -> None:
     leave = asyncio.Event()
 
     async def request(number: int) -> None:
-        with house.place():
-            async with house.turn():
+        with house.place() as place:
+            async with place.turn(1):
                 order.append(number)
                 await leave.wait()
 
@@ -68,8 +69,8 @@ async def test_a_waiter_that_is_cancelled_leaves_no_gap() -> None:
     done: list[str] = []
 
     async def request(name: str) -> None:
-        with house.place():
-            async with house.turn():
+        with house.place() as place:
+            async with place.turn(1):
                 await leave.wait()
                 done.append(name)
 
@@ -94,13 +95,13 @@ async def test_retry_after_grows_with_the_time_that_requests_take_and_is_bounded
 
     assert retry_after() == 1
     for _ in range(30):
-        with house.place():
-            async with house.turn():
+        with house.place() as place:
+            async with place.turn(1):
                 clock.now += 20
     assert 15 <= retry_after() <= 20
     for _ in range(30):
-        with house.place():
-            async with house.turn():
+        with house.place() as place:
+            async with place.turn(1):
                 clock.now += 100_000
     assert retry_after() == 300
 
@@ -114,9 +115,9 @@ async def test_draining_refuses_the_new_and_keeps_what_had_come_in() -> None:
         with pytest.raises(Draining), house.arrival():
             raise AssertionError("a request was let in")
     assert house.idle
-    with house.place():
+    with house.place() as place:
         assert not house.idle
-        async with house.turn():
+        async with place.turn(1):
             assert not house.aborted.is_set()
     assert house.idle
 
@@ -137,3 +138,26 @@ async def test_a_request_on_its_way_holds_no_place_and_needs_one_to_be_free() ->
         with house.place(), pytest.raises(QueueFull), house.arrival():
             raise AssertionError("a body would be read for nothing")
     assert registry.get_sample_value("certify_arriving") == 0
+
+
+async def test_a_client_has_no_more_places_than_its_own_and_leaves_the_others_theirs() -> None:
+    house, _ = admission(4, 4)
+    light, heavy = (Client(name=name, samples_a_minute=None, places=2) for name in ("light", "heavy"))
+    with house.place(heavy), house.place(heavy):
+        with pytest.raises(QueueFull, match="at most 2 requests of heavy"), house.place(heavy):
+            raise AssertionError("a third place was given")
+        with house.place(light):
+            pass
+    with house.place(heavy):
+        pass
+
+
+async def test_what_was_drawn_is_known_whatever_became_of_it() -> None:
+    house, _ = admission(1, 1)
+    with house.place() as place:
+        with pytest.raises(KeyError):
+            async with place.turn(32):
+                raise KeyError
+        async with place.turn(64):
+            pass
+        assert place.drawn == 96

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from certify.service.answering.image_headers import MAX_SCANS
+from certify.service.answering.image_headers import MAX_SCANS, is_quick
 from certify.service.answering.images import decode_image
 from certify.service.errors import RequestError
 from certify.service.http.decoding import PROCESSES, Decoders
 from tests import pictures
 
 SHAPE = (3, 8, 8)
+LARGE = pictures.png(size=(600, 600))  # too large to be decoded in a thread
 MAX_PIXELS = 16 * 2**20
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]  # each starts processes
@@ -25,9 +26,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]  # each starts processes
 
 @asynccontextmanager
 async def decoders(seconds: float = 60.0) -> AsyncIterator[Decoders]:
-    made = Decoders(max_pixels=MAX_PIXELS, seconds=seconds)
-    await made.start()
-    yield made
+    # Begin the processes, under no limit of time: they import Pillow first.
+    began = Decoders(max_pixels=MAX_PIXELS, seconds=60.0)
+    await asyncio.gather(*(began.decode(LARGE, SHAPE, resize=True) for _ in range(PROCESSES)))
+    yield Decoders(max_pixels=MAX_PIXELS, seconds=seconds)
 
 
 def slow_picture() -> bytes:
@@ -53,15 +55,15 @@ async def until_begun(before: set[int]) -> None:
 
 async def test_a_process_decodes_as_this_one_does() -> None:
     async with decoders() as made:
-        there = await made.decode(pictures.png(), SHAPE, resize=False)
-    here = decode_image(pictures.png(), SHAPE, resize=False, max_pixels=MAX_PIXELS)
+        there = await made.decode(LARGE, SHAPE, resize=True)
+    here = decode_image(LARGE, SHAPE, resize=True, max_pixels=MAX_PIXELS)
     assert there.sha256 == here.sha256 and (there.tensor == here.tensor).all()
 
 
 async def test_a_refusal_comes_through_whole() -> None:
     async with decoders() as made:
         with pytest.raises(RequestError) as caught:
-            await made.decode(pictures.png(size=(9, 8)), SHAPE, resize=False)
+            await made.decode(LARGE, SHAPE, resize=False)
     assert caught.value.code == "image_wrong_size" and caught.value.extra["expected_width"] == 8
 
 
@@ -72,7 +74,7 @@ async def test_a_picture_that_takes_too_long_is_refused_and_its_process_ended() 
         with pytest.raises(RequestError, match=r"within 0\.5 s"):
             await made.decode(slow_picture(), SHAPE, resize=True)
         assert len(before & processes()) == PROCESSES - 1
-        assert (await made.decode(pictures.png(), SHAPE, resize=False)).tensor.shape == SHAPE
+        assert (await made.decode(LARGE, SHAPE, resize=True)).tensor.shape == SHAPE
 
 
 async def test_a_client_that_leaves_ends_its_decoding() -> None:
@@ -86,13 +88,22 @@ async def test_a_client_that_leaves_ends_its_decoding() -> None:
         assert len(before & processes()) == PROCESSES - 1
 
 
-async def test_a_decoder_that_dies_refuses_its_picture_and_no_other() -> None:
+async def test_a_picture_that_brings_its_decoders_down_is_refused_and_no_other() -> None:
+    """It is tried twice: a process that died before, of something else, must cost nobody an answer."""
     async with decoders() as made:
-        before = processes()
         task = asyncio.create_task(made.decode(slow_picture(), SHAPE, resize=True))
-        await until_begun(before)
-        for pid in before:
-            os.kill(pid, signal.SIGKILL)
+        while not task.done():
+            for pid in processes():
+                os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.01)
         with pytest.raises(RequestError, match="died"):
             await task
-        assert (await made.decode(pictures.png(), SHAPE, resize=False)).tensor.shape == SHAPE
+        assert (await made.decode(LARGE, SHAPE, resize=True)).tensor.shape == SHAPE
+
+
+async def test_small_pictures_need_no_process() -> None:
+    made = Decoders(max_pixels=MAX_PIXELS, seconds=60.0)
+    assert (await made.decode(pictures.png(), SHAPE, resize=False)).tensor.shape == SHAPE
+    with pytest.raises(RequestError, match="PNG, JPEG or WebP"):
+        await made.decode(b"no picture", SHAPE, resize=False)
+    assert not is_quick(LARGE) and not is_quick(slow_picture()) and is_quick(pictures.png())

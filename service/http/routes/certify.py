@@ -1,28 +1,31 @@
-"""POST /certify: body, place, plan, image, turn, samples, answer. Whatever ends it, its place is given back."""
+"""POST /certify: key, body, place, budget, image, turns, answer. Whatever ends it, all of them are given back."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from ...answering.certify import Job, answer, prepare, run
+from ...answering.certify import Job, Question, answer, ask, run
 from ...answering.driver import Run
 from ...answering.schemas import CertifyAnswer
 from ...errors import BackendUnavailable, DeadlineExceeded, Draining
 from ...tracing import span
-from ..bodies import parse_body
+from ..admission import Place
+from ..bodies import Body, parse_body
 from ..context import Gateway, gateway_of
+from ..keys import Client
 from ..openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
 
 __all__ = ("router",)
 
 router = APIRouter()
+T = TypeVar("T")
 
 
 @router.post(
@@ -50,35 +53,52 @@ async def certify(request: Request) -> Response:
 
 
 async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
+    client = gateway.keys.client(request.headers.get("authorization"))
+    request.state.client = client.name
     with gateway.admission.arrival():
         content = await gateway.arrivals.read(request.stream(), declared=request.headers.get("content-length"))
-    with gateway.admission.place():
-        job = await _prepare(content, request, gateway)
-        done = await _unless_gone(request, gateway, _sample(job, gateway))
+    with gateway.admission.place(client) as place:
+        job, done = await _unless_gone(request, gateway, _work(content, request, gateway, client, place))
     made = answer(job, done, request_id=request.state.request_id)
-    gateway.metrics.answered(made, leading=dict(zip(job.plan.sigmas, done.leading, strict=True)))
+    gateway.metrics.answered(made, leading=dict(zip(job.plan.sigmas, done.leading, strict=True)), client=client.name)
     return made
 
 
-async def _prepare(content: bytes, request: Request, gateway: Gateway) -> Job:
+async def _work(content: bytes, request: Request, gateway: Gateway, client: Client, place: Place) -> tuple[Job, Run]:
+    """From the body's bytes to votes. Samples are reserved before the image is decoded, and what is not drawn is not
+    spent."""
+    body, question = await _parse(content, request, gateway)
+    async with gateway.budgets.reserve(client, question.plan.samples) as reservation:
+        try:
+            job = await _decode(body.image, question, gateway)
+            return job, await _sample(job, gateway, place)
+        finally:
+            reservation.used = place.drawn
+
+
+async def _parse(content: bytes, request: Request, gateway: Gateway) -> tuple[Body, Question]:
     settings, headers = gateway.settings, request.headers
     content_type, encoding = headers.get("content-type"), headers.get("content-encoding")
 
-    def work() -> Job:
+    def work() -> tuple[Body, Question]:
         body = parse_body(content, content_type=content_type, content_encoding=encoding)
-        return prepare(body.image, body.fields, gateway.info, settings, arrival=request.state.arrival)
+        return body, ask(body.fields, gateway.info, settings, arrival=request.state.arrival)
 
-    return await asyncio.get_running_loop().run_in_executor(gateway.decoders, work)
+    return await asyncio.get_running_loop().run_in_executor(gateway.parsers, work)
 
 
-async def _sample(job: Job, gateway: Gateway) -> Run:
+async def _decode(image: bytes, question: Question, gateway: Gateway) -> Job:
     try:
-        # This deadline ends the waiting; run() ends itself at the same one, with what it has by then.
-        async with asyncio.timeout_at(job.loop_deadline()) as waiting, gateway.admission.turn():
-            waiting.reschedule(None)
-            done = await run(job, gateway.backend, gateway.seed_key)
+        async with asyncio.timeout_at(question.loop_deadline()):
+            picture = await gateway.decoders.decode(image, question.info.input_shape, resize=question.resize)
     except TimeoutError:
-        raise DeadlineExceeded("deadline_ms: the deadline came while the request waited for its turn") from None
+        raise DeadlineExceeded("deadline_ms: the deadline came while the image was being decoded") from None
+    return Job(question=question, picture=picture)
+
+
+async def _sample(job: Job, gateway: Gateway, place: Place) -> Run:
+    try:
+        done = await run(job, gateway.backend, gateway.seed_key, place.turn)
     except BackendUnavailable:
         gateway.readiness.failed()
         raise
@@ -86,7 +106,7 @@ async def _sample(job: Job, gateway: Gateway) -> Run:
     return done
 
 
-async def _unless_gone(request: Request, gateway: Gateway, work: Coroutine[Any, Any, Run]) -> Run:
+async def _unless_gone(request: Request, gateway: Gateway, work: Coroutine[Any, Any, T]) -> T:
     """Do `work`, but stop it when the client leaves (ClientDisconnect) or grace is over (Draining)."""
     task = asyncio.create_task(work)
     gone = asyncio.create_task(_disconnected(request))
