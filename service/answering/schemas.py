@@ -124,6 +124,7 @@ class InputFacts(BaseModel):
         default=(0, 1), description="least and greatest pixel value; sigma and radii are in its units"
     )
     resized: bool
+    turned: bool = Field(description="by its EXIF orientation")
 
 
 class BundleName(BaseModel):

@@ -72,6 +72,7 @@ ANSWER_EXAMPLE: Json = {
         "shape": [1, 8, 8],
         "range": [0, 1],
         "resized": False,
+        "turned": False,
     },
     "bundle": {"name": "digits", "digest": "sha256:" + "0" * 64},
     "runtime": {"generator": "cpu-philox-v1", "device": "cpu", "engine": "torch", "dtype": "float32"},

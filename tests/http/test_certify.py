@@ -41,6 +41,7 @@ async def test_an_answer_names_everything_that_it_depends_on() -> None:
             "shape": [1, 8, 8],
             "range": [0, 1],
             "resized": False,
+            "turned": False,
         }
         info = (await service.client.get("/info")).json()
         assert answer["bundle"] == {"name": info["bundle"]["name"], "digest": info["bundle"]["digest"]}
