@@ -9,7 +9,7 @@ counted, and only what a still picture needs is handed on:
     PNG    the critical chunks and tRNS: no text, no colour profile, nothing else that can be compressed
     WebP   as it is; its chunks are counted
 
-EXIF is handed on beside it, for its orientation. Formats: JPEG ITU-T T.81 annex B; PNG (W3C, 2003) section 5; WebP RIFF
+EXIF is handed on beside it, for its orientation. Formats: JPEG ITU-T T.81 annex B; PNG (W3C, 2003), chapter 5; WebP RIFF
 container (https://developers.google.com/speed/webp/docs/riff_container).
 """
 
