@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ...models.ranges import cut
 from ..errors import BackendUnavailable, BundleError
 from .base import BackendInfo, Runtime, check_range
 
@@ -154,7 +155,7 @@ class EmbeddedBackend:
     ) -> None:
         """take(low, high, work(low, high)) for each slice, on the pool: `work` side by side, `take` one by one."""
         assert self._pipeline is not None
-        slices = _slices(first, count, self._pipeline.micro_batch)
+        slices = cut(first, count, self._pipeline.micro_batch)
         turn, given_up = threading.Lock(), threading.Event()
 
         def some() -> bool:
@@ -222,15 +223,6 @@ class EmbeddedBackend:
             from ...models.runtime import load_pipeline
 
             return load_pipeline(self._bundle, options)
-
-
-def _slices(first: int, count: int, size: int) -> Iterator[tuple[int, int]]:
-    """[first, first + count) cut at multiples of `size`, as (low, high), lazily."""
-    end = first + count
-    while first < end:
-        high = min(end, first - first % size + size)
-        yield first, high
-        first = high
 
 
 def _info_of(pipeline: Pipeline) -> BackendInfo:

@@ -104,26 +104,29 @@ def tune(
     elif not shared:
         _climb(curves, judge, lambda curve: (curve.accuracy(0.0) >= floor, goal(curve)), range(fixed, levels))
 
+    return _choose(curves, goal, floor, required=min_accuracy is not None)
+
+
+def _choose(curves: dict[Thresholds, Curve], goal: Callable[[Curve], float], floor: float, *, required: bool) -> Choice:
+    """Of what was judged, the best that keeps the floor. required: raise DataError when none does."""
     candidates = tuple(sorted(curves))
     keeping = [each for each in candidates if curves[each].accuracy(0.0) >= floor]
     most = max(candidates, key=lambda each: (curves[each].accuracy(0.0), goal(curves[each])))
+    if required and not keeping:
+        raise DataError(
+            f"min-accuracy: expected at most {curves[most].accuracy(0.0):.4g}, which thresholds {_name(most)} reach on "
+            f"these votes (ACR {curves[most].acr:.4f}), got {floor:g}"
+        )
 
     def preferred(of: Sequence[Thresholds]) -> Thresholds:
         enough = max(goal(curves[each]) for each in of) * (1.0 - TIE)
         near = [each for each in of if goal(curves[each]) >= enough]
         return max(near, key=lambda each: (curves[each].accuracy(0.0), goal(curves[each]), curves[each].acr))
 
-    if not keeping and min_accuracy is not None:
-        reached = curves[most].accuracy(0.0)
-        raise DataError(
-            f"min-accuracy: expected at most {reached:.4g}, which thresholds {_name(most)} reach on these votes (ACR "
-            f"{curves[most].acr:.4f}), got {min_accuracy:g}"
-        )
-    chosen = preferred(keeping) if keeping else most
     return Choice(
         candidates=candidates,
         curves=tuple(curves[each] for each in candidates),
-        chosen=candidates.index(chosen),
+        chosen=candidates.index(preferred(keeping) if keeping else most),
         unconstrained=candidates.index(preferred(candidates)),
         floor=floor,
         kept=bool(keeping),
