@@ -9,8 +9,8 @@ counted, and only what a still picture needs is handed on:
     PNG    the critical chunks and tRNS: no text, no colour profile, nothing else that can be compressed
     WebP   as it is; its chunks are counted
 
-EXIF is handed on beside it, for its orientation. Formats: JPEG ITU-T T.81 annex B; PNG (W3C, 2003), chapter 5; WebP RIFF
-container (https://developers.google.com/speed/webp/docs/riff_container).
+EXIF is handed on beside it, for its orientation. Formats: JPEG ITU-T T.81 annex B; PNG (W3C, 2003), chapter 5; WebP's
+RIFF container (https://developers.google.com/speed/webp/docs/riff_container).
 """
 
 from __future__ import annotations
