@@ -15,12 +15,11 @@ from .certificate import Cascade
 
 __all__ = ("Estimate", "path_z", "rate", "term_z", "waterfill")
 
-# Measured defaults (statistics, section 7): sensitivity to each is a few percent of draws.
 # Max mode: a term gets up to 8 times its estimated need while that is below 12% of the budget, because the estimate may
-# be too rosy. Measured on the synthetic population: ACR .587 without, .598 with, and a trivial shield stays cheap.
+# be too good. Measured: docs/protocol.md, 4.4.
 SLACK, SLACK_LIMIT = 8.0, 0.12
-_BISECTIONS = 16  # radius to 2^-16 of its range
-FUTILITY_LEVEL = 0.005  # how implausible the rates must be before a term is given up
+_BISECTIONS = 16  # radius to 2^-16 of its range: finer than any estimate of a rate
+FUTILITY_LEVEL = 0.005  # a term is given up wrongly once in 200 times at most (docs/protocol.md, 4.6)
 
 
 class Estimate(NamedTuple):

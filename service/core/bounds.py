@@ -1,7 +1,7 @@
 """Exact one-sided Clopper-Pearson bounds, rounded outward.
 
 Every function here errs on the safe side: a lower bound is never above the exact value, an upper bound never below it,
-and both are within 1e-9 of it (docs/protocol.md, "Numbers"). No normal approximation is used anywhere.
+and both are within 1e-9 of it (docs/protocol.md, 7). No normal approximation is used anywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ __all__ = (
 # Outward rounding. SciPy's (Boost's) inverse incomplete beta is good to about 1e-14; 1e-11 leaves three digits to
 # spare and costs less than 1e-10 of radius at any count up to a million.
 _MARGIN = 1e-11
-# Slack taken off a radius before it is cut to six digits: covers float64 error in Phi^-1 and in the sums of section 2.
+# Slack taken off a radius before it is cut to six digits: covers float64 error in Phi^-1 and in the sums of a
+# certificate (docs/protocol.md, 2.2).
 _RADIUS_SLACK = 1e-9
 _RADIUS_DIGITS = 1e6
 _GRID_SLACK = 1e-6  # a request with six digits is on the grid, whatever its product with 1e6 rounds to
@@ -61,7 +62,7 @@ def clopper_pearson_upper(successes: int, trials: int, alpha: float) -> float:
 
 
 def floor_radius(radius: float) -> float:
-    """The radius cut to six digits, never up; 0 for anything not positive (statistics: RESULT)."""
+    """The radius cut to six digits, never up; 0 for anything not positive (docs/protocol.md, 7)."""
     return max(0.0, math.floor((radius - _RADIUS_SLACK) * _RADIUS_DIGITS) / _RADIUS_DIGITS)
 
 

@@ -11,7 +11,7 @@ For a label y, level k contributes two terms, each 1/sigma_k-Lipschitz in the im
     shield(k)  how far no other class can be level k's answer eta_k = sigma_k (Phi^-1(p0_k) - Phi^-1(u_k))
 
 with l_k a lower bound on y's probability and u_k an upper bound on every rival's. Theorem 1: y is the cascade's answer
-within  max_k min(own(k), min_{j>k} shield(j)).  Proofs: docs/protocol.md.
+within  max_k min(own(k), min_{j>k} shield(j)).  Proof: docs/protocol.md, 2.2.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Cascade:
         return level == 0 and self.final == "plurality"
 
     def error_split(self, weights: Sequence[float]) -> list[tuple[float, float]]:
-        """Theorem 3: the share of alpha that each level's (lower, upper) bound may spend.
+        """Theorem 3 (docs/protocol.md, 3.2): the share of alpha that each level's (lower, upper) bound may spend.
 
         A lower bound pays its level's weight; an upper bound pays the weights of all finer levels together. One path
         costs no split, because a minimum of bounds fails only where its binding term fails. At a plurality level both
@@ -154,9 +154,10 @@ class Cascade:
 
 
 def level_bounds(label_count: int, rival_count: int, trials: int, alpha: tuple[float, float]) -> tuple[float, float]:
-    """(l, u) of one level: l at alpha[0]; u from the most voted rival at alpha[1] (Theorem 2), or 1 - l if smaller.
+    """(l, u) of one level: l at alpha[0]; u from the most voted rival at alpha[1], or 1 - l if that is smaller.
 
-    The rival needs no correction for being the largest of many, and 1 - l costs no error of its own (Theorem 3).
+    The rival needs no correction for being the largest of many (Theorem 2: docs/protocol.md, 3.1), and 1 - l costs no
+    error of its own (Theorem 3: docs/protocol.md, 3.2).
     """
     lower = clopper_pearson_lower(label_count, trials, alpha[0])
     complement = min(1.0, 1.0 - lower + 1e-15)  # 1 - l rounds to nearest; an ulp keeps it on the safe side

@@ -7,7 +7,7 @@
 
 No clock, no randomness, no I/O. All state is integers, floats, strings and lists (`state()` / `from_state()`).
 
-Rules; docs/protocol.md has the proofs. Whoever changes this file keeps them.
+Rules; the proofs are in docs/protocol.md, 2 and 3. Whoever changes this file keeps them.
 1. A level has two streams of draws, pilot and estimation. Bounds are computed from estimation draws alone.
 2. The label, the weights and every level's looks are frozen when the pilot ends, before any estimation draw exists.
 3. Look i of a level uses exactly the first n_i draws of its estimation stream, and spends alpha * weight * share_i.
@@ -27,7 +27,7 @@ Theory of operation. Three states, two events:
 
 `next()` alone moves from state to state, as the strategy decides, and repeats a query until it has been observed.
 `observe()` takes the pending query alone; what it refuses changes nothing. Alpha is divided once, at the freeze: over
-levels by the weights (docs/protocol.md, 3.2), over a level's looks by their shares (3.3), and never again.
+levels by the weights (docs/protocol.md, 3.2), over a level's looks by their shares (docs/protocol.md, 3.3), and never again.
 """
 
 from __future__ import annotations
@@ -47,10 +47,9 @@ from .state import Ask, Decision, Level, Plan, State
 
 __all__ = ("Certifier",)
 
-# Pilot draws a level (docs/protocol.md, 4.3): enough to pick the right path; a certificate pays nothing for them.
-PILOT_MAX, PILOT_RADIUS = 100, 32
-# ... but never more than a tenth of the budget over all levels.
-PILOT_BUDGET_SHARE = 10
+# Measured: docs/protocol.md, 4.3.
+PILOT_MAX, PILOT_RADIUS = 100, 32  # pilot draws a level without and with a requested radius: enough to pick the path
+PILOT_BUDGET_SHARE = 10  # all pilots together take at most this fraction of the budget: a small one must certify too
 
 
 class Certifier:
@@ -69,8 +68,8 @@ class Certifier:
         cascade: Cascade,
         classes: int,
         *,
-        alpha: float = 0.001,  # of all the literature's tables
-        samples: int = 10_000,  # what the usual protocol spends on one scale (Cohen et al. 2019)
+        alpha: float = 0.001,  # this and the next: docs/protocol.md, 4.2
+        samples: int = 10_000,
         radius: float | None = None,
         chunk: int = 1,
         grain: int | None = None,

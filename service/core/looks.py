@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 __all__ = ("Look", "max_looks", "radius_looks")
 
-# Measured defaults (statistics, section 7): sensitivity to each is a few percent of draws.
+# Measured for max mode in docs/protocol.md, 4.4, and for radius mode in docs/protocol.md, 4.5.
 LOOK_RATIO = 1.5  # each look has half as many draws again: a late decision costs at most that much too much
 EARLY_RATIO = 2.0  # max mode: early looks only serve deadlines and futility; fewer of them keep batches whole
 FIRST_LOOK = 64  # max mode: below this no useful radius comes out, and each early look costs alpha
 EARLY_UNTIL = 0.75  # max mode: no early look this close to the heavy one
 EARLY_SHARE = EXTENSION_SHARE = 0.1  # max mode: what early looks and extensions may spend; the heavy look has the rest
 EXTENSIONS = 6  # max mode: 1.5^6 = 11 times the plan, more than any budget leaves
-LAST_SHARE = 0.5  # radius mode: the cap's share; the earlier looks divide the rest
+LAST_SHARE = 0.5  # radius mode: the cap's share, which hard images need; the earlier looks divide the rest
 
 
 class Look(NamedTuple):

@@ -24,7 +24,8 @@ from .state import Ask, Plan, State, Stop
 
 __all__ = ("next_look", "next_pilot")
 
-PLANNED_WEIGHT = 0.9  # alpha's part on the planned level (section 7): the rest keeps the other paths alive
+# Measured: weights and the pilot's end in docs/protocol.md, 4.3; paths in docs/protocol.md, 4.6.
+PLANNED_WEIGHT = 0.9  # alpha's part on the planned level: the rest keeps the other paths alive
 PILOT_GOOD, PILOT_FUTILE = 2.0, -4.0  # radius mode: z-scores at which the pilot has seen enough
 PATH_LIVE = -3.0  # radius mode: a path this many standard errors away is not worth turning to
 SWITCH_GAIN = 1.03  # max mode: leave a path only for one that promises 3% more: estimates wobble by that much
