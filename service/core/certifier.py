@@ -27,7 +27,8 @@ Theory of operation. Three states, two events:
 
 `next()` alone moves from state to state, as the strategy decides, and repeats a query until it has been observed.
 `observe()` takes the pending query alone; what it refuses changes nothing. Alpha is divided once, at the freeze: over
-levels by the weights (docs/protocol.md, 3.2), over a level's looks by their shares (docs/protocol.md, 3.3), and never again.
+levels by the weights (docs/protocol.md, 3.2), over a level's looks by their shares (docs/protocol.md, 3.3), and never
+again.
 """
 
 from __future__ import annotations
