@@ -34,7 +34,8 @@ def clopper_pearson_lower(successes: int, trials: int, alpha: float) -> float:
     """The p with P[Bin(trials, p) >= successes] = alpha, rounded down; 0 when nothing can be said.
 
     A success probability below this bound would have produced so many successes with probability at most `alpha`
-    (Clopper and Pearson, 1934). alpha: error probability in [0, 1); 0 gives the trivial bound 0.
+    (Clopper and Pearson, 1934). alpha: error probability in [0, 1); 0 gives the trivial bound 0. Raises
+    ValueError unless 0 <= successes <= trials and alpha is in range.
 
     >>> clopper_pearson_lower(10_000, 10_000, 0.001)  # 0.001 ** (1 / 10_000)
     0.99930946...
@@ -51,6 +52,7 @@ def clopper_pearson_lower(successes: int, trials: int, alpha: float) -> float:
 def clopper_pearson_upper(successes: int, trials: int, alpha: float) -> float:
     """The p with P[Bin(trials, p) <= successes] = alpha, rounded up; 1 when nothing can be said.
 
+    alpha: error probability in [0, 1); 0 gives the trivial bound 1. Raises ValueError as the lower bound does.
     Computed as 1 - BetaInv(alpha; n - k, k + 1): the mirrored form, because 1 - alpha rounds to 1 below 1e-16.
     """
     k, n = _check(successes, trials, alpha)
@@ -67,7 +69,7 @@ def floor_radius(radius: float) -> float:
 
 
 def radius_needed(requested: float) -> float:
-    """The least unrounded radius whose six digits are at least `requested`."""
+    """The least unrounded radius whose six digits are at least `requested` (> 0)."""
     return math.ceil(requested * _RADIUS_DIGITS - _GRID_SLACK) / _RADIUS_DIGITS + 2 * _RADIUS_SLACK
 
 

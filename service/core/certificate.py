@@ -51,7 +51,7 @@ class Cascade:
     """Scales, thresholds and the finest scale's rule: the function that is certified.
 
     sigmas: strictly ascending, > 0. thresholds: one per sigma, each in [0.5, 1): below 0.5 a class above it would not
-    be unique.
+    be unique. Raises ValueError, naming the argument.
     """
 
     sigmas: tuple[float, ...]
@@ -84,9 +84,11 @@ class Cascade:
 
     @property
     def levels(self) -> int:
+        """How many scales there are."""
         return len(self.sigmas)
 
     def by_plurality(self, level: int) -> bool:
+        """Whether this level answers with its most probable class, above no threshold."""
         return level == 0 and self.final == "plurality"
 
     def error_split(self, weights: Sequence[float]) -> list[tuple[float, float]]:
@@ -94,7 +96,7 @@ class Cascade:
 
         A lower bound pays its level's weight; an upper bound pays the weights of all finer levels together. One path
         costs no split, because a minimum of bounds fails only where its binding term fails. At a plurality level both
-        bounds enter one term, so they halve its weight.
+        bounds enter one term, so they halve its weight. Raises ValueError unless weights are >= 0, one a level, sum 1.
         """
         if len(weights) != self.levels or not all(w >= 0.0 for w in weights):
             raise ValueError(f"weights: expected {self.levels} values >= 0, got {list(weights)}")
@@ -124,7 +126,10 @@ class Cascade:
         return self.sigmas[level] * (normal_quantile(threshold) - normal_quantile(upper))
 
     def certify(self, lower: Sequence[float], upper: Sequence[float]) -> Certificate:
-        """Theorem 1 on valid bounds: the best path and its radius."""
+        """Theorem 1 on valid bounds: the best path and its radius.
+
+        lower, upper: in [0, 1], one a level, finest first, on the label's and on every other class's probability.
+        """
         own = [self.own(k, lower[k], upper[k]) for k in range(self.levels)]
         paths: list[float | None] = [None] * self.levels
         ceiling: float | None = math.inf  # min of the shields above; None once one of them is open

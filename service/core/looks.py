@@ -1,4 +1,4 @@
-"""When to look at a level's votes, and what each look spends. Heuristic [H]: cost and power, never validity."""
+"""When to look at a level's votes, and what each look spends. Heuristic, see docs/protocol.md, 4.1."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ def _merged(looks: Sequence[Look], grain: int, cap: int) -> tuple[Look, ...]:
 
 
 def max_looks(planned: int, cap: int, grain: int, *, single: bool = False) -> tuple[Look, ...]:
-    """Early looks for deadlines and futility, one heavy look where the plan ends, extensions for what is left over."""
+    """Early looks for deadlines and futility, one heavy look where the plan ends, extensions for what is left over.
+
+    planned: draws at which the plan ends. cap: draws that no look exceeds; 0 leaves no look. grain: looks are multiples
+    of it, except one at the cap. single: the heavy look alone, with the whole share. Shares sum to 1 at most.
+    """
     planned = max(1, min(planned, cap))
     if single:
         return _merged([Look(planned, 1.0)], grain, cap)
@@ -57,6 +61,7 @@ def radius_looks(target: float, error: float, cap: int, grain: int, *, single: b
     """Looks for one requested radius: from the first n at which a unanimous count would do, by 1.5, up to `cap`.
 
     target: the probability that the label must exceed (for a shield: 1 minus the one its rivals must stay under).
+    error: what the level may spend. cap, grain, single: as for max_looks, but the single look is at the cap.
     """
     if cap <= 0:
         return ()

@@ -1,21 +1,14 @@
-"""What to ask next, and when to stop. Heuristic [H]: a bad choice here loses a certificate, it cannot make one.
+"""What to ask next, and when to stop.
 
-Both functions read the state and return a decision; the certifier carries it out (rules 2 and 4 of certifier.py).
+A bad choice here loses a certificate, it cannot make one (docs/protocol.md, 4.1). Both functions read the state
+and return a decision; the certifier carries it out (rules 2 and 4 of certifier.py).
 """
 
 from __future__ import annotations
 
 import math
 
-from .allocation import (
-    FUTILITY_LEVEL,
-    Allocation,
-    Errors,
-    Estimate,
-    path_z,
-    term_z,
-    waterfill,
-)
+from .allocation import FUTILITY_LEVEL, Allocation, Errors, Estimate, path_z, term_z, waterfill
 from .bounds import clopper_pearson_lower, clopper_pearson_upper, normal_cdf, normal_quantile
 from .certificate import level_bounds
 from .looks import EARLY_SHARE, EXTENSION_SHARE, Look, max_looks, radius_looks
@@ -140,7 +133,10 @@ def _plan_radius(c: State) -> tuple[int, int, dict[int, int]]:
 
 
 def next_look(c: State) -> Ask | Stop:
-    """The next look of the level that matters most, or the end when there is nothing left to gain or to spend."""
+    """The next look of the level that matters most, or the end when there is nothing left to gain or to spend.
+
+    Raises ProtocolError before the pilot has chosen a label.
+    """
     label, path = c.chosen
     estimates = [level.estimate(label) for level in c.levels]
     if c.radius is None:
