@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from .reasons import Reason
     from .replay import PilotPlan, plan_from_pilot
     from .results import ProtocolError, Query, Result, StageOutcome, StageResult
+else:  # out of a type checker's sight: it would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        """Import a public name's module at its first use (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
 
 _HOMES = {
     "Cascade": "certificate",
@@ -56,11 +64,3 @@ __all__ = (
     "min_samples",
     "plan_from_pilot",
 )
-
-if not TYPE_CHECKING:  # or a type checker would take any name for one of ours
-
-    def __getattr__(name: str) -> object:
-        """Import a public name's module at its first use (PEP 562)."""
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

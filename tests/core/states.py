@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from certify.models.bundle import Final
 from certify.service.core import Cascade
 from certify.service.core.certificate import level_bounds
 from certify.service.core.looks import Look
@@ -19,7 +20,7 @@ Votes = Sequence[int]
 
 
 def piloted(
-    *pilots: Votes | None, radius: float | None = None, samples: int = 3_000, final: str = "threshold"
+    *pilots: Votes | None, radius: float | None = None, samples: int = 3_000, final: Final = "threshold"
 ) -> State:
     """In the pilot; one entry a level, finest first: its pilot's votes, or None where it has not been drawn."""
     levels = [Level(3) for _ in pilots]
@@ -46,7 +47,7 @@ def estimating(
     pilots: Sequence[Votes | None] | None = None,
     radius: float | None = None,
     samples: int = 3_000,
-    final: str = "threshold",
+    final: Final = "threshold",
 ) -> State:
     """After the freeze, label 0, equal weights, LOOKS at each level; `votes` end at a look or are None.
 
