@@ -77,8 +77,7 @@ def _plan(c: State) -> Plan:
     looks = []
     for k in range(len(c.levels)):
         others = sum(first[0].samples for j, first in enumerate(firsts) if j >= path and j != k and first)
-        cap = max(0, (budget - others) // c.chunk * c.chunk)
-        looks.append(_looks(c, k, path, draws, cap, splits[k]))
+        looks.append(_looks(c, k, path, draws, max(0, budget - others), splits[k]))
     return Plan(label=label, path=path, weights=weights, looks=tuple(looks))
 
 
