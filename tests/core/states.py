@@ -48,18 +48,21 @@ def estimating(
     radius: float | None = None,
     samples: int = 3_000,
     final: Final = "threshold",
+    thresholds: Sequence[float] | float = 0.5,
+    looks: tuple[Look, ...] = LOOKS,
 ) -> State:
-    """After the freeze, label 0, equal weights, LOOKS at each level; `votes` end at a look or are None.
+    """After the freeze, label 0, equal weights, `looks` at each level; `votes` end at a look or are None.
 
     pilots: without them, 96 votes for the label at each level.
     """
     state = piloted(*(pilots or [(PILOT, 0, 0)] * len(votes)), radius=radius, samples=samples, final=final)
+    state.cascade = Cascade.of(state.cascade.sigmas, thresholds, final)
     state.phase, state.label, state.path = "estimate", 0, path
     state.weights = (1 / len(votes),) * len(votes)
     for level, drawn, split in zip(state.levels, votes, state.cascade.error_split(state.weights), strict=True):
-        level.freeze(LOOKS, ALPHA, split)
+        level.freeze(looks, ALPHA, split)
         if drawn is not None:
             level.add(drawn)
-            level.taken = [look.samples for look in LOOKS].index(level.samples) + 1
+            level.taken = [look.samples for look in looks].index(level.samples) + 1
             level.lower, level.upper = level_bounds(*level.split(0), level.samples, level.errors[level.taken - 1])
     return state

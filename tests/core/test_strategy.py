@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from certify.service.core import Cascade, Certifier, ProtocolError, Query
+from certify.service.core.looks import Look
 from certify.service.core.state import Ask, Decision, Plan, State, Stop
-from certify.service.core.strategy import PLANNED_WEIGHT, next_look, next_pilot
+from certify.service.core.strategy import next_look, next_pilot
 from tests.core.states import CHUNK, LOOKS, PILOT, estimating, piloted
 
 
@@ -70,9 +71,11 @@ def test_the_plan_is_the_label_and_path_that_the_votes_promise_most(pilots, labe
     plan = decided(next_pilot, state)
     assert isinstance(plan, Plan)
     assert (plan.label, plan.path) == (label, path)
-    assert plan.weights[path] == PLANNED_WEIGHT and sum(plan.weights) == pytest.approx(1.0)
-    assert sum(looks[0].samples for looks in plan.looks[path:]) <= state.remaining
-    for looks in plan.looks:
+    assert plan.weights[path] == 0.9 and sum(plan.weights) == pytest.approx(1.0)
+    firsts = [looks[0].samples for looks in plan.looks]
+    for k, looks in enumerate(plan.looks):
+        others = sum(first for j, first in enumerate(firsts) if j >= path and j != k)
+        assert looks[-1].samples + others <= state.remaining  # a look out of reach would hold alpha for nothing
         sizes = [look.samples for look in looks]
         assert sizes == sorted(set(sizes)) and all(size % CHUNK == 0 for size in sizes)
         assert sum(look.share for look in looks) <= 1 + 1e-12
@@ -116,6 +119,23 @@ def test_behind_a_shield_that_holds_the_own_level_is_drawn():
     assert decided(next_look, state) == look_of(0, path=0)
 
 
+def test_a_shield_is_drawn_up_to_its_heavy_look_even_where_the_own_level_promises_less():
+    state = estimating(None, (32, 16, 16), path=0, pilots=((56, 36, 4), (48, 24, 24)))
+    assert decided(next_look, state) == look_of(1, path=0, first=64, until=256)
+
+
+def test_a_shield_that_binds_gets_at_most_half_of_what_is_left():
+    spent = 2 * PILOT + 256
+    rich, poor = (estimating(None, (160, 96, 0), path=0, samples=spent + more) for more in (256, 248))
+    assert decided(next_look, rich) == look_of(1, path=0, first=256, until=384)
+    assert decided(next_look, poor) == look_of(0, path=0)
+
+
+def test_the_own_level_is_drawn_up_to_its_heavy_look_even_where_a_shield_limits_the_radius():
+    state = estimating(SURE_64, (200, 92, 92), path=0)
+    assert decided(next_look, state) == look_of(0, path=0, first=64, until=256)
+
+
 def test_a_budget_too_small_for_a_look_ends_it_with_what_is_proved():
     spent = 2 * PILOT + 256
     assert decided(next_look, estimating(None, SURE_256, path=1, samples=spent)) == Stop(path=1)
@@ -145,6 +165,18 @@ def test_with_a_radius_the_term_in_most_doubt_is_asked_next():
 def test_with_a_radius_a_path_that_is_dead_is_left_for_one_that_lives():
     state = estimating(None, (110, 90, 56), path=1, radius=0.05, pilots=(SURE, (40, 33, 23)))
     assert decided(next_look, state) == look_of(0, path=0)
+
+
+@pytest.mark.parametrize(("rival", "turned_to"), [(92, True), (96, False)])
+def test_with_a_radius_no_path_three_standard_errors_away_is_turned_to(rival, turned_to):
+    """The rival must stay below .97 at level 1; as far as futility goes, even 96 of 96 might still do."""
+    long = (Look(4_096, 1.0),)
+    pilots = (SURE, (96 - rival, rival, 0))
+    state = estimating(
+        None, None, path=1, radius=0.445, pilots=pilots, samples=10_000, thresholds=(0.5, 0.99), looks=long
+    )
+    asked = look_of(1, path=0, until=4_096)
+    assert decided(next_look, state) == (asked if turned_to else Stop(hopeless=True))
 
 
 @pytest.mark.parametrize("radius", [None, 0.3])
