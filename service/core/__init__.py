@@ -1,12 +1,49 @@
-"""The statistics and the adaptive sampler: sans-IO, numpy and scipy.special only."""
+"""The statistics and the adaptive sampler: sans-IO, numpy and scipy.special only.
 
-from .bounds import clopper_pearson_lower, clopper_pearson_upper, floor_radius
-from .certificate import Cascade, Certificate, cascade_certificate
-from .certifier import Certifier
-from .limits import max_radius, min_samples
-from .reasons import Reason
-from .replay import PilotPlan, plan_from_pilot
-from .results import ProtocolError, Query, Result, StageOutcome, StageResult
+Names are loaded at their first use: whoever needs only the words of an answer (`core.reasons`) loads no SciPy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .bounds import clopper_pearson_lower, clopper_pearson_upper, floor_radius
+    from .certificate import Cascade, Certificate, cascade_certificate
+    from .certifier import Certifier
+    from .limits import max_radius, min_samples
+    from .reasons import Reason
+    from .replay import PilotPlan, plan_from_pilot
+    from .results import ProtocolError, Query, Result, StageOutcome, StageResult
+else:  # out of a type checker's sight: it would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        """Import a public name's module at its first use (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+_HOMES = {
+    "Cascade": "certificate",
+    "Certificate": "certificate",
+    "Certifier": "certifier",
+    "PilotPlan": "replay",
+    "ProtocolError": "results",
+    "Query": "results",
+    "Reason": "reasons",
+    "Result": "results",
+    "StageOutcome": "results",
+    "StageResult": "results",
+    "cascade_certificate": "certificate",
+    "clopper_pearson_lower": "bounds",
+    "clopper_pearson_upper": "bounds",
+    "floor_radius": "bounds",
+    "max_radius": "limits",
+    "min_samples": "limits",
+    "plan_from_pilot": "replay",
+}
 
 __all__ = (
     "Cascade",

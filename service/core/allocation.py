@@ -1,7 +1,8 @@
-"""Where to spend the draws: estimates and planning. All heuristic [H]: cost and power, never validity.
+"""Where to spend the draws: estimates and planning. Heuristic: it costs draws, never validity.
 
 Nothing here may touch a bound. A plan fixes, before the first estimation draw, which label is certified, how alpha is
-divided over levels (weights) and over looks (shares); Theorems 3 and 4 hold for any such choice.
+divided over levels (weights) and over looks (shares); Theorems 3 and 4 hold for any such choice
+(docs/protocol.md, 4.1).
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from .certificate import Cascade
 
 __all__ = ("Estimate", "path_z", "rate", "term_z", "waterfill")
 
-# Measured defaults (statistics, section 7): sensitivity to each is a few percent of draws.
 # Max mode: a term gets up to 8 times its estimated need while that is below 12% of the budget, because the estimate may
-# be too rosy. Measured on the synthetic population: ACR .587 without, .598 with, and a trivial shield stays cheap.
+# be too good. Measured: docs/protocol.md, 4.4.
 SLACK, SLACK_LIMIT = 8.0, 0.12
-_BISECTIONS = 16  # radius to 2^-16 of its range
-FUTILITY_LEVEL = 0.005  # how implausible the rates must be before a term is given up
+_BISECTIONS = 16  # radius to 2^-16 of its range: finer than any estimate of a rate
+FUTILITY_LEVEL = 0.005  # a term is given up wrongly once in 200 times at most (docs/protocol.md, 4.6)
+
+
+Draws = Callable[[float], float]
 
 
 class Estimate(NamedTuple):
@@ -39,7 +42,7 @@ class Errors(NamedTuple):
 
 
 def rate(label_count: int, rival_count: int, n: int) -> Estimate:
-    """Frequencies with half a vote added, so that none is 0 or 1."""
+    """Frequencies of two counts among n >= 0 draws, with half a vote added, so that none is 0 or 1."""
     return Estimate((label_count + 0.5) / (n + 1), (rival_count + 0.5) / (n + 1), n)
 
 
@@ -48,7 +51,10 @@ def _density(z: float) -> float:
 
 
 def term_z(cascade: Cascade, level: int, *, own: bool, estimate: Estimate, radius: float) -> float:
-    """How many standard errors the estimate lies on the good side of what `radius` needs; 0 where nothing is known."""
+    """How many standard errors the estimate lies on the good side of what `radius` needs; 0 where nothing is known.
+
+    own: the level's own term, else its shield. radius: L2, >= 0, in the units of the sigmas.
+    """
     p, q, n = estimate
     if n == 0:
         return 0.0
@@ -65,7 +71,10 @@ def term_z(cascade: Cascade, level: int, *, own: bool, estimate: Estimate, radiu
 
 
 def path_z(cascade: Cascade, path: int, estimates: Sequence[Estimate], radius: float) -> float:
-    """The weakest term's z-score on path `path`: its own term and the shields of every coarser level."""
+    """The weakest term's z-score on path `path`: its own term and the shields of every coarser level.
+
+    estimates: one a level, finest first.
+    """
     return min(
         term_z(cascade, k, own=k == path, estimate=estimates[k], radius=radius) for k in range(path, cascade.levels)
     )
@@ -83,48 +92,59 @@ def _rival_rate(estimate: Estimate, cautious: bool) -> float:
     return q + math.sqrt(q * (1 - q) / max(estimate.n, 1)) if cautious else q
 
 
+def _plurality_draws(sigma: float, p: float, q: float, error: float) -> tuple[float, Draws]:
+    z = -normal_quantile(error)
+    zp, zq = normal_quantile(p), normal_quantile(q)
+    slope = z * (math.sqrt(p * (1 - p)) / _density(zp) + math.sqrt(q * (1 - q)) / _density(zq))
+
+    def draws(radius: float) -> float:
+        gap = zp - zq - 2 * radius / sigma
+        top = normal_cdf(radius / sigma)
+        if gap <= 0 or top >= 1.0:
+            return math.inf
+        return max((slope / gap) ** 2, math.log(error) / math.log(top))
+
+    return sigma / 2 * (zp - zq), draws
+
+
+def _own_draws(sigma: float, base: float, p: float, error: float) -> tuple[float, Draws]:
+    z = -normal_quantile(error)
+
+    def draws(radius: float) -> float:
+        target = normal_cdf(base + radius / sigma)
+        if p <= target or target >= 1.0:
+            return math.inf
+        return max(z * z * p * (1 - p) / (p - target) ** 2, math.log(error) / math.log(target))
+
+    return sigma * (normal_quantile(p) - base), draws
+
+
+def _shield_draws(sigma: float, base: float, rival: float, error: float) -> tuple[float, Draws]:
+    z = -normal_quantile(error)
+
+    def draws(radius: float) -> float:
+        target = normal_cdf(base - radius / sigma)
+        if rival >= target:
+            return math.inf
+        return max(z * z * rival * (1 - rival) / (target - rival) ** 2, math.log(error) / math.log1p(-target))
+
+    return sigma * (base - normal_quantile(rival)) if rival < 1 else -math.inf, draws
+
+
 def _draws_function(
     cascade: Cascade, level: int, own: bool, estimate: Estimate, error: Errors, cautious: bool
-) -> tuple[float, Callable[[float], float]]:
+) -> tuple[float, Draws]:
     """(radius no sample size can reach, draws needed as a function of the radius) of one term, by normal theory.
 
     The other limit of each formula is the smallest n at which a unanimous count certifies.
     """
     sigma, base = cascade.sigmas[level], normal_quantile(cascade.thresholds[level])
-    p, q = _label_rate(estimate, cautious), estimate.q
-    if own and cascade.by_plurality(level):
-        z = -normal_quantile(error.lower)
-        zp, zq = normal_quantile(p), normal_quantile(q)
-        slope = z * (math.sqrt(p * (1 - p)) / _density(zp) + math.sqrt(q * (1 - q)) / _density(zq))
-
-        def plurality_draws(radius: float) -> float:
-            gap = zp - zq - 2 * radius / sigma
-            top = normal_cdf(radius / sigma)
-            if gap <= 0 or top >= 1.0:
-                return math.inf
-            return max((slope / gap) ** 2, math.log(error.lower) / math.log(top))
-
-        return sigma / 2 * (zp - zq), plurality_draws
-    if own:
-        z = -normal_quantile(error.lower)
-
-        def own_draws(radius: float) -> float:
-            target = normal_cdf(base + radius / sigma)
-            if p <= target or target >= 1.0:
-                return math.inf
-            return max(z * z * p * (1 - p) / (p - target) ** 2, math.log(error.lower) / math.log(target))
-
-        return sigma * (normal_quantile(p) - base), own_draws
-    z = -normal_quantile(error.upper)
-    rival = _rival_rate(estimate, cautious)
-
-    def shield_draws(radius: float) -> float:
-        target = normal_cdf(base - radius / sigma)
-        if rival >= target:
-            return math.inf
-        return max(z * z * rival * (1 - rival) / (target - rival) ** 2, math.log(error.upper) / math.log1p(-target))
-
-    return sigma * (base - normal_quantile(rival)) if rival < 1 else -math.inf, shield_draws
+    if not own:
+        return _shield_draws(sigma, base, _rival_rate(estimate, cautious), error.upper)
+    p = _label_rate(estimate, cautious)
+    if cascade.by_plurality(level):
+        return _plurality_draws(sigma, p, estimate.q, error.lower)
+    return _own_draws(sigma, base, p, error.lower)
 
 
 def _with_slack(need: float, limit: float) -> float:
@@ -151,7 +171,8 @@ def waterfill(
 ) -> Allocation | None:
     """The largest radius at which the needed draws of every term on the path add up to `budget`; None if none is.
 
-    `done[k]` draws of level k exist already. Shields get their need with slack; the own level gets the rest.
+    estimates, errors, done: one a level, finest first; `done[k]` draws of level k exist already. cautious: rates are
+    taken one standard error on the bad side. Shields get their need with slack; the own level gets the rest.
     """
     levels = range(path, cascade.levels)
     terms = [_draws_function(cascade, k, k == path, estimates[k], errors[k], cautious) for k in levels]

@@ -1,7 +1,7 @@
 """Exact one-sided Clopper-Pearson bounds, rounded outward.
 
 Every function here errs on the safe side: a lower bound is never above the exact value, an upper bound never below it,
-and both are within 1e-9 of it (docs/protocol.md, "Numbers"). No normal approximation is used anywhere.
+and both are within 1e-9 of it (docs/protocol.md, 7). No normal approximation is used anywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ __all__ = (
 # Outward rounding. SciPy's (Boost's) inverse incomplete beta is good to about 1e-14; 1e-11 leaves three digits to
 # spare and costs less than 1e-10 of radius at any count up to a million.
 _MARGIN = 1e-11
-# Slack taken off a radius before it is cut to six digits: covers float64 error in Phi^-1 and in the sums of section 2.
+# Slack taken off a radius before it is cut to six digits: covers float64 error in Phi^-1 and in the sums of a
+# certificate (docs/protocol.md, 2.2).
 _RADIUS_SLACK = 1e-9
 _RADIUS_DIGITS = 1e6
 _GRID_SLACK = 1e-6  # a request with six digits is on the grid, whatever its product with 1e6 rounds to
@@ -33,7 +34,8 @@ def clopper_pearson_lower(successes: int, trials: int, alpha: float) -> float:
     """The p with P[Bin(trials, p) >= successes] = alpha, rounded down; 0 when nothing can be said.
 
     A success probability below this bound would have produced so many successes with probability at most `alpha`
-    (Clopper and Pearson, 1934). alpha: error probability in [0, 1); 0 gives the trivial bound 0.
+    (Clopper and Pearson, 1934). alpha: error probability in [0, 1); 0 gives the trivial bound 0. Raises
+    ValueError unless 0 <= successes <= trials and alpha is in range.
 
     >>> clopper_pearson_lower(10_000, 10_000, 0.001)  # 0.001 ** (1 / 10_000)
     0.99930946...
@@ -50,6 +52,7 @@ def clopper_pearson_lower(successes: int, trials: int, alpha: float) -> float:
 def clopper_pearson_upper(successes: int, trials: int, alpha: float) -> float:
     """The p with P[Bin(trials, p) <= successes] = alpha, rounded up; 1 when nothing can be said.
 
+    alpha: error probability in [0, 1); 0 gives the trivial bound 1. Raises ValueError as the lower bound does.
     Computed as 1 - BetaInv(alpha; n - k, k + 1): the mirrored form, because 1 - alpha rounds to 1 below 1e-16.
     """
     k, n = _check(successes, trials, alpha)
@@ -61,12 +64,12 @@ def clopper_pearson_upper(successes: int, trials: int, alpha: float) -> float:
 
 
 def floor_radius(radius: float) -> float:
-    """The radius cut to six digits, never up; 0 for anything not positive (statistics: RESULT)."""
+    """The radius cut to six digits, never up; 0 for anything not positive (docs/protocol.md, 7)."""
     return max(0.0, math.floor((radius - _RADIUS_SLACK) * _RADIUS_DIGITS) / _RADIUS_DIGITS)
 
 
 def radius_needed(requested: float) -> float:
-    """The least unrounded radius whose six digits are at least `requested`."""
+    """The least unrounded radius whose six digits are at least `requested` (> 0)."""
     return math.ceil(requested * _RADIUS_DIGITS - _GRID_SLACK) / _RADIUS_DIGITS + 2 * _RADIUS_SLACK
 
 

@@ -11,7 +11,7 @@ For a label y, level k contributes two terms, each 1/sigma_k-Lipschitz in the im
     shield(k)  how far no other class can be level k's answer eta_k = sigma_k (Phi^-1(p0_k) - Phi^-1(u_k))
 
 with l_k a lower bound on y's probability and u_k an upper bound on every rival's. Theorem 1: y is the cascade's answer
-within  max_k min(own(k), min_{j>k} shield(j)).  Proofs: docs/protocol.md.
+within  max_k min(own(k), min_{j>k} shield(j)).  Proof: docs/protocol.md, 2.2.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Cascade:
     """Scales, thresholds and the finest scale's rule: the function that is certified.
 
     sigmas: strictly ascending, > 0. thresholds: one per sigma, each in [0.5, 1): below 0.5 a class above it would not
-    be unique.
+    be unique. Raises ValueError, naming the argument.
     """
 
     sigmas: tuple[float, ...]
@@ -84,17 +84,19 @@ class Cascade:
 
     @property
     def levels(self) -> int:
+        """How many scales there are."""
         return len(self.sigmas)
 
     def by_plurality(self, level: int) -> bool:
+        """Whether this level answers with its most probable class, above no threshold."""
         return level == 0 and self.final == "plurality"
 
     def error_split(self, weights: Sequence[float]) -> list[tuple[float, float]]:
-        """Theorem 3: the share of alpha that each level's (lower, upper) bound may spend.
+        """Theorem 3 (docs/protocol.md, 3.2): the share of alpha that each level's (lower, upper) bound may spend.
 
         A lower bound pays its level's weight; an upper bound pays the weights of all finer levels together. One path
         costs no split, because a minimum of bounds fails only where its binding term fails. At a plurality level both
-        bounds enter one term, so they halve its weight.
+        bounds enter one term, so they halve its weight. Raises ValueError unless weights are >= 0, one a level, sum 1.
         """
         if len(weights) != self.levels or not all(w >= 0.0 for w in weights):
             raise ValueError(f"weights: expected {self.levels} values >= 0, got {list(weights)}")
@@ -124,7 +126,10 @@ class Cascade:
         return self.sigmas[level] * (normal_quantile(threshold) - normal_quantile(upper))
 
     def certify(self, lower: Sequence[float], upper: Sequence[float]) -> Certificate:
-        """Theorem 1 on valid bounds: the best path and its radius."""
+        """Theorem 1 on valid bounds: the best path and its radius.
+
+        lower, upper: in [0, 1], one a level, finest first, on the label's and on every other class's probability.
+        """
         own = [self.own(k, lower[k], upper[k]) for k in range(self.levels)]
         paths: list[float | None] = [None] * self.levels
         ceiling: float | None = math.inf  # min of the shields above; None once one of them is open
@@ -154,9 +159,10 @@ class Cascade:
 
 
 def level_bounds(label_count: int, rival_count: int, trials: int, alpha: tuple[float, float]) -> tuple[float, float]:
-    """(l, u) of one level: l at alpha[0]; u from the most voted rival at alpha[1] (Theorem 2), or 1 - l if smaller.
+    """(l, u) of one level: l at alpha[0]; u from the most voted rival at alpha[1], or 1 - l if that is smaller.
 
-    The rival needs no correction for being the largest of many, and 1 - l costs no error of its own (Theorem 3).
+    The rival needs no correction for being the largest of many (Theorem 2: docs/protocol.md, 3.1), and 1 - l costs no
+    error of its own (Theorem 3: docs/protocol.md, 3.2).
     """
     lower = clopper_pearson_lower(label_count, trials, alpha[0])
     complement = min(1.0, 1.0 - lower + 1e-15)  # 1 - l rounds to nearest; an ulp keeps it on the safe side

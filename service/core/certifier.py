@@ -7,7 +7,7 @@
 
 No clock, no randomness, no I/O. All state is integers, floats, strings and lists (`state()` / `from_state()`).
 
-Rules; docs/protocol.md has the proofs. Whoever changes this file keeps them.
+Rules; the proofs are in docs/protocol.md, 2 and 3. Whoever changes this file keeps them.
 1. A level has two streams of draws, pilot and estimation. Bounds are computed from estimation draws alone.
 2. The label, the weights and every level's looks are frozen when the pilot ends, before any estimation draw exists.
 3. Look i of a level uses exactly the first n_i draws of its estimation stream, and spends alpha * weight * share_i.
@@ -27,7 +27,8 @@ Theory of operation. Three states, two events:
 
 `next()` alone moves from state to state, as the strategy decides, and repeats a query until it has been observed.
 `observe()` takes the pending query alone; what it refuses changes nothing. Alpha is divided once, at the freeze: over
-levels by the weights (docs/protocol.md, 3.2), over a level's looks by their shares (3.3), and never again.
+levels by the weights (docs/protocol.md, 3.2), over a level's looks by their shares (docs/protocol.md, 3.3), and never
+again.
 """
 
 from __future__ import annotations
@@ -47,10 +48,9 @@ from .state import Ask, Decision, Level, Plan, State
 
 __all__ = ("Certifier",)
 
-# Pilot draws a level (docs/protocol.md, 4.3): enough to pick the right path; a certificate pays nothing for them.
-PILOT_MAX, PILOT_RADIUS = 100, 32
-# ... but never more than a tenth of the budget over all levels.
-PILOT_BUDGET_SHARE = 10
+# Measured: docs/protocol.md, 4.3.
+PILOT_MAX, PILOT_RADIUS = 100, 32  # pilot draws a level without and with a requested radius: enough to pick the path
+PILOT_BUDGET_SHARE = 10  # all pilots together take at most this fraction of the budget: a small one must certify too
 
 
 class Certifier:
@@ -69,8 +69,8 @@ class Certifier:
         cascade: Cascade,
         classes: int,
         *,
-        alpha: float = 0.001,  # of all the literature's tables
-        samples: int = 10_000,  # what the usual protocol spends on one scale (Cohen et al. 2019)
+        alpha: float = 0.001,  # this and the next: docs/protocol.md, 4.2
+        samples: int = 10_000,
         radius: float | None = None,
         chunk: int = 1,
         grain: int | None = None,
@@ -78,22 +78,10 @@ class Certifier:
         single_look: bool = False,
     ) -> None:
         classes, chunk, alpha = index(classes), index(chunk), float(alpha)
-        if classes < 2:
-            raise ValueError(f"classes: expected at least 2, got {classes}")
-        if not 0.0 < alpha < 1.0:
-            raise ValueError(f"alpha: expected a failure probability in (0, 1), got {alpha}")
-        if chunk < 1:
-            raise ValueError(f"chunk: expected at least 1, got {chunk}")
         grain = chunk if grain is None else index(grain)
-        if grain < 1 or grain % chunk:
-            raise ValueError(f"grain: expected a multiple of {chunk}, got {grain}")
         radius = None if radius is None else float(radius)
-        if radius is not None and not 0.0 < radius < math.inf:
-            raise ValueError(f"radius: expected a finite value > 0, got {radius}")
-        if pilot is not None and index(pilot) < 1:
-            raise ValueError(f"pilot: expected at least 1 draw a level, got {pilot}")
-        levels = cascade.levels
-        budget = index(samples) // chunk * chunk
+        _check(classes, alpha, radius, chunk, grain, pilot)
+        levels, budget = cascade.levels, index(samples) // chunk * chunk
         pilot = _pilot_draws(pilot, levels, budget, radius, chunk, grain)
         if budget < levels * pilot + chunk:
             raise ValueError(
@@ -215,20 +203,16 @@ class Certifier:
         )
 
     def _stage(self, k: int, best: int | None) -> StageResult:
-        level = self._state.levels[k]
-        bound = (
-            self._state.cascade.own(k, level.lower, level.upper)
-            if k == best
-            else self._state.cascade.shield(k, level.upper)
-        )
+        level, cascade, label = self._state.levels[k], self._state.cascade, self._state.label
         if k == best:
-            outcome = StageOutcome.PATH
+            outcome, bound = StageOutcome.PATH, cascade.own(k, level.lower, level.upper)
         else:
+            bound = cascade.shield(k, level.upper)
             outcome = StageOutcome.OPEN if bound is None else StageOutcome.PASSED
-        label_count, rival_count = (0, 0) if self._state.label is None else level.split(self._state.label)
+        label_count, rival_count = (0, 0) if label is None else level.split(label)
         return StageResult(
             level=k,
-            sigma=self._state.cascade.sigmas[k],
+            sigma=cascade.sigmas[k],
             outcome=outcome,
             samples=level.samples,
             pilot_samples=level.pilot_samples,
@@ -264,7 +248,7 @@ class Certifier:
         return self._state.cascade.own(k, lower, upper) is not None
 
     def state(self) -> dict[str, Any]:
-        """Everything, as JSON-able values; `from_state` goes on from there, to the last bit."""
+        """Everything, as values that JSON can hold; `from_state` goes on from there, to the last bit."""
         return self._state.as_dict()
 
     @classmethod
@@ -273,6 +257,21 @@ class Certifier:
         certifier = cls.__new__(cls)
         certifier._state = State.from_dict(state)
         return certifier
+
+
+def _check(classes: int, alpha: float, radius: float | None, chunk: int, grain: int, pilot: int | None) -> None:
+    if classes < 2:
+        raise ValueError(f"classes: expected at least 2, got {classes}")
+    if not 0.0 < alpha < 1.0:
+        raise ValueError(f"alpha: expected a failure probability in (0, 1), got {alpha}")
+    if chunk < 1:
+        raise ValueError(f"chunk: expected at least 1, got {chunk}")
+    if grain < 1 or grain % chunk:
+        raise ValueError(f"grain: expected a multiple of {chunk}, got {grain}")
+    if radius is not None and not 0.0 < radius < math.inf:
+        raise ValueError(f"radius: expected a finite value > 0, got {radius}")
+    if pilot is not None and index(pilot) < 1:
+        raise ValueError(f"pilot: expected at least 1 draw a level, got {pilot}")
 
 
 def _pilot_draws(pilot: int | None, levels: int, budget: int, radius: float | None, chunk: int, grain: int) -> int:

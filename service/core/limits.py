@@ -28,8 +28,8 @@ def _unanimous(cascade: Cascade, alpha: float, samples: int, chunk: int, grain: 
 def min_samples(cascade: Cascade, *, alpha: float, chunk: int = 1, grain: int | None = None) -> int:
     """The smallest budget, pilots included, at which anything can be certified (with unanimous votes).
 
-    chunk, grain: as of the Certifier that will be given the budget. Raises OverflowError where no budget suffices: a
-    threshold within 1e-11 of 1.
+    alpha, chunk, grain: as of the Certifier that will be given the budget. Raises OverflowError where no budget
+    suffices: a threshold within 1e-11 of 1.
     """
     return _min_samples(cascade, float(alpha), chunk, grain or chunk)
 
@@ -51,7 +51,8 @@ def _min_samples(cascade: Cascade, alpha: float, chunk: int, grain: int) -> int:
 def max_radius(cascade: Cascade, *, alpha: float, samples: int, chunk: int = 1, grain: int | None = None) -> float:
     """The largest L2 radius that may be requested of these scales, samples and alpha; 0.0 if none can be met.
 
-    Six digits, rounded down; a request for it is met when every draw votes for one class.
+    Six digits, rounded down; a request for it is met when every draw votes for one class. alpha, samples, chunk, grain:
+    as of the Certifier that will be asked.
     """
     return _max_radius(cascade, float(alpha), samples // chunk * chunk, chunk, grain or chunk)
 

@@ -1,4 +1,4 @@
-"""When to look at a level's votes, and what each look spends. Heuristic [H]: cost and power, never validity."""
+"""When to look at a level's votes, and what each look spends. Heuristic, see docs/protocol.md, 4.1."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 __all__ = ("Look", "max_looks", "radius_looks")
 
-# Measured defaults (statistics, section 7): sensitivity to each is a few percent of draws.
+# Measured for max mode in docs/protocol.md, 4.4, and for radius mode in docs/protocol.md, 4.5.
 LOOK_RATIO = 1.5  # each look has half as many draws again: a late decision costs at most that much too much
 EARLY_RATIO = 2.0  # max mode: early looks only serve deadlines and futility; fewer of them keep batches whole
 FIRST_LOOK = 64  # max mode: below this no useful radius comes out, and each early look costs alpha
 EARLY_UNTIL = 0.75  # max mode: no early look this close to the heavy one
 EARLY_SHARE = EXTENSION_SHARE = 0.1  # max mode: what early looks and extensions may spend; the heavy look has the rest
 EXTENSIONS = 6  # max mode: 1.5^6 = 11 times the plan, more than any budget leaves
-LAST_SHARE = 0.5  # radius mode: the cap's share; the earlier looks divide the rest
+LAST_SHARE = 0.5  # radius mode: the cap's share, which hard images need; the earlier looks divide the rest
 
 
 class Look(NamedTuple):
@@ -36,7 +36,11 @@ def _merged(looks: Sequence[Look], grain: int, cap: int) -> tuple[Look, ...]:
 
 
 def max_looks(planned: int, cap: int, grain: int, *, single: bool = False) -> tuple[Look, ...]:
-    """Early looks for deadlines and futility, one heavy look where the plan ends, extensions for what is left over."""
+    """Early looks for deadlines and futility, one heavy look where the plan ends, extensions for what is left over.
+
+    planned: draws at which the plan ends. cap: draws that no look exceeds; 0 leaves no look. grain: looks are multiples
+    of it, except one at the cap. single: the heavy look alone, with the whole share. Shares sum to 1 at most.
+    """
     planned = max(1, min(planned, cap))
     if single:
         return _merged([Look(planned, 1.0)], grain, cap)
@@ -57,6 +61,7 @@ def radius_looks(target: float, error: float, cap: int, grain: int, *, single: b
     """Looks for one requested radius: from the first n at which a unanimous count would do, by 1.5, up to `cap`.
 
     target: the probability that the label must exceed (for a shield: 1 minus the one its rivals must stay under).
+    error: what the level may spend. cap, grain, single: as for max_looks, but the single look is at the cap.
     """
     if cap <= 0:
         return ()

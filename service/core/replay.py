@@ -12,6 +12,8 @@ __all__ = ("PilotPlan", "plan_from_pilot")
 
 
 class PilotPlan(NamedTuple):
+    """What is frozen when a pilot ends."""
+
     label: int
     level: int  # whose path is planned; 0 the finest
     weights: tuple[float, ...]  # of Theorem 3, one per level
@@ -21,7 +23,8 @@ def plan_from_pilot(cascade: Cascade, pilot: Sequence[Sequence[int]], alpha: flo
     """What Certifier freezes, without a requested radius, when these are its pilot and `samples` draws are to follow.
 
     pilot: (levels, classes) counts, as many draws at each level. The result depends on nothing else, so bounds over
-    any estimation draws hold for it (docs/protocol.md, 3.2).
+    any estimation draws hold for it (docs/protocol.md, 3.2). Raises ValueError as Certifier does, ProtocolError for
+    counts that are no votes.
     """
     counts = [[int(v) for v in row] for row in pilot]
     draws = sum(counts[0])

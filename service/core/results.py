@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from .reasons import Reason
 
@@ -26,14 +26,13 @@ class Query:
     first: int
     count: int
 
-    def state(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 class StageOutcome(StrEnum):
+    """What a level contributes to the certificate."""
+
     PATH = "path"  # the scale that certifies
     PASSED = "passed"  # every rival is provably below this scale's threshold
-    OPEN = "open"
+    OPEN = "open"  # neither
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +53,8 @@ class StageResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
+    """What is proved so far, and what was spent on it."""
+
     label: int | None  # None: abstain
     radius: float  # L2, six digits, rounded down; 0.0 when abstaining
     level: int | None  # of the best path

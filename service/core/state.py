@@ -19,7 +19,10 @@ Phase = Literal["pilot", "estimate", "done"]
 
 @dataclass
 class Level:
-    """One level's votes, looks and running bounds. Only the certifier changes it."""
+    """One level's votes, looks and running bounds. Only the certifier changes it.
+
+    Votes are one count a class. lower, upper: the label's and its rivals' bounds, in [0, 1], trivial before a look.
+    """
 
     classes: int
     pilot_votes: list[int] = field(default_factory=list)
@@ -39,10 +42,12 @@ class Level:
         self.votes = self.votes or [0] * self.classes
 
     def add_pilot(self, votes: Sequence[int]) -> None:
+        """Take pilot votes, one count a class."""
         self.pilot_votes = [a + b for a, b in zip(self.pilot_votes, votes, strict=True)]
         self.pilot_samples += sum(votes)
 
     def add(self, votes: Sequence[int]) -> None:
+        """Take estimation votes, one count a class."""
         self.votes = [a + b for a, b in zip(self.votes, votes, strict=True)]
         self.samples += sum(votes)
 
@@ -76,17 +81,10 @@ class Level:
         """Indices of the looks not taken that `budget` draws can complete, ascending."""
         return [i for i in range(self.taken, len(self.looks)) if self.cost(i) <= budget]
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Level:
-        values = dict(state)
-        values["looks"] = tuple(Look(*look) for look in values["looks"])
-        values["errors"] = tuple((low, up) for low, up in values["errors"])
-        return cls(**values)
-
 
 @dataclass(kw_only=True)
 class State:
-    """Only the certifier changes it; the strategy reads it. The first nine fields never change (see Certifier)."""
+    """Only the certifier changes it; the strategy reads it. The fields before `levels` never change (see Certifier)."""
 
     cascade: Cascade
     classes: int
@@ -112,6 +110,7 @@ class State:
 
     @property
     def remaining(self) -> int:
+        """Draws that may still be spent."""
         return self.samples - self.used
 
     @property
@@ -127,19 +126,28 @@ class State:
         return self.label, self.path
 
     def as_dict(self) -> dict[str, Any]:
+        """A deep copy, as values that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> State:
         """The state whose `as_dict()` this is, also after a journey through JSON."""
-        values = dict(state)
-        cascade = dict(values["cascade"])
-        cascade |= {name: tuple(cascade[name]) for name in ("sigmas", "thresholds")}
-        values["cascade"] = Cascade(**cascade)
-        values["weights"] = tuple(values["weights"])
-        values["pending"] = None if values["pending"] is None else Query(**values["pending"])
-        values["levels"] = [Level.from_state(level) for level in values["levels"]]
-        return cls(**values)
+        cascade, pending = state["cascade"], state["pending"]
+        levels = [
+            level
+            | {
+                "looks": tuple(Look(*look) for look in level["looks"]),
+                "errors": tuple((low, up) for low, up in level["errors"]),
+            }
+            for level in state["levels"]
+        ]
+        values = {
+            "cascade": Cascade.of(cascade["sigmas"], cascade["thresholds"], cascade["final"]),
+            "levels": [Level(**level) for level in levels],
+            "weights": tuple(state["weights"]),
+            "pending": None if pending is None else Query(**pending),
+        }
+        return cls(**{**state, **values})
 
 
 @dataclass(frozen=True, kw_only=True)

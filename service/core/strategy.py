@@ -1,21 +1,14 @@
-"""What to ask next, and when to stop. Heuristic [H]: a bad choice here loses a certificate, it cannot make one.
+"""What to ask next, and when to stop.
 
-Both functions read the state and return a decision; the certifier carries it out (rules 2 and 4 of certifier.py).
+A bad choice here loses a certificate, it cannot make one (docs/protocol.md, 4.1). Both functions read the state
+and return a decision; the certifier carries it out (rules 2 and 4 of certifier.py).
 """
 
 from __future__ import annotations
 
 import math
 
-from .allocation import (
-    FUTILITY_LEVEL,
-    Allocation,
-    Errors,
-    Estimate,
-    path_z,
-    term_z,
-    waterfill,
-)
+from .allocation import FUTILITY_LEVEL, Allocation, Errors, Estimate, path_z, term_z, waterfill
 from .bounds import clopper_pearson_lower, clopper_pearson_upper, normal_cdf, normal_quantile
 from .certificate import level_bounds
 from .looks import EARLY_SHARE, EXTENSION_SHARE, Look, max_looks, radius_looks
@@ -24,7 +17,8 @@ from .state import Ask, Plan, State, Stop
 
 __all__ = ("next_look", "next_pilot")
 
-PLANNED_WEIGHT = 0.9  # alpha's part on the planned level (section 7): the rest keeps the other paths alive
+# Measured: weights and the pilot's end in docs/protocol.md, 4.3; paths in docs/protocol.md, 4.6.
+PLANNED_WEIGHT = 0.9  # alpha's part on the planned level: the rest keeps the other paths alive
 PILOT_GOOD, PILOT_FUTILE = 2.0, -4.0  # radius mode: z-scores at which the pilot has seen enough
 PATH_LIVE = -3.0  # radius mode: a path this many standard errors away is not worth turning to
 SWITCH_GAIN = 1.03  # max mode: leave a path only for one that promises 3% more: estimates wobble by that much
@@ -83,8 +77,7 @@ def _plan(c: State) -> Plan:
     looks = []
     for k in range(len(c.levels)):
         others = sum(first[0].samples for j, first in enumerate(firsts) if j >= path and j != k and first)
-        cap = max(0, (budget - others) // c.chunk * c.chunk)
-        looks.append(_looks(c, k, path, draws, cap, splits[k]))
+        looks.append(_looks(c, k, path, draws, max(0, budget - others), splits[k]))
     return Plan(label=label, path=path, weights=weights, looks=tuple(looks))
 
 
@@ -139,7 +132,10 @@ def _plan_radius(c: State) -> tuple[int, int, dict[int, int]]:
 
 
 def next_look(c: State) -> Ask | Stop:
-    """The next look of the level that matters most, or the end when there is nothing left to gain or to spend."""
+    """The next look of the level that matters most, or the end when there is nothing left to gain or to spend.
+
+    Raises ProtocolError before the pilot has chosen a label.
+    """
     label, path = c.chosen
     estimates = [level.estimate(label) for level in c.levels]
     if c.radius is None:

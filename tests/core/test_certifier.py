@@ -55,6 +55,8 @@ def _bad_counts(query: Query):
     yield query, [half + 0.5, half - 0.5, 0], "integers"
     yield Query(level=query.level, purpose=query.purpose, first=query.first + 32, count=query.count), None, "expected"
     yield Query(level=(query.level + 1) % 3, purpose=query.purpose, first=query.first, count=query.count), None, "exp"
+    fewer = query.count - 32
+    yield Query(level=query.level, purpose=query.purpose, first=query.first, count=fewer), [fewer, 0, 0], "expected"
     other = "pilot" if query.purpose == "estimation" else "estimation"
     yield Query(level=query.level, purpose=other, first=query.first, count=query.count), None, "expected"
 
@@ -77,9 +79,17 @@ def test_observe_refuses_what_cannot_be_and_changes_nothing(radius):
     assert machine.state() == before
 
 
-def test_observe_before_next_is_out_of_turn():
-    with pytest.raises(ProtocolError, match="pilot"):
-        certifier().observe(Query(level=2, purpose="pilot", first=0, count=128), [128, 0, 0])
+@pytest.mark.parametrize("radius", [None, 0.3])
+def test_an_answer_before_its_question_is_out_of_turn_and_changes_nothing(radius):
+    machine, ahead = certifier(radius=radius), certifier(radius=radius)
+    while (query := ahead.next()) is not None:
+        before = machine.state()
+        with pytest.raises(ProtocolError, match=f"in state '{before['phase']}': no query is pending"):
+            machine.observe(query, votes(query))
+        assert machine.state() == before
+        assert machine.next() == query
+        for each in (machine, ahead):
+            each.observe(query, votes(query))
 
 
 @pytest.mark.parametrize("radius", [None, 0.3])
@@ -136,7 +146,7 @@ def test_rules_hold_for_any_votes(matrix, levels, samples, chunk, grain, radius,
         assert query.count > 0 and query.count % chunk == 0 and query.first % chunk == 0
         assert query.first == drawn[query.level, query.purpose]
         drawn[query.level, query.purpose] += query.count
-        assert sum(drawn.values()) <= samples
+        assert machine.used + query.count == sum(drawn.values()) <= samples
         plan = (machine.label, machine.weights, [(v.looks, v.errors) for v in machine._state.levels])
         if query.purpose == "estimation":
             frozen = frozen or copy.deepcopy(plan)
@@ -175,7 +185,8 @@ def test_one_scale_and_one_look_is_cohen_certify(count):
     """Cohen et al. (2019), CERTIFY with N0 = 100 and N = 10,000."""
     machine = Certifier(Cascade.of([0.5], final="threshold"), 10, samples=10_100, pilot=100, single_look=True)
     pilot = machine.next()
-    assert pilot == Query(level=0, purpose="pilot", first=0, count=100)
+    assert pilot == Query(level=0, purpose="pilot", first=0, count=machine.pilot)
+    assert machine.pilot == 100
     machine.observe(pilot, [0, 0, 0, 60, 40, 0, 0, 0, 0, 0])
     query = machine.next()
     assert query == Query(level=0, purpose="estimation", first=0, count=10_000)
