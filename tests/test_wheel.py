@@ -140,6 +140,7 @@ def test_the_command_certifies_in_its_own_process(installed: Path, place: Path) 
     assert "outcome" in json.loads(run(*command, cwd=place))
 
 
+@pytest.mark.timeout(1_500)  # some thousand tests
 def test_the_tests_that_need_no_torch_pass_on_it(installed: Path, place: Path) -> None:
     shutil.copytree(ROOT / "tests", place / "run" / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", place / "run")
