@@ -11,7 +11,7 @@ connection that fails. What comes back is a CertifyAnswer, or an error of certif
     RequestError          the service refuses these fields or this image; `extra` has its hints and `instance`
     QueueFull, Draining   still so after the last try
     DeadlineExceeded      the deadline came before any look was complete
-    BackendUnavailable    the service cannot be reached or has a fault, or something else answers at its address
+    BackendUnavailable    the service cannot be reached, has a fault or no memory, or something else answers there
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class _Caller:
                 return Draining(f"{self.url}: {problem.detail}")
             case "deadline_exceeded":
                 return DeadlineExceeded(problem.detail)
-            case "backend_unavailable" | "internal_error":
+            case "backend_unavailable" | "internal_error" | "out_of_memory":
                 return BackendUnavailable(f"{self.url}: {problem.code}: {problem.detail} ({problem.instance})")
         hints = {**(problem.model_extra or {}), "instance": problem.instance}
         return RequestError(problem.code, problem.detail, **hints)
