@@ -49,11 +49,19 @@ class Job:
         return asyncio.get_running_loop().time() + self.deadline - time.monotonic()
 
 
-def prepare(image: bytes, fields: CertifyFields, info: BackendInfo, settings: Settings, *, arrival: float) -> Job:
+def prepare(
+    image: bytes,
+    fields: CertifyFields,
+    info: BackendInfo,
+    settings: Settings,
+    *,
+    arrival: float,
+    offline: bool = False,
+) -> Job:
     """Hold a request against the bundle and decode its image. Blocks for milliseconds: call it in a thread.
 
     image: a PNG, JPEG or WebP file. arrival: when the request came, in time.monotonic's seconds; its deadline counts
-    from there. Raises RequestError.
+    from there. offline: see CallLimits.of. Raises RequestError.
     """
     # Before the image: parameters are cheaper to refuse.
     plan = make_plan(fields, info, max_samples_allowed=settings.max_samples)
@@ -66,7 +74,7 @@ def prepare(image: bytes, fields: CertifyFields, info: BackendInfo, settings: Se
         plan=plan,
         picture=picture,
         info=info,
-        limits=CallLimits.of(settings),
+        limits=CallLimits.of(settings, offline=offline),
         arrival=arrival,
         deadline=deadline,
     )
@@ -105,5 +113,5 @@ async def certify(
 ) -> CertifyAnswer:
     """All of it, for a caller who neither queues nor leaves: the answer of POST /certify. Raises CertifyError."""
     arrival = time.monotonic()
-    job = await asyncio.to_thread(prepare, image, fields, backend.info(), settings, arrival=arrival)
+    job = await asyncio.to_thread(prepare, image, fields, backend.info(), settings, arrival=arrival, offline=True)
     return answer(job, await run(job, backend, key), request_id=str(uuid.uuid4()))
