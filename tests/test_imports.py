@@ -158,7 +158,9 @@ def test_the_gateway_never_needs_torch(path):
     assert not offending(path, *HEAVY, top_level=True)
 
 
-LIGHT = tuple(f"certify.models.{name}" for name in ("errors", "datasets", "bundle", "ranges"))  # these need no torch
+LIGHT = tuple(
+    f"certify.models.{name}" for name in ("errors", "datasets", "bundle", "files", "ranges")
+)  # these need no torch
 
 
 @pytest.mark.parametrize("path", modules("service"), ids=name_of)
