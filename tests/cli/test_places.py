@@ -16,6 +16,7 @@ from certify.service.research.votes_file import load_votes
 from tests import pictures
 from tests.cli.test_cli import certify
 from tests.servers import ROOT
+from tests.test_imports import BLOCK
 
 FAKE = ("--backend=fake", "--seed=1", "--samples=640")
 
@@ -145,3 +146,23 @@ def test_a_service_that_cannot_begin_says_why_in_its_last_line(tmp_path: Path) -
         last = json.loads((done.stdout + done.stderr).splitlines()[-1])
         assert done.returncode == 2
         assert last["message"] == "cannot serve" and last["error"].startswith(f"CERTIFY_BUNDLE: {bundle}")
+
+
+@pytest.mark.slow
+def test_without_torch_each_command_says_what_to_install(tmp_path: Path) -> None:
+    code = f"{BLOCK}\nfrom certify.service.cli.main import app\napp()"
+    (tmp_path / "0").mkdir()
+    picture = tmp_path / "0" / "a.png"
+    picture.write_bytes(pictures.png())
+    commands = (
+        ["serve", "--port=0"],
+        ["image", str(picture)],
+        ["dataset", str(tmp_path), "--out", str(tmp_path / "t.tsv")],
+        ["tune-runtime"],
+    )
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        last = (done.stdout + done.stderr).splitlines()[-1]
+        assert done.returncode == 1 and "pip install 'certify[embedded]'" in last, command
