@@ -22,7 +22,7 @@ from certify.service.research.certifiers import LocalCertifier
 from certify.service.research.curves import Curve
 from certify.service.research.threshold_choice import tune
 from certify.service.research.votes_file import VotesFile, load_votes
-from certify.service.research.votes_file_parts import VoteParts
+from certify.service.research.votes_file_parts import open_votes
 from certify.service.settings import load_settings
 
 __all__ = ("SEED", "SLACK", "Undenoised", "adaptive", "choose", "majorities", "votes_of")
@@ -56,15 +56,15 @@ async def _draw(dataset: DataSet, backend: EmbeddedBackend, path: Path, samples:
         settings, fields = load_settings(max_samples=samples), parse_texts({"samples": [str(samples)]})
         about = LocalCertifier(backend, settings, fields, policy="best", seed=SEED).votes_facts()
         data = {"data": dataset.name, "split": dataset.split, "data_digest": dataset.digest()}
-        parts = VoteParts(path, backend.info(), {**data, **about})
-        recorder = LocalCertifier(backend, settings, fields, policy="best", seed=SEED, votes=parts)
-        labels = dataset.labels_in(recorder.classes)
-        for position, idx in enumerate(dataset.idx[:limit]):
-            if parts.get(idx) is None:
-                await recorder.certify(idx, labels[position], dataset.read(position))
-                if (position + 1) % EVERY == 0:
-                    progress(f"  {path.stem}: image {position + 1} of {len(dataset.idx[:limit])}")
-        parts.finish()
+        with open_votes(path, backend.info(), {**data, **about}) as parts:
+            recorder = LocalCertifier(backend, settings, fields, policy="best", seed=SEED, votes=parts)
+            labels = dataset.labels_in(recorder.classes)
+            for position, idx in enumerate(dataset.idx[:limit]):
+                if parts.get(idx) is None:
+                    await recorder.certify(idx, labels[position], dataset.read(position))
+                    if (position + 1) % EVERY == 0:
+                        progress(f"  {path.stem}: image {position + 1} of {len(dataset.idx[:limit])}")
+            parts.finish()
     finally:
         await backend.close()
     return load_votes(path)

@@ -27,7 +27,6 @@ __all__ = (
     "preprocessing",
     "replaces_bundle",
     "save_classifier",
-    "whole_file",
     "whole_folder",
     "write_bundle",
 )
@@ -91,18 +90,6 @@ def check_place(out: Path, replaces: Callable[[Path], bool] | None = None) -> No
 def replaces_bundle(folder: Path) -> bool:
     """For whole_folder: an earlier bundle may give way."""
     return (folder / MANIFEST).is_file()
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """As whole_folder, a single file: a path beside `path` to write to, which replaces `path` when the block ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        yield fresh
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def save_classifier(classifier: Classifier, folder: Path, model_args: Mapping[str, Any] | None = None) -> None:

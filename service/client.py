@@ -11,7 +11,7 @@ connection that fails. What comes back is a CertifyAnswer, or an error of certif
     RequestError          the service refuses these fields or this image; `extra` has its hints and `instance`
     QueueFull, BudgetSpent, Draining   still so after the last try
     DeadlineExceeded      the deadline came before any look was complete
-    BackendUnavailable    the service cannot be reached or has a fault, or something else answers at its address
+    BackendUnavailable    the service cannot be reached, has a fault or no memory, or something else answers there
 """
 
 from __future__ import annotations

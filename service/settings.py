@@ -123,7 +123,9 @@ class Settings(BaseSettings):
     call_samples: Count = Field(2048, description="most samples asked of the backend in one call, rounded to chunks")
     # 60 s: fifty times what such a call takes on two laptop cores beside three other requests.
     call_seconds: Seconds = Field(
-        60.0, description="longest time one backend call may take before it counts as stalled"
+        60.0,
+        description="time after which a backend call counts as stalled, or four times what such calls took lately if "
+        "that is longer; in commands that work without a service only if it is set",
     )
     # 360 s: what the chart promises, triton.startupSeconds (300, to load a large model) and a minute.
     start_seconds: float = Field(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import certify
+from certify.service import core
 
 ROOT = Path(__file__).parent.parent
 # From the ground up: a room may import the rooms below it, and none above. The bare service holds only its version.
@@ -39,6 +40,7 @@ CORE = {
     "dataclasses",
     "enum",
     "functools",
+    "importlib",
     "itertools",
     "math",
     "numpy",
@@ -163,7 +165,9 @@ def test_the_gateway_never_needs_torch(path):
     assert not offending(path, *HEAVY, top_level=True)
 
 
-LIGHT = tuple(f"certify.models.{name}" for name in ("errors", "datasets", "bundle", "ranges"))  # these need no torch
+LIGHT = tuple(
+    f"certify.models.{name}" for name in ("errors", "datasets", "bundle", "files", "ranges")
+)  # these need no torch
 
 
 @pytest.mark.parametrize("path", modules("service"), ids=name_of)
@@ -287,6 +291,8 @@ def test_what_a_module_says_it_offers_is_there_and_nothing_public_is_left_out(na
 def test_the_face_offers_what_it_lists():
     assert all(getattr(certify, name) is not None for name in certify.__all__)
     assert set(certify._HOMES) | {"__version__"} == set(certify.__all__)
+    assert all(getattr(core, name) is not None for name in core.__all__)
+    assert sorted(name for names in core._HOMES.values() for name in names) == sorted(core.__all__)
 
 
 @pytest.mark.parametrize(("old", "new"), [("models.export", "certify bundles export"), ("service", "certify")])

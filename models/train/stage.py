@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CertifyError
-from ..write import whole_file
+from ..files import whole_file
 from .config import Optimisation
 
 if TYPE_CHECKING:

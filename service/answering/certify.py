@@ -62,10 +62,13 @@ class Job:
         return partial(self.plan.seed_scope(self.picture.sha256, self.question.info.bundle_digest).seed, key)
 
 
-def ask(fields: CertifyFields, info: BackendInfo, settings: Settings, *, arrival: float) -> Question:
+def ask(
+    fields: CertifyFields, info: BackendInfo, settings: Settings, *, arrival: float, offline: bool = False
+) -> Question:
     """Hold a request against the bundle, before its image is looked at: parameters are cheaper to refuse.
 
-    arrival: when the request came, in time.monotonic's seconds; its deadline counts from there. Raises RequestError.
+    arrival: when the request came, in time.monotonic's seconds; its deadline counts from there. offline: see
+    CallLimits.of. Raises RequestError.
     """
     plan = make_plan(fields, info, max_samples_allowed=settings.max_samples)
     deadline = None
@@ -76,18 +79,26 @@ def ask(fields: CertifyFields, info: BackendInfo, settings: Settings, *, arrival
         plan=plan,
         resize=fields.resize,
         info=info,
-        limits=CallLimits.of(settings),
+        limits=CallLimits.of(settings, offline=offline),
         arrival=arrival,
         deadline=deadline,
     )
 
 
-def prepare(image: bytes, fields: CertifyFields, info: BackendInfo, settings: Settings, *, arrival: float) -> Job:
+def prepare(
+    image: bytes,
+    fields: CertifyFields,
+    info: BackendInfo,
+    settings: Settings,
+    *,
+    arrival: float,
+    offline: bool = False,
+) -> Job:
     """ask(), and the image decoded in this process. Blocks: call it in a thread.
 
     image: a PNG, JPEG or WebP file. Raises RequestError.
     """
-    question = ask(fields, info, settings, arrival=arrival)
+    question = ask(fields, info, settings, arrival=arrival, offline=offline)
     picture = decode_image(image, info.input_shape, resize=fields.resize, max_pixels=settings.max_pixels)
     return Job(question=question, picture=picture)
 
@@ -128,5 +139,5 @@ async def certify(
 ) -> CertifyAnswer:
     """All of it, for a caller who neither queues nor leaves: the answer of POST /certify. Raises CertifyError."""
     arrival = time.monotonic()
-    job = await asyncio.to_thread(prepare, image, fields, backend.info(), settings, arrival=arrival)
+    job = await asyncio.to_thread(prepare, image, fields, backend.info(), settings, arrival=arrival, offline=True)
     return answer(job, await run(job, backend, key), request_id=str(uuid.uuid4()))

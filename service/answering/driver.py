@@ -21,6 +21,7 @@ from ..backends.base import Backend
 from ..core import Certifier, Query, Result
 from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded
 from ..tracing import span
+from .pace import pace_of
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -37,16 +38,26 @@ def at_once(samples: int) -> AbstractAsyncContextManager[None]:
     return contextlib.nullcontext()
 
 
+# A call may take so many times what calls of its size took lately: as when other requests come to share the machine.
+SLOWER = 4.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class CallLimits:
-    """How much one backend call may be asked for, and how long it may take."""
+    """How much one backend call may be asked for, and how long it may take at least before it counts as stalled."""
 
     samples: int
-    seconds: float
+    seconds: float | None  # None: as long as it takes
 
     @classmethod
-    def of(cls, settings: Settings) -> CallLimits:
-        return cls(samples=settings.call_samples, seconds=settings.call_seconds)
+    def of(cls, settings: Settings, *, offline: bool = False) -> CallLimits:
+        """offline: nobody waits for a place, and a busy machine is no fault: only a limit that was set counts."""
+        patient = offline and "call_seconds" not in settings.model_fields_set
+        return cls(samples=settings.call_samples, seconds=None if patient else settings.call_seconds)
+
+    def allowed(self, backend: Backend, samples: int) -> float | None:
+        """Seconds for a call of so many samples: more where calls of that size took long lately."""
+        return None if self.seconds is None else max(self.seconds, SLOWER * pace_of(backend).seconds(samples))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +97,9 @@ async def drive(
     try:
         async with asyncio.timeout_at(deadline):
             async with turn(0):
-                uncertified_class = await guard(backend.classify(image), limits.seconds)
+                # One image costs what the smallest call does.
+                seconds = limits.allowed(backend, backend.info().chunk)
+                uncertified_class = await guard(backend.classify(image), seconds)
             while (query := certifier.next()) is not None:
                 votes = await _look(call, query, sigmas[query.level])
                 certifier.observe(query, votes.tolist())
@@ -105,14 +118,15 @@ async def drive(
     )
 
 
-async def guard(call: Awaitable[T], seconds: float) -> T:
-    """Await one backend call. A failure of any kind, or more than `seconds`, becomes BackendUnavailable."""
+async def guard(call: Awaitable[T], seconds: float | None) -> T:
+    """Await one backend call. A failure of any kind, or more than `seconds` (None: no limit) -> BackendUnavailable."""
     try:
         # An outer timeout cancels us and arrives here as CancelledError, so TimeoutError is this call's own.
         async with asyncio.timeout(seconds):
             return await call
     except TimeoutError as exc:
-        raise BackendUnavailable(f"the backend did not answer within {seconds:g} seconds") from exc
+        within = "in its own time" if seconds is None else f"within {seconds:g} seconds"
+        raise BackendUnavailable(f"the backend did not answer {within}") from exc
     except CertifyError:
         raise
     except Exception as exc:
@@ -147,16 +161,16 @@ async def _votes(calls: _Calls, query: Query, sigma: float) -> NDArray[np.int64]
     step = max(info.chunk, calls.limits.samples // info.chunk * info.chunk)
     total = np.zeros(len(info.class_names), dtype=np.int64)
     for low, high in cut(query.first, query.count, step):
-        async with calls.turn(high - low):
+        count = high - low
+        async with calls.turn(count):
             began = clock()
+            call = calls.backend.count_votes(calls.image, sigma=sigma, seed=seed, first=low, count=count)
             try:
-                votes = await guard(
-                    calls.backend.count_votes(calls.image, sigma=sigma, seed=seed, first=low, count=high - low),
-                    calls.limits.seconds,
-                )
+                votes = await guard(call, calls.limits.allowed(calls.backend, count))
             finally:
                 calls.seconds += clock() - began
-        if votes.shape != total.shape or votes.min() < 0 or int(votes.sum()) != high - low:
-            raise BackendUnavailable(f"the backend answered impossible votes: {votes.shape} for {high - low} samples")
+            pace_of(calls.backend).took(count, clock() - began)
+        if votes.shape != total.shape or votes.min() < 0 or int(votes.sum()) != count:
+            raise BackendUnavailable(f"the backend answered impossible votes: {votes.shape} for {count} samples")
         total += votes
     return total

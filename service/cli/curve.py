@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...models.files import check_file
 from ..errors import DataError
 from ..research.curves import RADII, Curve, curves_of_votes, draw, load, markdown
 from ..research.votes_file import load_votes
@@ -20,7 +21,7 @@ _RADII = ",".join(format(radius, "g") for radius in RADII)
 
 def curve(
     paths: Annotated[
-        list[Path], typer.Argument(help="Tables of certify dataset, or one file of votes.", metavar="FILE...")
+        list[Path], typer.Argument(help="Tables of certify dataset, or files of votes of one run.", metavar="FILE...")
     ],
     out: Annotated[Path | None, typer.Option(help="Draw here: both a .png and an .svg. Needs matplotlib.")] = None,
     radii: Annotated[str, typer.Option(help="Where the table is cut.")] = _RADII,
@@ -31,9 +32,11 @@ def curve(
 ) -> None:
     """Certified accuracy against radius: a Markdown table, and with --out a picture.
 
-    Tables of one run (shards) are one curve. A file of votes gives a curve for each policy and each scale alone;
-    "reference" is as published, and not proved at alpha.
+    Tables of one run (shards) are one curve. Votes give a curve for each policy and each scale alone; "reference" is
+    as published, and not proved at alpha.
     """
+    if out is not None:
+        check_file(out)
     cuts = numbers("radii", radii)
     curves = _curves(paths, threshold, final)
     if as_json:
@@ -49,9 +52,9 @@ def curve(
 def _curves(paths: list[Path], threshold: str | None, final: str | None) -> list[Curve]:
     if threshold is None and final is None:
         return load(paths)
-    if len(paths) != 1 or paths[0].suffix != ".npz":
-        raise DataError("threshold, final: expected one file of votes, since a table's are settled")
-    votes = load_votes(paths[0])
+    if any(path.suffix != ".npz" for path in paths):
+        raise DataError("threshold, final: expected files of votes, since a table's are settled")
+    votes = load_votes(*paths)
     return curves_of_votes(votes, thresholds=_thresholds(threshold, len(votes.sigmas)), final=parse_final(final))
 
 

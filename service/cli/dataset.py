@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ...models.datasets import DataSet, open_dataset
+from ...models.files import check_file
 from ..answering.fields import parse_texts
 from ..answering.schemas import CertifyFields
 from ..backends import open_backend
@@ -22,8 +22,8 @@ from ..research.certifiers import LocalCertifier, RemoteCertifier, RowCertifier
 from ..research.curves import curves_of_tables, markdown
 from ..research.dataset_run import certify_dataset, run_id
 from ..research.policies import POLICIES, Policy
-from ..research.tables import facts_path, open_table, read_table
-from ..research.votes_file_parts import VoteParts
+from ..research.tables import facts_path, load_facts, open_table, read_table
+from ..research.votes_file_parts import open_votes
 from ..settings import Settings, load_settings
 from .options import given, with_request_options
 from .progress import Live
@@ -67,6 +67,7 @@ def dataset(
     """
     if url is not None:
         _refuse_beside_url(policy, {"--seed": seed, "--backend": backend, "--bundle": bundle, "--votes": votes})
+    _check_places(out, votes)
     whole = open_dataset(name, part=part)
     order = _Order(
         dataset=whole.part(limit=limit, shard=_shard(shard)),
@@ -124,15 +125,15 @@ async def _record(
     seed: int,
 ) -> None:
     """Certify, and keep every vote in the file `path`."""
-    parts = VoteParts(path, backend.info(), {**order.data_facts, **votes_facts})
-    recorder = LocalCertifier(backend, settings, fields, policy=order.policy, seed=seed, votes=parts)
-    await _certify(order, recorder)
-    # A row that was there before may have no votes: the file was removed, or named only now.
-    labels = order.dataset.labels_in(recorder.classes)
-    for position, idx in enumerate(order.dataset.idx):
-        if parts.get(idx) is None:
-            await recorder.certify(idx, labels[position], order.dataset.read(position))
-    typer.echo(f"{path}: votes of {parts.finish()} images")
+    with open_votes(path, backend.info(), {**order.data_facts, **votes_facts}) as parts:
+        recorder = LocalCertifier(backend, settings, fields, policy=order.policy, seed=seed, votes=parts)
+        await _certify(order, recorder)
+        # A row that was there before may have no votes: the file was removed or damaged, or named only now.
+        labels = order.dataset.labels_in(recorder.classes)
+        for position, idx in enumerate(order.dataset.idx):
+            if parts.get(idx) is None:
+                await recorder.certify(idx, labels[position], order.dataset.read(position))
+        typer.echo(f"{path}: votes of {parts.finish()} images")
 
 
 async def _by_service(order: _Order, url: str) -> None:
@@ -150,6 +151,15 @@ async def _certify(order: _Order, certifier: RowCertifier) -> None:
             live.add(row)
 
 
+def _check_places(out: Path, votes: Path | None) -> None:
+    """Before anything is loaded or drawn. Raises DataError."""
+    check_file(out)
+    if votes is not None:
+        check_file(votes)
+        if votes.resolve() in (out.resolve(), facts_path(out).resolve()):
+            raise DataError(f"votes: expected another file than the table's, got {votes}")
+
+
 def _shard(text: str) -> tuple[int, int]:
     number, slash, of = text.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal()):
@@ -159,8 +169,12 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _seed(seed: int | None, out: Path) -> int:
     """As given, or the one that the table was begun with, or a random one."""
-    if seed is None and facts_path(out).exists():
-        kept = json.loads(facts_path(out).read_text(encoding="utf-8")).get("seed")
-        if isinstance(kept, int):
+    if seed is not None:
+        return seed
+    if facts_path(out).exists():
+        kept = load_facts(facts_path(out)).get("seed")
+        if kept is not None and type(kept) is not int:
+            raise DataError(f"{facts_path(out)}: seed: expected an integer, got {kept!r}")
+        if kept is not None:
             return kept
-    return secrets.randbits(63) if seed is None else seed
+    return secrets.randbits(63)

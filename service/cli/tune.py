@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from ...models.files import check_file
 from ..research.curves import Curve, draw_choice, markdown
 from ..research.threshold_choice import Choice, best_curve, check_split
 from ..research.threshold_choice import tune as choose
@@ -19,19 +20,28 @@ __all__ = ("tune",)
 
 
 def tune(
-    votes: Annotated[Path, typer.Argument(help="Votes of a validation split, from `certify dataset --votes`.")],
+    votes: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Votes of a validation split, from `certify dataset --votes`; several: one run's.", metavar="FILE..."
+        ),
+    ],
     target: Annotated[str, typer.Option(help="acr, or the radius whose certified accuracy is to be largest.")] = "acr",
     shared: Annotated[bool, typer.Option("--shared", help="One threshold for all sigmas, not one for each.")] = False,
     final: Annotated[str | None, typer.Option(help="plurality or threshold [the file's].")] = None,
     min_accuracy: Annotated[
         float | None, typer.Option(help="Certified accuracy at 0 to keep [the finest sigma's alone, less 0.02].")
     ] = None,
-    judge: Annotated[Path | None, typer.Option(help="Votes of other images, by which the choice is judged.")] = None,
+    judge: Annotated[
+        list[Path] | None, typer.Option(help="Votes of other images, by which the choice is judged; may be repeated.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Draw the trade-off here: .png and .svg. Needs matplotlib.")] = None,
 ) -> None:
     """Choose thresholds on a validation split's votes. Refuses the split that they will be judged by."""
-    file = load_votes(votes)
-    other = None if judge is None else load_votes(judge)
+    if out is not None:
+        check_file(out)
+    file = load_votes(*votes)
+    other = load_votes(*judge) if judge else None
     check_split(file, other)
     rule = parse_final(final) or file.final
     radius = None if target == "acr" else numbers("target", target)[0]
@@ -41,7 +51,7 @@ def tune(
     chosen = choice.candidates[choice.chosen]
     typer.echo(f"\nchosen: --threshold {','.join(f'{t:g}' for t in chosen)} --final {rule}")
     if other is not None:
-        typer.echo(f"\njudged by {judge}:\n")
+        typer.echo(f"\njudged by {', '.join(map(str, judge or ()))}:\n")
         typer.echo(markdown([best_curve(other, chosen, rule)]))
     if out is not None:
         _draw(choice, radius, out)

@@ -20,8 +20,9 @@ from typing import Annotated, Protocol
 import numpy as np
 import typer
 
+from ...models.files import check_file, whole_file
 from ..backends.base import Backend, BackendInfo
-from ..errors import BackendUnavailable, DataError
+from ..errors import BackendUnavailable
 from ..settings import ENV_PREFIX, Settings, load_settings
 from .progress import Steps
 
@@ -214,6 +215,8 @@ def tune_runtime_command(
 
     The default micro-batch is kept unless another is more than 5% faster.
     """
+    if out is not None:
+        check_file(out)
     flags = {"bundle": bundle, "engine": engine, "device": device}
     settings = load_settings(**{name: value for name, value in flags.items() if value is not None})
     multiples = CUDA_MULTIPLES if settings.device == "cuda" else MULTIPLES
@@ -225,10 +228,8 @@ def tune_runtime_command(
         typer.echo(f"{race.markdown()}\n\n{_verdict(race)}\n")
     typer.echo(tuned.lines(), nl=False)
     if out is not None:
-        try:
-            out.write_text(tuned.lines(), encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"out: expected a file that can be written: {error}") from error
+        with whole_file(out) as fresh:
+            fresh.write_text(tuned.lines(), encoding="utf-8")
         typer.echo(f"wrote {out}", err=True)
 
 

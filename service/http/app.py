@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import Depends, FastAPI
@@ -15,7 +15,7 @@ from .. import __version__
 from ..answering.seeds import random_key
 from ..backends import open_backend
 from ..backends.base import Backend, BackendInfo
-from ..errors import BundleError, SettingsError
+from ..errors import BundleError, CertifyError, SettingsError
 from ..settings import ENV_PREFIX, Settings
 from . import problems
 from .admission import Admission
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 # Two bodies at a time: parsing is processor work, and a body may be max_body_bytes.
 _PARSERS = 2
+Lifespan = Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]
 
 _DESCRIPTION = (
     "How far can this image be changed before the answer changes? Certified L2 radii by multi-scale "
@@ -67,7 +68,9 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
                 await gateway.serving.close()
                 await gateway.budgets.close()
 
-    app = FastAPI(title="certify", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title="certify", version=__version__, description=_DESCRIPTION, lifespan=_noted(lifespan), redoc_url=None
+    )
     app.add_middleware(RequestLog)
     problems.install(app)
     app.include_router(certify.router, dependencies=[Depends(_something_served)])
@@ -75,6 +78,22 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
         app.include_router(routes.router)
     use_openapi(app)
     return app
+
+
+def _noted(lifespan: Lifespan) -> Lifespan:
+    """The same; why it could not begin is kept in app.state.failure, since uvicorn only logs it."""
+
+    @contextlib.asynccontextmanager
+    async def noted(app: FastAPI) -> AsyncIterator[None]:
+        app.state.failure = None
+        try:
+            async with lifespan(app):
+                yield
+        except CertifyError as exc:
+            app.state.failure = exc
+            raise
+
+    return noted
 
 
 async def _something_served(request: Request) -> None:

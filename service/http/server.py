@@ -21,7 +21,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from .. import __version__, tracing
-from ..errors import SettingsError
+from ..errors import CertifyError, SettingsError
 from ..settings import ENV_PREFIX, Settings
 from .app import create_app
 from .connections import ACCEPTED_AT_ONCE, Connection, ConnectionLimits, most_connections
@@ -67,11 +67,13 @@ class Server(uvicorn.Server):
         self._signalled: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Raises SettingsError when the address cannot be listened on."""
+        """Raises SettingsError when the address cannot be listened on, CertifyError when nothing can be served."""
         try:
             await super().startup(sockets)
         except SystemExit:
-            if self.lifespan.should_exit:  # the application could not start, and has said why
+            if self.lifespan.should_exit:  # the application could not start
+                if isinstance(failure := self._app.state.failure, CertifyError):
+                    raise failure from None
                 raise
             where = f"{self.config.host}:{self.config.port}"
             raise SettingsError(
@@ -127,7 +129,7 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings) -> bool:
-    """Serve until a signal. False: it could not start, or found no backend (the log says why). Raises SettingsError."""
+    """Serve until a signal. False: it could not start, or found no backend (the log says why). Raises CertifyError."""
     if settings.tracing:
         tracing.configure(__version__)
     try:

@@ -122,7 +122,9 @@ class LocalCertifier:
         return self._of_outcome(drawn.plain, outcome)
 
     async def _sampler(self, data: bytes) -> FixedSampler:
-        job = await asyncio.to_thread(prepare, data, self._fields, self._info, self._settings, arrival=time.monotonic())
+        job = await asyncio.to_thread(
+            prepare, data, self._fields, self._info, self._settings, arrival=time.monotonic(), offline=True
+        )
         return FixedSampler(
             backend=self._backend,
             image=job.picture.tensor,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...models.bundle import Final
+from ...models.files import whole_file
 from ..core import Cascade, PilotPlan, plan_from_pilot
 from ..errors import DataError
 from .policies import POLICIES, Outcome, Policy, certify
@@ -73,11 +74,12 @@ class Curve:
 
 
 def load(paths: Sequence[Path]) -> list[Curve]:
-    """Curves of one file of votes, or of tables. Raises DataError."""
-    if len(paths) == 1 and paths[0].suffix == ".npz":
-        return curves_of_votes(load_votes(paths[0]))
-    if votes := [path for path in paths if path.suffix == ".npz"]:
-        raise DataError(f"{votes[0]}: expected tables only, or one file of votes alone")
+    """Curves of one run's files of votes, or of tables. Raises DataError."""
+    votes = [path for path in paths if path.suffix == ".npz"]
+    if votes and len(votes) < len(paths):
+        raise DataError(f"{votes[0]}: expected tables only, or files of votes only")
+    if votes:
+        return curves_of_votes(load_votes(*votes))
     return curves_of_tables([read_table(path) for path in paths])
 
 
@@ -229,13 +231,17 @@ def _figure() -> tuple[Any, Any]:
 
 
 def save_figure(figure: Any, out: Path) -> list[Path]:
-    """Write a matplotlib figure to out.png and out.svg and close it; equal figures give equal files."""
+    """Write a matplotlib figure to out.png and out.svg and close it; equal figures give equal files.
+
+    Raises DataError where they cannot be written.
+    """
     from matplotlib import pyplot, rc_context
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     written = [out.with_suffix(".png"), out.with_suffix(".svg")]
     with rc_context({"svg.hashsalt": "certify"}):
-        figure.savefig(written[0], dpi=120)
-        figure.savefig(written[1], metadata={"Date": None})
+        with whole_file(written[0]) as fresh:
+            figure.savefig(fresh, format="png", dpi=120)
+        with whole_file(written[1]) as fresh:
+            figure.savefig(fresh, format="svg", metadata={"Date": None})
     pyplot.close(figure)
     return written

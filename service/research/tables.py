@@ -14,15 +14,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...models.files import check_file, whole_file
 from ..errors import DataError
 
-__all__ = ("FIELD_COLUMNS", "OUR_COLUMNS", "Row", "Table", "TableWriter", "facts_path", "open_table", "read_table")
+__all__ = (
+    "FIELD_COLUMNS",
+    "OUR_COLUMNS",
+    "Row",
+    "Table",
+    "TableWriter",
+    "facts_path",
+    "load_facts",
+    "open_table",
+    "read_table",
+    "save_facts",
+)
 
 FIELD_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 OUR_COLUMNS = ("sigma", "plain", "outcome", "reason", "samples", "policy", "run")
@@ -92,17 +105,35 @@ def facts_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
+def save_facts(facts: Mapping[str, object], path: Path) -> None:
+    """As JSON, whole or not at all. Raises DataError where it cannot be written."""
+    with whole_file(path) as fresh:
+        fresh.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def load_facts(path: Path) -> dict[str, Any]:
+    """What save_facts wrote. Raises DataError, naming the file, when it is not that."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: expected the parameters of a run, as JSON: {error}") from error
+    if not isinstance(facts, dict):
+        raise DataError(f"{path}: expected the parameters of a run, as a JSON object, got {type(facts).__name__}")
+    return facts
+
+
 class TableWriter:
     """Made by open_table()."""
 
-    def __init__(self, stream: BinaryIO, done: Table) -> None:
-        self._stream = stream
+    def __init__(self, path: Path, stream: FileIO, done: Table) -> None:
+        self._path, self._stream = path, stream
         self.done = done  # the rows that were there
 
     def append(self, row: Row) -> None:
-        self._stream.write(row.line().encode())
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        """Raises DataError when it cannot be written whole; what was of it is dropped when the run goes on."""
+        with _written(self._path):
+            _write(self._stream, row.line().encode())
+            os.fsync(self._stream.fileno())
 
 
 @contextmanager
@@ -111,24 +142,27 @@ def open_table(path: Path, run: str, facts: Mapping[str, object]) -> Iterator[Ta
 
     Raises DataError when the file is another run's, is no table, or is being written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as stream:
+    check_file(path)
+    with _written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = FileIO(path, "a+")  # unbuffered: what could not be written is not tried again when it is closed
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise DataError(f"{path}: expected a file that nobody writes, and another process does") from error
         stream.seek(0)
-        content = stream.read()
+        content = stream.readall()
         whole = content[: content.rfind(b"\n") + 1]
         header = "\t".join((*FIELD_COLUMNS, *OUR_COLUMNS)) + "\n"
         if not whole and not header.encode().startswith(content):
             raise DataError(f"{path}: expected a table of results or no file, got something else")
-        if len(whole) < len(content):  # a kill came in the middle of a row
-            stream.truncate(len(whole))
-        if not whole:
-            stream.write(header.encode())
-            stream.flush()
-        elif not whole.startswith(header.encode()):
+        with _written(path):
+            if len(whole) < len(content):  # a kill came in the middle of a row
+                stream.truncate(len(whole))
+            if not whole:
+                _write(stream, header.encode())
+        if whole and not whole.startswith(header.encode()):
             raise DataError(f"{path}: expected a table with the columns {header.strip()!r}, got another file")
         done = read_table(path)
         if done.run not in (None, run) and len(done):
@@ -136,8 +170,23 @@ def open_table(path: Path, run: str, facts: Mapping[str, object]) -> Iterator[Ta
                 f"{path}: expected rows of run {run}, got rows of run {done.run}, which had other parameters "
                 f"(see {facts_path(path).name}); name another --out"
             )
-        facts_path(path).write_text(json.dumps({"run": run, **facts}, indent=2) + "\n", encoding="utf-8")
-        yield TableWriter(stream, done)
+        save_facts({"run": run, **facts}, facts_path(path))
+        yield TableWriter(path, stream, done)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: expected a file that can be written: {error}") from error
+
+
+def _write(stream: FileIO, content: bytes) -> None:
+    """All of it: an unbuffered write may take a part."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[stream.write(rest) or 0 :]
 
 
 def read_table(path: Path) -> Table:

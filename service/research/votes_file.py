@@ -7,23 +7,38 @@ estimation samples then hold at once for whatever was planned (docs/protocol.md,
 
 from __future__ import annotations
 
-import io
-import os
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...models.bundle import FINALS, Final
+from ...models.files import whole_file
 from ..errors import DataError
 
-__all__ = ("OLDER_GRAIN", "VotesFile", "load_votes", "save_votes")
+__all__ = ("BROKEN", "OLDER_GRAIN", "VotesFile", "join_votes", "load_votes", "save_arrays", "save_votes")
 
 # Files of before `grain` was kept come from CPUs, whose micro-batch it was.
 OLDER_GRAIN = 64
+# The fields with a row for each image.
+EACH = ("idx", "labels", "plain", "pilot", "votes", "label", "planned", "weights")
+# What numpy raises for a file that is cut off, damaged or another kind of file, and what we do for other shapes in it.
+BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    LookupError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,24 +109,47 @@ class VotesFile:
     def part(self, positions: Sequence[int]) -> VotesFile:
         """Only these images, in this order."""
         chosen = list(positions)
-        each = ("idx", "labels", "plain", "pilot", "votes", "label", "planned", "weights")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in each})
+        return replace(self, **{name: getattr(self, name)[chosen] for name in EACH})
+
+
+def join_votes(files: Sequence[VotesFile]) -> VotesFile:
+    """Shards of one run as the whole, images ascending. Raises DataError unless all but their images is the same."""
+    first = files[0]
+    for other in files[1:]:
+        for name in (field.name for field in fields(VotesFile) if field.name not in EACH):
+            ours, theirs = getattr(first, name), getattr(other, name)
+            if not np.array_equal(ours, theirs):
+                raise DataError(f"{name}: expected votes of one run, got {ours} and {theirs}")
+    try:
+        whole: dict[str, Any] = {name: np.concatenate([getattr(file, name) for file in files]) for name in EACH}
+    except ValueError as error:  # other numbers of samples or classes
+        raise DataError(f"votes: expected votes of one run, of the same shape: {error}") from error
+    return replace(first, **whole).part(np.argsort(whole["idx"]).tolist())
 
 
 def save_votes(votes: VotesFile, path: Path) -> None:
-    """Whole or not at all."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{field.name: np.asarray(getattr(votes, field.name)) for field in fields(votes)})  # type: ignore[arg-type]  # stubs take keywords for allow_pickle
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".fresh")
-    fresh.write_bytes(buffer.getvalue())
-    os.replace(fresh, path)
+    """Whole or not at all. Raises DataError where it cannot be written."""
+    save_arrays(path, {field.name: np.asarray(getattr(votes, field.name)) for field in fields(votes)})
 
 
-def load_votes(path: Path) -> VotesFile:
-    """Raises DataError, naming the file and the field, when it is not what save_votes wrote."""
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """A compressed .npz, whole or not at all, under this very name. Raises DataError where it cannot be written."""
+    with whole_file(path) as fresh, open(fresh, "wb") as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def load_votes(path: Path, *more: Path) -> VotesFile:
+    """One file, or the shards of one run. Raises DataError, naming the file and the field, when they are not that."""
+    files = [_load(each) for each in (path, *more)]
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        return join_votes(files) if more else files[0]
+    except DataError as error:
+        raise DataError(f"{', '.join(map(str, (path, *more)))}: {error}") from None
+
+
+def _load(path: Path) -> VotesFile:
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:  # a name it would leave open
             names = [field.name for field in fields(VotesFile)]
             values = {"grain": np.array(OLDER_GRAIN), **{name: stored[name] for name in names if name in stored}}
         if missing := [name for name in names if name not in values]:
@@ -120,5 +158,5 @@ def load_votes(path: Path) -> VotesFile:
         return VotesFile(**{**values, **scalars})
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except BROKEN as error:
         raise DataError(f"{path}: expected a file of votes: {error}") from error

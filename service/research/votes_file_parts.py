@@ -5,76 +5,89 @@ FILE.parts/ holds a small .npz for each image and facts.json, the parameters tha
 
 from __future__ import annotations
 
-import io
-import json
+import fcntl
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...models.files import check_file
 from ..backends.base import BackendInfo
 from ..core import PilotPlan
 from ..errors import DataError
 from .fixed_budget import Drawn
-from .votes_file import VotesFile, load_votes, save_votes
+from .tables import load_facts, save_facts
+from .votes_file import BROKEN, VotesFile, load_votes, save_arrays, save_votes
 
-__all__ = ("VoteParts",)
+__all__ = ("VoteParts", "open_votes")
+
+
+@contextmanager
+def open_votes(path: Path, info: BackendInfo, facts: Mapping[str, Any]) -> Iterator[VoteParts]:
+    """Begin the file of votes at `path`, or go on with it: shards that name one file after another all end up in it.
+
+    One process at a time, from before the file is read until it is replaced: what another wrote meanwhile would be
+    lost. info: of the backend that draws. facts: everything that votes depend on, with "data", "split" and
+    "data_digest" among it. Raises DataError when the file is being written, or was drawn with other parameters.
+    """
+    check_file(path)
+    folder = _folder(path)
+    lock = _lock(folder, path)
+    try:
+        yield VoteParts(path, info, facts)
+    finally:
+        with suppress(OSError):  # only an empty one: with parts in it, the next run goes on from them
+            folder.rmdir()
+        os.close(lock)
 
 
 class VoteParts:
-    """`facts`: everything that votes depend on, with "data", "split" and "data_digest" among it."""
+    """Made by open_votes()."""
 
     def __init__(self, path: Path, info: BackendInfo, facts: Mapping[str, Any]) -> None:
-        """info: of the backend that draws.
-
-        Raises DataError when the file or its parts were drawn with other parameters.
-        """
         self._path, self._info, self._facts = path, info, dict(facts)
-        self._folder = path.with_name(path.name + ".parts")
+        self._folder = _folder(path)
         self._there: dict[int, tuple[int, Drawn]] = {}
         if path.exists():
             self._take(load_votes(path))
         kept = self._folder / "facts.json"
         if kept.exists():
-            self._compare(json.loads(kept.read_text(encoding="utf-8")), self._folder)
+            self._compare(load_facts(kept), self._folder)
         else:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(self._facts, indent=2) + "\n", encoding="utf-8")
+            save_facts(self._facts, kept)
 
     def get(self, idx: int) -> Drawn | None:
         if idx in self._there:
             return self._there[idx][1]
-        part = self._part(idx)
-        return self._read(part)[1] if part.exists() else None
+        part = self._read(self._part(idx))
+        return None if part is None else part[1]
 
     def put(self, idx: int, label: int, drawn: Drawn) -> None:
         """Whole or not at all. What is there already stays."""
         part = self._part(idx)
         if idx in self._there or part.exists():
             return
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            truth=label,
-            plain=drawn.plain,
-            pilot=drawn.pilot,
-            votes=drawn.votes.astype(np.int32),
-            label=drawn.plan.label,
-            planned=drawn.plan.level,
-            weights=np.array(drawn.plan.weights),
-        )
-        fresh = part.with_suffix(".fresh")
-        fresh.write_bytes(buffer.getvalue())
-        os.replace(fresh, part)
+        arrays = {
+            "truth": label,
+            "plain": drawn.plain,
+            "pilot": drawn.pilot,
+            "votes": drawn.votes.astype(np.int32),
+            "label": drawn.plan.label,
+            "planned": drawn.plan.level,
+            "weights": np.array(drawn.plan.weights),
+        }
+        save_arrays(part, arrays)
 
     def finish(self) -> int:
         """Write every image's votes, in order of idx, into the file; remove the parts. Returns their number."""
         images = dict(self._there)
-        for part in self._folder.glob("*.npz"):
-            images[int(part.stem)] = self._read(part)
+        for path in self._folder.glob("[0-9]*.npz"):
+            if (part := self._read(path)) is not None:
+                images[int(path.stem)] = part
         if images:
             save_votes(self._file(images), self._path)
         shutil.rmtree(self._folder)
@@ -84,11 +97,18 @@ class VoteParts:
         return self._folder / f"{idx}.npz"
 
     @staticmethod
-    def _read(part: Path) -> tuple[int, Drawn]:
-        with np.load(part, allow_pickle=False) as stored:
-            plan = PilotPlan(int(stored["label"]), int(stored["planned"]), tuple(map(float, stored["weights"])))
-            drawn = Drawn(int(stored["plain"]), stored["pilot"], stored["votes"].astype(np.int64), plan)
-            return int(stored["truth"]), drawn
+    def _read(part: Path) -> tuple[int, Drawn] | None:
+        """None where there is none, or only a piece, which is removed: the image is then drawn again."""
+        try:
+            with open(part, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                plan = PilotPlan(int(stored["label"]), int(stored["planned"]), tuple(map(float, stored["weights"])))
+                drawn = Drawn(int(stored["plain"]), stored["pilot"], stored["votes"].astype(np.int64), plan)
+                return int(stored["truth"]), drawn
+        except FileNotFoundError:
+            return None
+        except BROKEN:
+            part.unlink()
+            return None
 
     def _take(self, votes: VotesFile) -> None:
         self._compare(
@@ -143,3 +163,29 @@ class VoteParts:
             runtime=facts["runtime"],
             seed=facts["seed"],
         )
+
+
+def _folder(path: Path) -> Path:
+    return path.with_name(path.name + ".parts")
+
+
+def _lock(folder: Path, path: Path) -> int:
+    """The folder's descriptor, locked until it is closed. Raises DataError when another process has it."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise DataError(f"{path}: expected a place for votes and their parts: {error}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise DataError(
+                f"{path}: expected votes that nobody writes, and another process does; wait for it, or give each "
+                "shard a file of its own: certify curve and certify tune take several"
+            ) from error
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), folder.stat()):
+                return lock
+        os.close(lock)  # who had it ended between, and took the folder away

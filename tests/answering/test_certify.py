@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from certify.service.answering.schemas import CertifyFields
 from certify.service.answering.seeds import key_from_number
 from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from certify.service.errors import BackendUnavailable, DeadlineExceeded, RequestError
+from certify.service.research.certifiers import LocalCertifier
+from certify.service.research.policies import Policy
 from certify.service.settings import Settings, load_settings
 from tests import pictures
 from tests.answer_rules import check
@@ -152,3 +155,15 @@ async def test_a_backend_that_fails_is_an_unavailable_backend() -> None:
     backend.failing = True
     with pytest.raises(BackendUnavailable):
         await certify(pictures.png(), CertifyFields(), backend, settings(), KEY)
+
+
+@pytest.mark.parametrize("policy", ["best", "first"])
+async def test_without_a_service_a_call_takes_as_long_as_it_takes(policy: Policy) -> None:
+    for chosen, fails in (set(), False), ({"call_seconds"}, True):
+        slow = FakeBackend(delay_seconds=0.001)
+        limits = Settings.model_construct(_fields_set=chosen, backend="fake", call_seconds=1e-9)
+        certifier = LocalCertifier(slow, limits, CertifyFields(samples=640), policy=policy, seed=1)
+        with pytest.raises(BackendUnavailable, match="did not answer within") if fails else nullcontext():
+            assert (await certifier.certify(0, 1, pictures.png())).samples > 0
+        with pytest.raises(BackendUnavailable, match="did not answer within") if fails else nullcontext():
+            assert (await certify(pictures.png(), CertifyFields(samples=640), slow, limits, KEY)).samples_used > 0

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from certify.service.answering.driver import CallLimits, Run, drive, guard
+from certify.service.answering.pace import pace_of
 from certify.service.backends.base import Backend
 from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from certify.service.core import Certifier
@@ -192,3 +193,36 @@ async def test_impossible_votes_are_an_unavailable_backend(votes: NDArray[np.int
 
 def test_the_limits_are_the_settings() -> None:
     assert CallLimits.of(load_settings(call_samples=64, call_seconds=3)) == CallLimits(samples=64, seconds=3)
+
+
+def test_offline_there_is_no_limit_of_time_but_the_one_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CallLimits.of(load_settings(), offline=True).seconds is None
+    assert CallLimits.of(load_settings(call_seconds=3), offline=True).seconds == 3
+    monkeypatch.setenv("CERTIFY_CALL_SECONDS", "4")
+    assert CallLimits.of(load_settings(), offline=True).seconds == 4
+
+
+async def test_a_backend_that_is_slow_as_a_rule_is_waited_for() -> None:
+    impatient = CallLimits(samples=2048, seconds=1e-9)
+    known, unknown = FakeBackend(delay_seconds=0.001), FakeBackend(delay_seconds=0.001)
+    for _ in range(32):
+        pace_of(known).took(FAKE_INFO.chunk, 3600.0)
+    assert (await run(known, limits=impatient)).result == (await run(FakeBackend())).result
+    assert known.calls < 16  # which leaves the median where it was
+    with pytest.raises(BackendUnavailable, match="did not answer within 1e-09 seconds"):
+        await run(unknown, limits=impatient)
+    assert (await run(unknown, limits=CallLimits(samples=2048, seconds=None))).result.complete
+
+
+def test_a_call_may_take_four_times_what_its_size_took_lately_and_never_less_than_was_set() -> None:
+    backend, limits = FakeBackend(), CallLimits(samples=2048, seconds=60.0)
+    assert limits.allowed(backend, 2048) == 60
+    for _ in range(5):
+        pace_of(backend).took(2048, 50.0)
+    pace_of(backend).took(32, 3000.0)  # one that waited long moves nothing
+    assert limits.allowed(backend, 2048) == 200
+    assert limits.allowed(backend, 32) == 60
+    for _ in range(32):
+        pace_of(backend).took(2048, 1.0)  # what is long ago is forgotten
+    assert limits.allowed(backend, 2048) == 60
+    assert limits.allowed(FakeBackend(), 2048) == 60  # each backend has its own

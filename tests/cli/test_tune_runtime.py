@@ -160,11 +160,13 @@ def test_the_file_is_what_a_shell_takes_and_the_settings_understand(
     assert (settings.engine, settings.device, settings.micro_batch, settings.workers) == ("torch", "cpu", 256, CORES)
 
 
-def test_a_file_that_cannot_be_written_is_an_error_after_the_table(
+def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(monkeypatch, Bench(lambda size, workers: 1000))
-    code, out, err = certify("tune-runtime", "--out", tmp_path / "absent" / "file", "--rounds=1", "--seconds=0.01")
-    assert code == 1
-    assert "out: expected a file that can be written" in err
-    assert "CERTIFY_MICRO_BATCH=64" in out
+    (tmp_path / "file").touch()
+    code, out, err = certify("tune-runtime", "--out", tmp_path / "file" / "deep", "--rounds=1", "--seconds=0.01")
+    assert code == 1 and not out
+    assert "deep: expected a file, or none yet: Not a directory" in err
+    code, out, _ = certify("tune-runtime", "--out", tmp_path / "new" / "file", "--rounds=1", "--seconds=0.01")
+    assert code == 0 and (tmp_path / "new" / "file").read_text() in out

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from certify.models.errors import BundleError
-from certify.models.write import whole_file, whole_folder
+from certify.models.write import whole_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -111,13 +111,3 @@ def test_a_folder_has_the_rights_of_any_other(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "out"):
         pass
     assert os.stat(tmp_path / "out").st_mode == os.stat(tmp_path / "other").st_mode
-
-
-def test_a_file_is_replaced_when_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "file"
-    with whole_file(path) as fresh:
-        fresh.write_text("one")
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as fresh:
-        fresh.write_text("half")
-        raise KeyboardInterrupt
-    assert path.read_text() == "one" and names(path.parent) == ["file"]

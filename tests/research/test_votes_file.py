@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from certify.service.errors import DataError
-from certify.service.research.votes_file import OLDER_GRAIN, VotesFile, load_votes, save_votes
+from certify.service.research.votes_file import OLDER_GRAIN, VotesFile, join_votes, load_votes, save_votes
 
 
 @pytest.fixture
@@ -100,3 +100,43 @@ def test_another_file_is_refused_by_name(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=f"{name}.npz: .*{message}"):
             load_votes(tmp_path / f"{name}.npz")
+
+
+def test_a_file_that_is_cut_off_or_damaged_is_refused_wherever_it_ends(votes: VotesFile, tmp_path: Path) -> None:
+    path = tmp_path / "v.npz"
+    save_votes(votes, path)
+    whole = path.read_bytes()
+    for size in range(0, len(whole), max(1, len(whole) // 60)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError, match="v.npz: expected a file of votes"):
+            load_votes(path)
+    kept = {field.name: np.asarray(getattr(votes, field.name)) for field in fields(VotesFile)}
+    for name in ("sigmas", "pilot", "votes", "chunk"):
+        np.savez(path, **{**kept, name: np.array("text")})  # type: ignore[arg-type]  # stubs take keywords for allow_pickle
+        with pytest.raises(DataError, match="v.npz: "):
+            load_votes(path)
+
+
+def test_shards_joined_are_the_whole(votes: VotesFile, tmp_path: Path) -> None:
+    for position, name in enumerate(("a", "b")):
+        save_votes(votes.part([position]), tmp_path / f"{name}.npz")
+    joined = load_votes(tmp_path / "a.npz", tmp_path / "b.npz")
+    whole = votes.part([1, 0])  # images 3 and 7
+    for field in fields(VotesFile):
+        assert np.array_equal(getattr(joined, field.name), getattr(whole, field.name))
+    with pytest.raises(DataError, match="a.npz, .*a.npz: idx: expected each image once"):
+        load_votes(tmp_path / "a.npz", tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 6}, "seed: expected votes of one run, got 5 and 6"),
+        ({"thresholds": np.array([0.5, 0.7])}, "thresholds: expected votes of one run"),
+        ({"data_digest": "sha256:9"}, "data_digest: expected votes of one run"),
+        ({"votes": np.full((1, 2, 4, 3), [32, 0, 0], np.int32)}, "votes: expected votes of one run, of the same shape"),
+    ],
+)
+def test_votes_of_two_runs_are_not_joined(votes: VotesFile, change: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        join_votes([votes.part([0]), replace(votes.part([1]), **change)])  # type: ignore[arg-type]

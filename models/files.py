@@ -1,0 +1,73 @@
+"""Files that are written whole or not at all, and only where a file can be."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import DataError
+
+__all__ = ("check_file", "whole_file")
+
+# What a path may name that is no file, by the words of stat(1).
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def check_file(path: Path) -> None:
+    """What whole_file asks of `path`, for those who would rather know before hours of work. Raises DataError.
+
+    A device, a FIFO or a folder is no place for results: what is written there is lost, waits for ever, or cannot be.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+    except OSError as error:
+        raise DataError(f"{path}: expected a file, or none yet: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_it, name in _KINDS if is_it(mode)), "something else")
+        raise DataError(f"{path}: expected a file, or none yet, got {kind}")
+    folder = next(each for each in path.resolve().parents if each.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DataError(f"{path}: expected a place where a file can be written, and {folder} is none")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, which replaces `path` when the block ends, and vanishes if it fails.
+
+    What is replaced is on disk: a machine that loses its power keeps the old file or the new one. Raises DataError
+    where no file can be written.
+    """
+    check_file(path)
+    place = path.resolve()  # of a link, the file is replaced and not the link
+    fresh = place.with_name(f".{place.name}-{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        yield fresh
+        _to_disk(fresh)
+        os.replace(fresh, place)
+        _to_disk(place.parent)
+    except OSError as error:
+        raise DataError(f"{path}: expected a file that can be written: {error}") from error
+    finally:
+        with suppress(OSError):  # where there is no such folder, there is nothing to remove
+            fresh.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """A file's bytes, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,36 @@
+"""How fast a backend answered lately: what is slow for one machine is a stall for another."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from weakref import WeakKeyDictionary
+
+from ..backends.base import Backend
+
+__all__ = ("Pace", "pace_of")
+
+# Of the last calls: the looks of a few requests. A median of so many is not moved by one that waited long.
+_LATELY = 32
+
+
+class Pace:
+    """Of one backend. Only calls that were answered count: a stall says nothing of how long work takes."""
+
+    def __init__(self) -> None:
+        self._rates: deque[float] = deque(maxlen=_LATELY)  # seconds a sample
+
+    def took(self, samples: int, seconds: float) -> None:
+        self._rates.append(seconds / samples)
+
+    def seconds(self, samples: int) -> float:
+        """What a call for so many samples took lately; 0 before the first."""
+        return statistics.median(self._rates) * samples if self._rates else 0.0
+
+
+# Requests come and go; what one saw of the backend serves the next.
+_PACES: WeakKeyDictionary[Backend, Pace] = WeakKeyDictionary()
+
+
+def pace_of(backend: Backend) -> Pace:
+    return _PACES.setdefault(backend, Pace())
