@@ -42,9 +42,16 @@ def canonical(name: str) -> str:
 
 
 def blocks() -> dict[str, str]:
-    """Name -> its lines in constraints.txt: version, hashes, and the packages that it is there for (`# via`)."""
+    """Name -> its lines in constraints.txt: version, hashes, and the packages that it is there for (`# via`).
+
+    Where the version depends on Python's there are several, each with its marker.
+    """
     text = (ROOT / "constraints.txt").read_text()
-    return {block.split("==")[0]: block for block in re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]}
+    found: dict[str, str] = {}
+    for block in re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]:
+        name = block.split("==")[0]
+        found[name] = found.get(name, "") + block
+    return found
 
 
 def needed(names: set[str]) -> list[str]:

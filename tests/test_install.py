@@ -45,3 +45,11 @@ def test_an_unknown_extra_is_told_what_there_is():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "EXTRA: expected one of" in done.stderr and "got everything" in done.stderr
+
+
+def test_a_package_that_has_another_version_for_each_python_is_taken_with_all_of_them() -> None:
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert len(set(pinned)) < len(pinned)  # or this shows nothing
+    assert sum(block.count("==") >= 1 for block in install.blocks().values()) == len(set(pinned))
+    for name, block in install.blocks().items():
+        assert len(re.findall(rf"^{re.escape(name)}==", block, re.MULTILINE)) == pinned.count(name)

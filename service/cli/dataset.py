@@ -25,7 +25,7 @@ from ..research.policies import POLICIES, Policy
 from ..research.tables import facts_path, load_facts, open_table, read_table
 from ..research.votes_file_parts import open_votes
 from ..settings import Settings, load_settings
-from .options import given, with_request_options
+from .options import given, read_key, with_request_options
 from .progress import Live
 
 __all__ = ("dataset",)
@@ -55,6 +55,7 @@ def dataset(
     seed: Annotated[int | None, typer.Option(help="Of the noise [random; a run that goes on keeps its own].")] = None,
     votes: Annotated[Path | None, typer.Option(help="Keep all votes in this .npz, for every policy at once.")] = None,
     url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of working here.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="With --url: a file that holds the key to ask with.")] = None,
     backend: Annotated[str | None, typer.Option(help="embedded, triton or fake [CERTIFY_BACKEND].")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Images at once; more fill a server, and blur each row's time.")] = 1,
     **fields: str | bool | None,
@@ -79,7 +80,7 @@ def dataset(
         jobs=jobs,
     )
     if url is not None:
-        asyncio.run(_by_service(order, url))
+        asyncio.run(_by_service(order, url, read_key(key_file)))
     else:
         settings = load_settings(backend=backend, bundle=bundle)
         asyncio.run(_here(order, settings, _seed(seed, out)))
@@ -136,8 +137,8 @@ async def _record(
         typer.echo(f"{path}: votes of {parts.finish()} images")
 
 
-async def _by_service(order: _Order, url: str) -> None:
-    async with RemoteCertifier.open(url, order.texts) as certifier:
+async def _by_service(order: _Order, url: str, key: str | None) -> None:
+    async with RemoteCertifier.open(url, order.texts, key=key) as certifier:
         await _certify(order, certifier)
 
 

@@ -20,7 +20,7 @@ from ..backends import open_backend
 from ..client import AsyncClient, read_image
 from ..errors import DeadlineExceeded, RequestError
 from ..settings import Settings, load_settings
-from .options import USAGE, given, with_request_options
+from .options import USAGE, given, read_key, with_request_options
 
 __all__ = ("Reply", "image")
 
@@ -31,6 +31,7 @@ def image(
     *,
     seed: Annotated[int | None, typer.Option(help="Noise of an earlier run, whose output names it [random].")] = None,
     url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of working here.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="With --url: a file that holds the key to ask with.")] = None,
     backend: Annotated[
         str | None, typer.Option(help="embedded, triton or fake [CERTIFY_BACKEND, or embedded].")
     ] = None,
@@ -46,7 +47,7 @@ def image(
         typer.echo("error: --seed, --backend and --bundle are the service's own; they do not go with --url", err=True)
         raise typer.Exit(USAGE)
     if url is not None:
-        replies = _from_service(url, paths, given(fields))
+        replies = _from_service(url, read_key(key_file), paths, given(fields))
     else:
         # The service's key is no business of this command: its noise comes from a number that is printed.
         number = secrets.randbits(63) if seed is None else seed
@@ -110,9 +111,9 @@ async def _from_here(
         await backend.close()
 
 
-async def _from_service(url: str, paths: list[Path], texts: Mapping[str, str]) -> AsyncIterator[Reply]:
+async def _from_service(url: str, key: str | None, paths: list[Path], texts: Mapping[str, str]) -> AsyncIterator[Reply]:
     """Have each file certified by the service at `url`. Raises BackendUnavailable when it cannot be reached."""
-    async with AsyncClient(url) as client:
+    async with AsyncClient(url, key=key) as client:
         for path in paths:
             yield await _reply(path, lambda data: client.certify(data, **texts))
 

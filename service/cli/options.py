@@ -7,6 +7,7 @@ import inspect
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -23,6 +24,7 @@ __all__ = (
     "given",
     "numbers",
     "parse_final",
+    "read_key",
     "with_request_options",
     "with_settings_options",
 )
@@ -79,6 +81,19 @@ def numbers(name: str, text: str) -> list[float]:
     if not all(math.isfinite(value) and value >= 0 for value in values):
         raise DataError(f"{name}: expected finite numbers >= 0, got {text!r}")
     return values
+
+
+def read_key(path: Path | None) -> str | None:
+    """The API key that a file holds; white space around it is not of it. Raises DataError."""
+    if path is None:
+        return None
+    try:
+        key = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"key-file: expected a text file: {error}") from error
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise DataError(f"key-file: expected one word of printable ASCII in {path}, got something else")
+    return key
 
 
 def parse_final(text: str | None) -> Final | None:

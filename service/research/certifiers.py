@@ -156,9 +156,11 @@ class RemoteCertifier:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, texts: Mapping[str, str]) -> AsyncIterator[RemoteCertifier]:
+    async def open(
+        cls, url: str, texts: Mapping[str, str], *, key: str | None = None
+    ) -> AsyncIterator[RemoteCertifier]:
         """Raises BackendUnavailable when there is no service at `url`."""
-        async with AsyncClient(url) as client:
+        async with AsyncClient(url, key=key) as client:
             yield cls(client, await client.info(), texts)
 
     def facts(self) -> dict[str, object]:

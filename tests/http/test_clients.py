@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -127,6 +129,12 @@ def test_our_client_sends_its_key(keys: Path, tmp_path: Path) -> None:
         with Client(service.url) as client, pytest.raises(RequestError) as refused:
             client.certify(pictures.png())
         assert refused.value.code == "unauthorized"
+        (tmp_path / "key").write_text("k1\n")
+        (tmp_path / "digit.png").write_bytes(pictures.png())
+        command = [sys.executable, "-m", "certify", "image", str(tmp_path / "digit.png"), "--samples=2000"]
+        with_key = subprocess.run([*command, f"--url={service.url}", f"--key-file={tmp_path / 'key'}"], check=False)
+        without = subprocess.run([*command, f"--url={service.url}"], check=False)
+        assert (with_key.returncode, without.returncode) == (0, 1)
 
 
 @pytest.mark.parametrize("flags", [{"api_keys_file": "/nowhere/keys"}, {"budget_storage": "postgres://x"}], ids=str)
