@@ -135,7 +135,9 @@ def variants_here(dtypes: Sequence[str], device: str = "cpu") -> list[RuntimeOpt
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.agreement", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.agreement", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bundle", help="a shipped bundle's name or a folder")
     parser.add_argument("--data", type=Path, help="folder with test.npz; without one, digits")
     parser.add_argument("--images", type=int, default=200)

@@ -134,7 +134,9 @@ async def _alone(bundle: str, dataset: DataSet, rounds: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.answers", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.answers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bundle", help="a shipped bundle's name, or a folder")
     parser.add_argument("--data", type=Path, help="folder with test.npz; digits need none")
     parser.add_argument("--images", type=int, help="the first so many (default: all)")

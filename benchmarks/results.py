@@ -226,7 +226,9 @@ PARTS: dict[str, Callable[[], str]] = {"held-out": held_out, "ablation": ablatio
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="+", choices=list(PARTS), help="which")
     for name in parser.parse_args().parts:
         text = PARTS[name]()

@@ -42,7 +42,9 @@ LONG_SAMPLES = 100_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.triton", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.triton", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=6, help="alternations of each comparison (default 6)")
     parser.add_argument("--seconds", type=float, default=15, help="of load in a round of the first two (default 15)")
     parser.add_argument("--json", type=Path, help="write the figures here too")

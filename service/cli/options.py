@@ -18,6 +18,7 @@ from ..errors import CertifyError, DataError, SettingsError
 from ..settings import ENV_PREFIX, Settings
 
 __all__ = (
+    "MARKUP",
     "USAGE",
     "errors_as_text",
     "given",
@@ -29,6 +30,8 @@ __all__ = (
 
 # sysexits.h: a wrong setting or option, as typer itself exits for a wrong option.
 USAGE = 2
+# Of help texts. rich's own would take [all] for a tag, and print nothing.
+MARKUP: Literal["markdown"] = "markdown"
 # What a value looks like, for --help. One option may name several: 0.25,0.5.
 _METAVARS = {float: "NUMBER", int: "INTEGER", str: "TEXT"}
 
