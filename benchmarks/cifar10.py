@@ -204,8 +204,8 @@ def _part_of_results(
 def _draw(config: PairConfig, before: Judged, after: Judged, ships: Judged) -> None:
     """`best` as tuned of both, `reference` as published and the single scales by plurality of what ships."""
     shown = [
-        named(best_curve(each.votes, each.thresholds, "plurality"), f"{each.when}: best, tuned")
-        for each in (before, after)
+        named(best_curve(judged.votes, judged.thresholds, "plurality"), f"{judged.when}: best, tuned")
+        for judged in (before, after)
     ]
     shown += [row for row in ships.rows if (row.policy, row.final) == ("reference", "threshold")]
     shown += [row for row in ships.rows if (row.policy, row.final) == ("single", "plurality")]

@@ -147,9 +147,9 @@ async def long_requests(client: httpx.AsyncClient, image: bytes) -> None:
 def server_counts(server: TritonServer) -> tuple[int, int]:
     """(requests executed, calls of execute()) so far."""
     text = httpx.get(f"http://127.0.0.1:{server.metrics_port}/metrics").text
-    found = [re.search(rf"^{name}{{.*}} (\S+)$", text, re.MULTILINE) for name in
+    matches = [re.search(rf"^{name}{{.*}} (\S+)$", text, re.MULTILINE) for name in
              ("nv_inference_count", "nv_inference_exec_count")]  # fmt: skip
-    first, second = (int(float(match[1])) for match in found if match)
+    first, second = (int(float(match[1])) for match in matches if match)
     return first, second
 
 

@@ -169,8 +169,8 @@ def save_manifest(manifest: Manifest, folder: Path) -> None:
 
 def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file in the bundle's model folders, by its path inside the bundle."""
-    found = (path for name in FOLDERS for path in sorted((folder / name).rglob("*")) if path.is_file())
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in found}
+    paths = (path for name in FOLDERS for path in sorted((folder / name).rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
 
 
 def verify(folder: Path, manifest: Manifest) -> None:

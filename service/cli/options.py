@@ -129,7 +129,7 @@ def _metavar(annotation: object) -> str:
     if origin is Annotated:
         return _metavar(inner[0])
     if origin in (Union, types.UnionType):
-        return _metavar(next(each for each in inner if each is not type(None)))
+        return _metavar(next(argument for argument in inner if argument is not type(None)))
     if origin is Literal:
         return "|".join(map(str, inner))
     if origin is list:
