@@ -72,9 +72,8 @@ class Manifest:
     thresholds: tuple[float, ...]  # p0 of each sigma, in [0.5, 1)
     final: Final  # how the finest sigma decides
     files: Mapping[str, str]  # "denoiser/config.json" -> 64 hex digits of its SHA-256
-    chunk: int = (
-        32  # noise granularity: small enough for short looks, large enough that a keyed generator costs nothing
-    )
+    # Noise granularity: small enough for short looks, large enough that a keyed generator costs nothing.
+    chunk: int = 32
     dtype: str = "float32"
     preprocessing: Mapping[str, Any] = field(default_factory=dict)  # how stored pixels become the certified tensor
     provenance: Mapping[str, Any] = field(default_factory=dict)  # data, split, command; outside the digest
