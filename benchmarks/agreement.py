@@ -88,12 +88,12 @@ def _variant(
     with ThreadPoolExecutor(usable_cores(), initializer=limit_threads) as pool:
         drawn = np.array(list(pool.map(draw, pairs))).reshape(len(images), len(manifest.sigmas), -1)
     seconds = time.monotonic() - began
-    said = [_certify(manifest, rows) for rows in drawn]
+    certified = [_certify(manifest, rows) for rows in drawn]
     return Variant(
         name=f"{pipeline.engine.name} {pipeline.engine.dtype}, {options.device}",
         labels=drawn,
-        radius=np.array([radius for _, radius in said]),
-        right=np.array([label == true for (label, _), true in zip(said, truth, strict=True)]),
+        radius=np.array([radius for _, radius in certified]),
+        right=np.array([label == true for (label, _), true in zip(certified, truth, strict=True)]),
         seconds=seconds,
     )
 
@@ -116,11 +116,11 @@ def table(variants: Sequence[Variant]) -> str:
         "| engine and dtype | other class | radius changes, mean | at most | ACR | ACR changes | seconds |",
         "| --- " * 7 + "|",
     ]
-    for each in variants:
-        change = np.abs(each.radius - first.radius)
+    for variant in variants:
+        change = np.abs(variant.radius - first.radius)
         lines.append(
-            f"| {each.name} | {np.mean(each.labels != first.labels):.4%} | {change.mean():.5f} | {change.max():.5f} | "
-            f"{each.acr:.4f} | {each.acr / first.acr - 1:+.2%} | {each.seconds:.0f} |"
+            f"| {variant.name} | {np.mean(variant.labels != first.labels):.4%} | {change.mean():.5f} | "
+            f"{change.max():.5f} | {variant.acr:.4f} | {variant.acr / first.acr - 1:+.2%} | {variant.seconds:.0f} |"
         )
     return "\n".join(lines)
 
@@ -131,11 +131,13 @@ def variants_here(dtypes: Sequence[str], device: str = "cpu") -> list[RuntimeOpt
     engine = "openvino" if device == "cpu" else "torch"
     reference = replace(options_for(device, "torch"), dtype="float32")
     others = [replace(options_for(device, engine), dtype=dtype) for dtype in dtypes]
-    return [reference, *(each for each in others if each != reference)]
+    return [reference, *(options for options in others if options != reference)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.agreement", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.agreement", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bundle", help="a shipped bundle's name or a folder")
     parser.add_argument("--data", type=Path, help="folder with test.npz; without one, digits")
     parser.add_argument("--images", type=int, default=200)

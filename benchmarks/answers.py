@@ -92,10 +92,10 @@ async def measure(
 
 
 def _figures(verdicts: list[Verdict], labels: tuple[int, ...], took: list[float]) -> dict[str, Any]:
-    right = np.array([each.predict == label for each, label in zip(verdicts, labels, strict=True)])
-    radius = np.array([each.radius for each in verdicts])
+    right = np.array([verdict.predict == label for verdict, label in zip(verdicts, labels, strict=True)])
+    radius = np.array([verdict.radius for verdict in verdicts])
     return {
-        "samples": float(np.mean([each.samples for each in verdicts])),
+        "samples": float(np.mean([verdict.samples for verdict in verdicts])),
         "seconds": float(np.mean(took)),
         "accuracy": {f"{r:g}": float(np.mean(right & (radius >= r))) for r in RADII},
         "acr": float(np.mean(right * radius)),
@@ -134,7 +134,9 @@ async def _alone(bundle: str, dataset: DataSet, rounds: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.answers", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.answers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bundle", help="a shipped bundle's name, or a folder")
     parser.add_argument("--data", type=Path, help="folder with test.npz; digits need none")
     parser.add_argument("--images", type=int, help="the first so many (default: all)")
@@ -146,8 +148,8 @@ def main() -> None:
     if dataset is None:
         parser.error(f"--data: expected a folder with test.npz for {name}")
     described = machine()
-    found = asyncio.run(_alone(arguments.bundle, dataset.part(limit=arguments.images), arguments.rounds))
-    whole = f"{sentence(described)}\n\n{found}"
+    tables = asyncio.run(_alone(arguments.bundle, dataset.part(limit=arguments.images), arguments.rounds))
+    whole = f"{sentence(described)}\n\n{tables}"
     print(whole)
     if arguments.write:
         write(f"answers-{name}", whole, PERFORMANCE)

@@ -57,9 +57,9 @@ def _answers(figures: dict[str, Any], axes: Any) -> None:
     names: list[str] = []
     for bundle, f in figures.items():
         for name, row in f["rows"].items():
-            theirs = name == REFERENCE
-            names.append(f"{bundle}, {name}" if theirs else f"{bundle}, {name} ({row['gain']:.0f}x faster)")
-            axes.plot(row["seconds"], len(names) - 1, "o", color=THEIRS if theirs else OURS)
+            reference = name == REFERENCE
+            names.append(f"{bundle}, {name}" if reference else f"{bundle}, {name} ({row['gain']:.0f}x faster)")
+            axes.plot(row["seconds"], len(names) - 1, "o", color=THEIRS if reference else OURS)
     axes.set_yticks(range(len(names)), names, fontsize="small")
     axes.invert_yaxis()
     axes.set_xscale("log")

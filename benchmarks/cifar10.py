@@ -1,7 +1,7 @@
 """CIFAR-10 from images to a bundle with its tables: `python -m benchmarks.cifar10 RUN --data DIR`.
 
-RUN is cifar10 (half an hour of one H100- or H200-class GPU) or cifar10_cpu (three hours of two cores). DIR holds
-train.npz and test.npz. It trains what is not there yet, measures before and after fine-tuning on test images, chooses
+RUN is cifar10 (half an hour of one H100- or H200-class GPU) or cifar10_cpu (an hour and a half of two cores with AMX).
+DIR holds train.npz and test.npz. It trains what is not there yet, measures before and after fine-tuning, chooses
 thresholds on training images held aside, and writes models/bundles/cifar10 with its card, and a part of
 docs/results.md. Stopped and started again it goes on.
 """
@@ -204,8 +204,8 @@ def _part_of_results(
 def _draw(config: PairConfig, before: Judged, after: Judged, ships: Judged) -> None:
     """`best` as tuned of both, `reference` as published and the single scales by plurality of what ships."""
     shown = [
-        named(best_curve(each.votes, each.thresholds, "plurality"), f"{each.when}: best, tuned")
-        for each in (before, after)
+        named(best_curve(judged.votes, judged.thresholds, "plurality"), f"{judged.when}: best, tuned")
+        for judged in (before, after)
     ]
     shown += [row for row in ships.rows if (row.policy, row.final) == ("reference", "threshold")]
     shown += [row for row in ships.rows if (row.policy, row.final) == ("single", "plurality")]
@@ -249,7 +249,9 @@ and "after" are of the fine-tuning.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cifar10", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cifar10", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", choices=["cifar10", "cifar10_cpu"])
     parser.add_argument("--data", type=Path, required=True, help="folder with train.npz and test.npz")
     parser.add_argument("--work", type=Path, help="default: runs/RUN")

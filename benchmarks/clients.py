@@ -47,7 +47,7 @@ async def measure(*, rounds: int, seconds: float, clients: Sequence[int] = CLIEN
         except TritonUnavailable as error:
             skipped = str(error)
             progress(f"  Triton is left out: {skipped}")
-        found: dict[str, dict[str, dict[str, list[float]]]] = {backend: {} for backend in urls}
+        by_backend: dict[str, dict[str, dict[str, list[float]]]] = {backend: {} for backend in urls}
         for number in range(rounds):
             for count in clients:
                 for backend, url in urls.items() if number % 2 == 0 else reversed(urls.items()):
@@ -55,13 +55,13 @@ async def measure(*, rounds: int, seconds: float, clients: Sequence[int] = CLIEN
                         await _spell(url, images, count, min(1.0, seconds))  # warms up
                     figures = summary(await _spell(url, images, count, seconds))
                     for key, value in figures.items():
-                        found[backend].setdefault(str(count), {}).setdefault(key, []).append(value)
+                        by_backend[backend].setdefault(str(count), {}).setdefault(key, []).append(value)
                     progress(
                         f"  {backend}, {count} clients, round {number + 1}/{rounds}: {figures['answers_a_second']:.1f} "
                         f"answers a second, p95 {figures['p95']:.2f} s"
                     )
         memory = {what: size() for what, size in sizes.items()}
-    return {"radius": RADIUS, "backends": found, "skipped": skipped, "memory": memory}
+    return {"radius": RADIUS, "backends": by_backend, "skipped": skipped, "memory": memory}
 
 
 def summary(spell: Spell) -> dict[str, float]:

@@ -110,8 +110,8 @@ def bench(bundle: str, device: str, dataset: DataSet | None, pace: Pace) -> dict
 def samples(bundle: str, device: str, pace: Pace, *, until: float) -> dict[str, dict[str, float]]:
     """Samples a second by variant and micro-batch. until: on time.monotonic(), no new compilation begins later."""
     served = "bfloat16, channels_last, compiled" if device == "cuda" else "bfloat16, as served on a CPU"
-    found: dict[str, dict[str, float]] = {"float32": {}, "bfloat16": {}, served: {}}
-    for variant, rates in found.items():
+    by_variant: dict[str, dict[str, float]] = {"float32": {}, "bfloat16": {}, served: {}}
+    for variant, rates in by_variant.items():
         for micro_batch in pace.micro_batches:
             if variant == served and rates and time.monotonic() > until:
                 progress(f"  {variant}, {micro_batch}: left out, for want of time")
@@ -126,7 +126,7 @@ def samples(bundle: str, device: str, pace: Pace, *, until: float) -> dict[str, 
                 progress(f"  {variant}, {micro_batch}: does not fit the device's memory")
                 continue
             progress(f"  {variant}, {micro_batch}: {rates[str(micro_batch)]:,.0f} samples a second")
-    return found
+    return by_variant
 
 
 def _served(device: str, micro_batch: int) -> RuntimeOptions:
@@ -176,13 +176,13 @@ async def _answers(bundle: str, device: str, dataset: DataSet, pace: Pace) -> di
             used.append((await certifier.certify(dataset.idx[place], dataset.labels[place], images[place])).samples)
 
         await ask(0)  # warms up
-        found: dict[str, Any] = {}
+        by_clients: dict[str, Any] = {}
         for clients in pace.clients:
-            found[str(clients)] = summary(await crowd(ask, clients=clients, seconds=pace.crowd))
-            progress(f"  {clients} clients: {found[str(clients)]['answers_a_second']:.1f} answers a second")
+            by_clients[str(clients)] = summary(await crowd(ask, clients=clients, seconds=pace.crowd))
+            progress(f"  {clients} clients: {by_clients[str(clients)]['answers_a_second']:.1f} answers a second")
         runtime = backend.info().runtime
         described = f"{runtime.engine}, {runtime.dtype}, micro-batch {backend.info().grain}, {backend.workers} workers"
-        return {"clients": found, "samples": sum(used) / len(used), "runtime": described}
+        return {"clients": by_clients, "samples": sum(used) / len(used), "runtime": described}
     finally:
         await backend.close()
 
@@ -207,13 +207,13 @@ def text(figures: dict[str, Any]) -> str:
         table(head, rows),
         f"Where the time goes, in the served engine: {kernels}.",
     ]
-    if found := figures.get("answers"):
+    if answers := figures.get("answers"):
         rows = [
             [n, f"{f['answers_a_second']:.1f}", f"{f['p50']:.3f}", f"{f['p95']:.3f}"]
-            for n, f in found["clients"].items()
+            for n, f in answers["clients"].items()
         ]
         parts.append(
-            f"Answers with samples = 10,000 ({found['samples']:,.0f} used), embedded backend ({found['runtime']}):"
+            f"Answers with samples = 10,000 ({answers['samples']:,.0f} used), embedded backend ({answers['runtime']}):"
         )
         parts.append(table(["clients", "answers a second", "seconds, median", "95th percentile"], rows))
     return "\n\n".join(parts)

@@ -131,7 +131,9 @@ def _parse(result: Connection, content_type: str, body: bytes, traced: bool) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.hostile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mib", type=float, default=10.0, help="size of each body [10: the service's default limit]")
     size = int(parser.parse_args().mib * 2**20)
     rows = []

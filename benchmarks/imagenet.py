@@ -7,6 +7,7 @@ divided by a GPU's arithmetic. Writes its part of docs/performance.md.
 
 from __future__ import annotations
 
+import argparse
 import math
 
 import timm
@@ -58,10 +59,10 @@ def text() -> str:
         millions = sum(p.numel() for p in unet(SIDES[-1]).parameters()) / 1e6
         model = timm.create_model(CLASSIFIER)
         classifier = gflop(model, torch.zeros(1, 3, CLASSIFIER_SIDE, CLASSIFIER_SIDE))
-    each = denoisers[SIDES[-1]] + classifier
-    rate = PEAK_TFLOPS * 1000 * SHARE / each
+    cost = denoisers[SIDES[-1]] + classifier
+    rate = PEAK_TFLOPS * 1000 * SHARE / cost
     counted = [
-        [f"UNet, {millions:.0f} M parameters, {side}x{side}", f"{cost:,.0f}"] for side, cost in denoisers.items()
+        [f"UNet, {millions:.0f} M parameters, {side}x{side}", f"{gflops:,.0f}"] for side, gflops in denoisers.items()
     ]
     counted.append([f"timm's {CLASSIFIER}", f"{classifier:,.0f}"])
     rows = []
@@ -75,7 +76,7 @@ def text() -> str:
     return "\n\n".join(
         [
             table(["network", "GFLOP a sample"], counted),
-            f"Arithmetic, not a measurement: {each:,.0f} GFLOP a sample at 256x256, on a GPU that gives {SHARE:.0%} of "
+            f"Arithmetic, not a measurement: {cost:,.0f} GFLOP a sample at 256x256, on a GPU that gives {SHARE:.0%} of "
             f"{PEAK_TFLOPS:,.0f} TFLOP/s, are {rate:,.0f} samples a second for each GPU; micro-batches of "
             f"{MICRO_BATCH}. Seconds are of one answer that has all the GPUs, answers an hour of many at once.",
             table(head, rows),
@@ -84,9 +85,12 @@ def text() -> str:
 
 
 def main() -> None:
-    found = text()
-    print(found)
-    write("imagenet", found, PERFORMANCE)
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.imagenet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    tables = text()
+    print(tables)
+    write("imagenet", tables, PERFORMANCE)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ async def compare_http(backend: Draws, url: str, files: list[Path], rounds: int)
         outside.clear()
         for number in range(rounds):
             path = files[number % len(files)]
-            # Whoever goes second finds a warmer machine, so they take turns.
+            # The second finds a warmer machine: they take turns.
             if number % 2:
                 bare.append(await alone(path))
                 whole.append(await over_http(path, number))

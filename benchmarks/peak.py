@@ -26,12 +26,12 @@ SPELL_SECONDS = 0.15  # of one timing: a few products of the largest size on two
 def peak(dtypes: Sequence[str], *, device: str = "cpu", threads: int = 1, seconds: float) -> dict[str, Any]:
     """GFLOP/s by dtype, of "matmul" and "convolution". seconds: spent on each of them. threads: of a CPU."""
     torch.set_num_threads(threads)
-    found: dict[str, Any] = {}
+    peaks: dict[str, Any] = {}
     for dtype in dtypes:
         kinds = {"matmul": _products(dtype, device), "convolution": _convolutions(dtype, device)}
-        found[dtype] = {kind: _fastest(list(shapes), device, seconds) for kind, shapes in kinds.items()}
-        progress(f"  {device}, {dtype}: " + ", ".join(f"{k} {v:,.0f} GFLOP/s" for k, v in found[dtype].items()))
-    return found
+        peaks[dtype] = {kind: _fastest(list(shapes), device, seconds) for kind, shapes in kinds.items()}
+        progress(f"  {device}, {dtype}: " + ", ".join(f"{k} {v:,.0f} GFLOP/s" for k, v in peaks[dtype].items()))
+    return peaks
 
 
 def mflop(bundle: str) -> float:
@@ -111,6 +111,6 @@ def _spell(call: Callable[[], object], device: str) -> float:
 
 
 def wait(device: str) -> None:
-    """Until the device has done what it was told."""
+    """Wait until the device has done what was asked of it."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -196,11 +196,11 @@ def winner() -> str:
     ):
         # Single scales have no thresholds: those of the fine-tuned bundle are shown once.
         fresh = all(votes is not before for before, _ in best)
-        found = curves_of_votes(votes, thresholds=thresholds, final="plurality", singles=fresh)
-        found = [c for c in found if (c.policy, c.final) != ("single", "threshold")]
-        best.append((votes, named(only(found, "best"), f"{name}: best")))
-        found += [adaptive(votes, samples, thresholds, "plurality") for samples in (10_000, 3_000)]
-        rows += [named(c, f"{name}: {c.name}") for c in found]
+        curves = curves_of_votes(votes, thresholds=thresholds, final="plurality", singles=fresh)
+        curves = [c for c in curves if (c.policy, c.final) != ("single", "threshold")]
+        best.append((votes, named(only(curves, "best"), f"{name}: best")))
+        curves += [adaptive(votes, samples, thresholds, "plurality") for samples in (10_000, 3_000)]
+        rows += [named(c, f"{name}: {c.name}") for c in curves]
     old, *others = (curve for _, curve in best)
     new = max(others, key=lambda curve: curve.acr)
     ships = new.acr > old.acr and new.accuracy(0.0) >= old.accuracy(0.0) - SLACK
@@ -226,7 +226,9 @@ PARTS: dict[str, Callable[[], str]] = {"held-out": held_out, "ablation": ablatio
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="+", choices=list(PARTS), help="which")
     for name in parser.parse_args().parts:
         text = PARTS[name]()

@@ -89,7 +89,7 @@ def main() -> None:
 def keep(
     figures: dict[str, Any], texts: dict[str, str], *, json: Path | None, picture: Path | None, shown: bool
 ) -> None:
-    """Files for whoever measured, and for docs/performance.md if it is to be shown there."""
+    """Files where they were asked for, and for docs/performance.md if it is to be shown there."""
     for path in (json, SHOWN / "bench.json" if shown else None):
         if path:
             save(figures, path)
@@ -130,7 +130,7 @@ async def bench(
         figures["clients"] = await clients.measure(rounds=pace.crowds, seconds=pace.crowd)
         done("clients", f"{clients.text(figures['clients'])}\n\n{clients.memory_text(figures['clients'])}")
     if "stages" in parts:
-        figures["stages"] = {_name(each): stages.measure(each, seconds=pace.seconds) for each in bundles}
+        figures["stages"] = {_name(bundle): stages.measure(bundle, seconds=pace.seconds) for bundle in bundles}
         done("stages", stages.text(figures["stages"]))
     figures["seconds"] = time.monotonic() - began
 
@@ -145,33 +145,33 @@ async def _bundles(
 ) -> None:
     """throughput, answers and peak, which need each bundle's backend or its figures."""
     rates: dict[str, Any] = {}
-    found: dict[str, Any] = {}
+    answered: dict[str, Any] = {}
     threads = 1
-    for each in bundles:
-        name, backend = _name(each), EmbeddedBackend(each)
+    for bundle in bundles:
+        name, backend = _name(bundle), EmbeddedBackend(bundle)
         await backend.open()
         try:
             threads = backend.workers
-            rates[name] = await throughput.compare(each, backend, rounds=pace.rounds, seconds=pace.seconds)
+            rates[name] = await throughput.compare(bundle, backend, rounds=pace.rounds, seconds=pace.seconds)
             if "answers" in parts and (dataset := answers.data_of(name, data)) is not None:
                 rate = rates[name]["reference_rate"]
-                found[name] = await answers.measure(
-                    each, backend, dataset, reference_rate=rate, seconds=pace.answers
+                answered[name] = await answers.measure(
+                    bundle, backend, dataset, reference_rate=rate, seconds=pace.answers
                 )  # fmt: skip
         finally:
             await backend.close()
     figures["throughput"] = rates
     done("throughput", throughput.text(rates))
-    if found:
-        figures["answers"] = found
-        done("answers", "\n\n".join(answers.text(name, each) for name, each in found.items()))
+    if answered:
+        figures["answers"] = answered
+        done("answers", "\n\n".join(answers.text(name, figures_of) for name, figures_of in answered.items()))
     if "peak" in parts:
-        costs = {_name(each): peak.mflop(each) for each in bundles}
+        costs = {_name(bundle): peak.mflop(bundle) for bundle in bundles}
         peaks = peak.peak(("float32", "bfloat16"), threads=threads, seconds=pace.seconds)
         rows = []
-        for name, each in rates.items():
-            rows.append((f"{name}, {each['engine']}", each["dtype"], costs[name], each["rate"]))
-            rows.append((f"{name}, reference loop", "float32", costs[name], each["reference_rate"]))
+        for name, row in rates.items():
+            rows.append((f"{name}, {row['engine']}", row["dtype"], costs[name], row["rate"]))
+            rows.append((f"{name}, reference loop", "float32", costs[name], row["reference_rate"]))
         figures["peak"] = {"gflops": peaks, "mflop_per_sample": costs}
         done("peak", peak.share_text(rows, peaks))
 

@@ -35,7 +35,9 @@ LIMIT = 0.05
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=30, help="at least 7 (default 30)")
     parser.add_argument("--json", type=Path, help="write every reading here")
     arguments = parser.parse_args()

@@ -71,7 +71,7 @@ def operators(pipeline: Pipeline, *, device: str = "cpu", times: int = 3) -> dic
     by = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
     # A kernel's time is also that of the operator that launched it: counted once.
     kind = DeviceType.CUDA if device == "cuda" else DeviceType.CPU
-    spent = {each.key: float(getattr(each, by)) for each in seen.key_averages() if each.device_type == kind}
+    spent = {event.key: float(getattr(event, by)) for event in seen.key_averages() if event.device_type == kind}
     return _shares(spent)
 
 
@@ -89,12 +89,12 @@ def openvino_operators(bundle: str, *, times: int = 3) -> dict[str, float]:
     with mock.patch.object(openvino.Core, "compile_model", counting):  # the engine itself has no use for counters
         load_pipeline(bundle, options_for(engine="openvino", workers=1))
     request = compiled[-1].create_infer_request()
-    inputs = [np.full(tuple(each.shape), 0.5, np.float32) for each in compiled[-1].inputs]
+    inputs = [np.full(tuple(port.shape), 0.5, np.float32) for port in compiled[-1].inputs]
     spent: Counter[str] = Counter()
     for _ in range(1 + times):  # the first finds nothing in the caches; the counters are of the last
         request.infer(inputs)
-    for each in request.get_profiling_info():
-        spent[each.node_type] += each.real_time.total_seconds()
+    for operator in request.get_profiling_info():
+        spent[operator.node_type] += operator.real_time.total_seconds()
     return _shares(spent)
 
 

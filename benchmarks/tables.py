@@ -63,7 +63,7 @@ async def costs(dataset: DataSet, bundle: str, *, device: str = "cpu") -> str:
             progress(f"  cost: image {position + 1} of {len(dataset)}")
     finally:
         await backend.close()
-    draws, took = ({name: statistics.mean(row) for name, row in each.items()} for each in (samples, seconds))
+    draws, took = ({name: statistics.mean(row) for name, row in rows.items()} for rows in (samples, seconds))
     single = next(iter(certifiers))
     rows = [
         [name, f"{draws[name]:.0f}", f"{took[name]:.2f}", f"{draws[name] / draws[single]:.2f}",
@@ -105,8 +105,8 @@ def write(name: str, text: str, path: Path = RESULTS) -> None:
     """Replace what stands between the marks of `name` in a document of docs/."""
     document = path.read_text(encoding="utf-8")
     begin, end = f"<!-- {name}: written by the command -->\n", f"<!-- end of {name} -->"
-    head, found, rest = document.partition(begin)
+    head, began, rest = document.partition(begin)
     _, ended, tail = rest.partition(end)
-    if not (found and ended):
+    if not (began and ended):
         raise SystemExit(f"{path}: expected the marks {begin.strip()} and {end}")
     path.write_text(f"{head}{begin}\n{text}\n\n{end}{tail}", encoding="utf-8")

@@ -42,7 +42,9 @@ LONG_SAMPLES = 100_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.triton", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.triton", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=6, help="alternations of each comparison (default 6)")
     parser.add_argument("--seconds", type=float, default=15, help="of load in a round of the first two (default 15)")
     parser.add_argument("--json", type=Path, help="write the figures here too")
@@ -145,9 +147,9 @@ async def long_requests(client: httpx.AsyncClient, image: bytes) -> None:
 def server_counts(server: TritonServer) -> tuple[int, int]:
     """(requests executed, calls of execute()) so far."""
     text = httpx.get(f"http://127.0.0.1:{server.metrics_port}/metrics").text
-    found = [re.search(rf"^{name}{{.*}} (\S+)$", text, re.MULTILINE) for name in
+    matches = [re.search(rf"^{name}{{.*}} (\S+)$", text, re.MULTILINE) for name in
              ("nv_inference_count", "nv_inference_exec_count")]  # fmt: skip
-    first, second = (int(float(match[1])) for match in found if match)
+    first, second = (int(float(match[1])) for match in matches if match)
     return first, second
 
 

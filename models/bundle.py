@@ -72,9 +72,8 @@ class Manifest:
     thresholds: tuple[float, ...]  # p0 of each sigma, in [0.5, 1)
     final: Final  # how the finest sigma decides
     files: Mapping[str, str]  # "denoiser/config.json" -> 64 hex digits of its SHA-256
-    chunk: int = (
-        32  # noise granularity: small enough for short looks, large enough that a keyed generator costs nothing
-    )
+    # Noise granularity: small enough for short looks, large enough that a keyed generator costs nothing.
+    chunk: int = 32
     dtype: str = "float32"
     preprocessing: Mapping[str, Any] = field(default_factory=dict)  # how stored pixels become the certified tensor
     provenance: Mapping[str, Any] = field(default_factory=dict)  # data, split, command; outside the digest
@@ -169,8 +168,8 @@ def save_manifest(manifest: Manifest, folder: Path) -> None:
 
 def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file in the bundle's model folders, by its path inside the bundle."""
-    found = (path for name in FOLDERS for path in sorted((folder / name).rglob("*")) if path.is_file())
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in found}
+    paths = (path for name in FOLDERS for path in sorted((folder / name).rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
 
 
 def verify(folder: Path, manifest: Manifest) -> None:

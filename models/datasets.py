@@ -162,7 +162,7 @@ def _npz(path: Path) -> DataSet:
 
 def _folder(path: Path) -> DataSet:
     """One folder for each class, named after it; files in the order of their names, class after class."""
-    classes = tuple(sorted(each.name for each in path.iterdir() if each.is_dir()))
+    classes = tuple(sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
     files = [
         (label, file)
         for label, name in enumerate(classes)

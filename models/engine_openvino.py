@@ -79,8 +79,8 @@ class OpenVinoEngine:
         if not hasattr(self._requests, "one"):
             self._requests.one = self._compiled.create_infer_request()
         if sigma not in self._constants:
-            found = self.denoiser.constants(sigma)
-            self._constants[sigma] = [np.full(self._batch, value, dtype=np.float32) for value in found]
+            constants = self.denoiser.constants(sigma)
+            self._constants[sigma] = [np.full(self._batch, value, dtype=np.float32) for value in constants]
         (logits,) = self._requests.one.infer([noisy.numpy(), *self._constants[sigma]], share_inputs=True).values()
         return torch.from_numpy(np.array(logits))  # a copy: the request's buffer is written again
 

@@ -37,8 +37,8 @@ class TorchEngine:
 
     def logits(self, noisy: Tensor, sigma: float) -> Tensor:
         if sigma not in self._constants:  # once: on CUDA a copy to the device stops its queue
-            found = self.denoiser.constants(sigma)
-            self._constants[sigma] = tuple(torch.as_tensor(value, device=self.device) for value in found)
+            constants = self.denoiser.constants(sigma)
+            self._constants[sigma] = tuple(torch.as_tensor(value, device=self.device) for value in constants)
         with torch.inference_mode():
             return self._graph(noisy.to(self._torch_dtype), *self._constants[sigma]).float()
 
@@ -51,8 +51,8 @@ class TorchEngine:
 class CudaEngine(TorchEngine):
     """torch on a CUDA device: channels_last, compiled, replayed as CUDA graphs; noise is made there too.
 
-    torch keeps its CUDA graphs for each thread by itself, so one thread of the engine's own drives the device, whoever
-    calls. Callers only wait for what they copy back.
+    torch keeps its CUDA graphs for each thread by itself: therefore one thread of the engine's own drives the device.
+    Callers only wait for what they copy back.
     """
 
     generator = CUDA_GENERATOR

@@ -29,7 +29,7 @@ NOT_SERVING = {"__init__", "datasets", "export", "pack", "pack_sources", "pack_t
 DEVICES = ("cpu", "cuda")
 ENGINE = "auto"  # the fastest that is installed here
 MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so
-QUEUE = 256  # requests: four full batches; whoever comes after them is better told at once
+QUEUE = 256  # requests: four full batches; a later one is better refused at once
 # A minute in the queue is longer than any client of ours waits (service.settings.call_seconds); requests carry less.
 QUEUE_MICROSECONDS = 60_000_000
 

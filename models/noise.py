@@ -48,12 +48,12 @@ def device_noise(key: Tensor, chunks: Tensor, shape: tuple[int, ...]) -> Tensor:
 
     key: int64 (2,), the seed's low and high 32 bits. chunks: int64 (n,), chunk numbers. shape: (chunk, C, H, W).
     """
-    each = math.prod(shape)
-    block = torch.arange(-(-each // 4), device=chunks.device)
+    size = math.prod(shape)
+    block = torch.arange(-(-size // 4), device=chunks.device)
     low, high = (chunks & _MASK)[:, None], ((chunks >> 32) & _MASK)[:, None]
     a, b, c, d = philox_4x32((block[None], torch.zeros_like(low), low, high), (key[0], key[1]))
     normals = torch.stack([*_box_muller(a, b), *_box_muller(c, d)], dim=-1).flatten(1)  # (n, 4 * blocks)
-    return normals[:, :each].reshape(-1, *shape[1:])
+    return normals[:, :size].reshape(-1, *shape[1:])
 
 
 def philox_4x32(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:

@@ -41,7 +41,7 @@ def read_denoiser(folder: Path) -> dict[str, Any]:
         if config.get(field) is not None:
             raise BundleError(f"{path}: {field}: expected none (a network that needs no class), got {config[field]!r}")
     if not (folder / WEIGHTS).is_file():
-        there = sorted(each.name for each in folder.iterdir() if each.name != "config.json")
+        there = sorted(file.name for file in folder.iterdir() if file.name != "config.json")
         raise BundleError(
             f"{folder / WEIGHTS}: no such file (there: {', '.join(there) or 'nothing'}); expected safetensors in one "
             "file: UNet2DModel.from_pretrained(...).save_pretrained(DIR, safe_serialization=True)"

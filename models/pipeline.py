@@ -1,8 +1,8 @@
 """noise -> denoise -> classify -> votes, in micro-batches of one fixed shape.
 
 The noise of a request is a stream of samples 0, 1, 2, ... named by (seed, sigma), cut into chunks of `chunk` samples
-(models.noise). The stream is of unit normals; sigma multiplies them. Two scales with one seed would share their noise,
-so whoever derives seeds puts sigma into them.
+(models.noise). The stream is of unit normals; sigma multiplies them. Two scales with one seed would share their noise:
+sigma must be part of what a seed is derived from (docs/protocol.md, 6).
 
 A sample's vote may not depend on what was asked for around it, and a network's last bits do depend on the batch's
 shape and on a sample's place in it. Hence: sample i always stands at place i mod `micro_batch` of a full micro-batch,
@@ -97,7 +97,7 @@ class Pipeline:
         return labels
 
     def classify(self, image: NDArray[np.float32]) -> int:
-        """The plain classifier's answer on the clean image: no noise, no denoiser; a batch of one, whoever asks."""
+        """The plain classifier's answer on the clean image: no noise, no denoiser; always a batch of one."""
         label = int(_argmax(self.engine.plain(self._tensor(image)[None]))[0])
         if label == len(self.manifest.classes):
             raise FloatingPointError("the classifier's logits on the clean image are not finite")

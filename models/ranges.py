@@ -1,4 +1,4 @@
-"""Ranges of sample numbers, cut into pieces: one rule for whoever draws, asks or counts piece by piece."""
+"""Ranges of sample numbers, cut into pieces: one rule for all that draw, ask or count piece by piece."""
 
 from __future__ import annotations
 

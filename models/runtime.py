@@ -24,8 +24,8 @@ from .engine_torch import CudaEngine, TorchEngine
 from .engines import ENGINES, Engine, default_engine
 from .errors import BundleError
 from .noise import CPU_GENERATOR, CUDA_GENERATOR
+from .openvino_trial import refusal
 from .pipeline import Pipeline
-from .trial import refusal
 
 __all__ = (
     "RuntimeOptions",
@@ -81,8 +81,8 @@ def options_for(
     """Defaults of a device, "cpu" or "cuda". engine: one of ENGINES, or auto: the fastest that is installed.
 
     bundle: what will run, a name or a folder. Where OpenVINO is to run it, that is tried in a child process first
-    (models.trial), since its compiler may crash; where it cannot, auto means torch. Raises BundleError for an engine
-    that there is not, on that device or for that bundle. Whether the device is here is not asked.
+    (models.openvino_trial), since its compiler may crash; where it cannot, auto means torch. Raises BundleError for an
+    engine that there is not, on that device or for that bundle. Whether the device is here is not asked.
     """
     chosen = default_engine(device) if engine == "auto" else engine
     if chosen not in ENGINES:

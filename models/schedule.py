@@ -5,8 +5,8 @@ where the same noise has the scale s = 2 * sigma. At timestep t a variance-prese
 
     x_t = sqrt(a) (signed + s n),   a = alpha_bar(t) = 1 / (1 + s^2),   n standard normal,
 
-so a noise scale is a timestep. It is seldom a whole one: log s is interpolated linearly between the two neighbouring
-timesteps, and the network's sinusoidal time embedding takes the fraction.
+therefore a noise scale is a timestep. It is seldom a whole one: log s is interpolated linearly between the two
+neighbouring timesteps, and the network's sinusoidal time embedding takes the fraction.
 """
 
 from __future__ import annotations

@@ -40,9 +40,9 @@ def pooled_group_norm(
     """
     places = tuple(range(2, input.ndim))
     spread = (..., *(None for _ in places))  # (N, C) beside (N, C, ...)
-    each = int(input.shape[1]) // num_groups  # int: a trace has a tensor there
+    size = int(input.shape[1]) // num_groups  # int: a trace has a tensor there
     # (C, C): each channel of a group gets the mean of them all. By numpy, so that the trace has it as a constant.
-    groups = np.kron(np.eye(num_groups), np.full((each, each), 1.0 / each)).astype(np.float32)
+    groups = np.kron(np.eye(num_groups), np.full((size, size), 1.0 / size)).astype(np.float32)
     matrix = torch.from_numpy(groups).to(input.dtype)
 
     def means(values: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def pooled_group_norm(
 
 
 class ForOpenVino(TorchFunctionMode):
-    """Takes the place of functions, not of layers: whoever calls them, and in this thread alone."""
+    """Takes the place of functions, not of layers: in every library that calls them, and in this thread alone."""
 
     def __torch_function__(
         self,

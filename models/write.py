@@ -1,6 +1,6 @@
 """Writing bundles: each folder whole or not at all, networks as diffusers and timm read them.
 
-Nothing here imports torch by itself, and nothing of training: whoever has networks can write them.
+Nothing here imports torch by itself, and nothing of training: code that has networks can write them.
 """
 
 from __future__ import annotations

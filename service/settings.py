@@ -22,9 +22,8 @@ from .errors import SettingsError
 __all__ = ("ENV_PREFIX", "SEED_KEY_MIN_BYTES", "Settings", "load_settings")
 
 ENV_PREFIX = "CERTIFY_"
-SEED_KEY_MIN_BYTES = (
-    32  # the block that HMAC-SHA256 outputs: a shorter key is weaker than the hash (RFC 2104, section 3)
-)
+# What HMAC-SHA256 puts out: a shorter key is weaker than the hash (RFC 2104, section 3).
+SEED_KEY_MIN_BYTES = 32
 
 # What Kubernetes sets in every pod for Services named `certify` and `certify-...`, and before them Docker for links:
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables

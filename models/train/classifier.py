@@ -28,7 +28,7 @@ def build_classifier(config: TrainConfig, shape: tuple[int, int, int], classes: 
 def classification_loss(logits: Tensor, labels: Tensor, denoised: int, clean_weight: float) -> Tensor:
     """Cross-entropy on `denoised` denoised images plus clean_weight times that on the clean ones after them.
 
-    logits: (denoised + clean, K); labels: (denoised + clean,). Both means, so the weight means the same at any batch.
+    logits: (denoised + clean, K); labels: (denoised + clean,). Both are means: the weight says the same at any batch.
     """
     on_denoised = functional.cross_entropy(logits[:denoised], labels[:denoised])
     on_clean = functional.cross_entropy(logits[denoised:], labels[denoised:])

@@ -3,8 +3,8 @@
     x0 = denoise(x + sigma n, sigma)
     loss = denoise_weight * denoising_loss(x0, x)  +  cross-entropy of classify(x0)  +  a little of classify(x)
 
-The classifier so meets clean and denoised images from the first step, and the denoiser learns to keep what tells the
-classes apart. Scales are drawn log-uniformly around the shipped ones, so neither network learns three scales by heart.
+The classifier meets clean and denoised images from the first step, and the denoiser learns to keep what tells the
+classes apart. Scales are drawn log-uniformly around the shipped ones: neither network learns three scales by heart.
 """
 
 from __future__ import annotations

@@ -166,8 +166,8 @@ def _resume(stage: Stage, average: list[Tensor], optimizer: torch.optim.Optimize
     if path is None or not path.exists():
         return 0
     state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    ours, theirs = _identity(stage), state.get("identity", {})
-    if different := [f"{k}: expected {v!r}, got {theirs.get(k)!r}" for k, v in ours.items() if v != theirs.get(k)]:
+    ours, saved = _identity(stage), state.get("identity", {})
+    if different := [f"{k}: expected {v!r}, got {saved.get(k)!r}" for k, v in ours.items() if v != saved.get(k)]:
         raise CheckpointError(f"{path} is of another run ({'; '.join(different)}); delete it or name another --work")
     stage.trained.load_state_dict(state["trained"])
     for mean, stored in zip(average, state["average"], strict=True):

@@ -64,8 +64,8 @@ def _download(folder: Path) -> Path:
     if done.returncode or not wheels:
         raise TritonUnavailable(f"pip could not download {WHEEL}: {done.stderr.strip()[-500:]}")
     (wheel,) = wheels
-    if (found := hashlib.sha256(wheel.read_bytes()).hexdigest()) != WHEEL_SHA256:
-        raise TritonUnavailable(f"{WHEEL}: expected SHA-256 {WHEEL_SHA256}, got {found}")
+    if (digest := hashlib.sha256(wheel.read_bytes()).hexdigest()) != WHEEL_SHA256:
+        raise TritonUnavailable(f"{WHEEL}: expected SHA-256 {WHEEL_SHA256}, got {digest}")
     return wheel
 
 

@@ -201,7 +201,7 @@ def _environment(home: Path) -> dict[str, str]:
 
 def _processes() -> list[tuple[int, int, str]]:
     """(pid, parent's pid, command line) of every process that can be seen."""
-    found = []
+    processes = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             status = (folder / "stat").read_text()
@@ -209,8 +209,8 @@ def _processes() -> list[tuple[int, int, str]]:
         except OSError:
             continue  # it has just ended
         parent = int(status.rsplit(")", 1)[1].split()[1])
-        found.append((int(folder.name), parent, command))
-    return found
+        processes.append((int(folder.name), parent, command))
+    return processes
 
 
 def serve(

@@ -34,7 +34,7 @@ Turn = Callable[[int], AbstractAsyncContextManager[None]]
 
 
 def at_once(samples: int) -> AbstractAsyncContextManager[None]:
-    """The turn of whoever is alone."""
+    """A turn without waiting, for a caller that is alone with its backend."""
     return contextlib.nullcontext()
 
 

@@ -47,7 +47,7 @@ def _kind(annotation: object) -> FieldKind:
     if origin is Annotated:
         return _kind(arguments[0])
     if origin in (UnionType, Union):
-        (present,) = (each for each in arguments if each is not NoneType)
+        (present,) = (argument for argument in arguments if argument is not NoneType)
         return _kind(present)
     if origin is list:
         return FieldKind(type=_kind(arguments[0]).type, is_list=True)

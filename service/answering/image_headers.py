@@ -1,8 +1,8 @@
 """What an image file promises, read from its structure before a pixel is decoded: by byte offsets, in microseconds.
 
 A small file can promise a great deal of work: a progressive JPEG repeats a scan 3,000 times, a PNG carries text that
-unpacks to megabytes, a picture is 16 million pixels long and one high. So the file is walked first, what costs is
-counted, and only what a still picture needs is handed on:
+unpacks to megabytes, a picture is 16 million pixels long and one high. Therefore the file is walked first, what costs
+is counted, and only what a still picture needs is handed on:
 
     JPEG   up to the first picture's end, without APPn and COM segments but JFIF's and Adobe's (which say how colours
            are stored): a second, dependent picture (MPO: phones' portraits, gain maps) is not part of it
@@ -60,7 +60,7 @@ def is_quick(data: bytes) -> bool:
     try:
         header = read_header(data)
     except RequestError:
-        return True  # whoever decodes it refuses it as quickly
+        return True  # the decoder refuses it as quickly
     return header is None or header.width * header.height * header.scans <= QUICK_PIXELS
 
 
@@ -118,8 +118,8 @@ def _jpeg(data: bytes) -> Header:
             scans += 1
             if scans > MAX_SCANS:
                 raise _too_many("scans", MAX_SCANS)
-            found = _MARKER.search(data, end)
-            end = found.start() if found else len(data)
+            marker_after = _MARKER.search(data, end)
+            end = marker_after.start() if marker_after else len(data)
             segment = data[at:end]
         elif marker == _APP1 and segment[4:10] == b"Exif\x00\x00" and not exif:
             exif = segment[4:]

@@ -44,7 +44,11 @@ class Plan:
         return self.cascade.sigmas
 
     def certifier(self) -> Certifier:
-        """A new state machine for this request, with nothing observed yet."""
+        """A new state machine for this request, with nothing observed yet.
+
+        Its samples are the budget in whole chunks, its radius the L2 target in units of [0, 1] pixels, or None (max
+        mode). Raises ValueError as Certifier does; a plan that make_plan made has been checked.
+        """
         return Certifier(
             self.cascade,
             self.classes,
@@ -56,7 +60,10 @@ class Plan:
         )
 
     def seed_scope(self, tensor_sha256: bytes, bundle_digest: str) -> SeedScope:
-        """What names this request's noise. tensor_sha256: 32 bytes, as Picture has it. bundle_digest: "sha256:..."."""
+        """What names this request's noise. tensor_sha256: 32 bytes, as Picture has it. bundle_digest: "sha256:...".
+
+        The radius in it is the requested one, in the units of norm, and not the L2 target that it became.
+        """
         return SeedScope(
             tensor_sha256=tensor_sha256,
             bundle_digest=bundle_digest,
@@ -162,7 +169,7 @@ def _target(fields: CertifyFields, dimension: int) -> float | None:
     """The least L2 radius on the grid whose answer, as printed in fields.norm, is at least the requested one."""
     if fields.radius is None:
         return None
-    # Printed radii lie on the grid, so one is >= the request exactly when it is >= the request rounded up to the grid.
+    # Printed radii lie on the grid: one is >= the request exactly when it is >= the request rounded up to the grid.
     radius = Decimal(repr(fields.radius))
     if radius > 10**9:  # unreachable at any sigma, and too wide for the grid's 50 digits
         return fields.radius

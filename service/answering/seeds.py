@@ -3,7 +3,7 @@
     seed = first 8 bytes, big-endian, of HMAC-SHA256(key, message)
     message = concatenation, for each part in order, of (its length in bytes as uint64 big-endian) and the part
 
-Each part carries its length and their number is fixed, so two different requests never encode to the same message.
+Each part carries its length and their number is fixed: two different requests never encode to the same message.
 The parts, with f64 meaning IEEE 754 binary64 little-endian and u64 an unsigned 64-bit little-endian integer:
 
     1  the scheme, b"certify-seed-v1"            7  final, UTF-8

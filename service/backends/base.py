@@ -2,7 +2,7 @@
 
 Only `(image, sigma, seed, first, count)` goes to a backend and only votes come back: noise is drawn where the network
 runs. A noise stream is named by (seed, sigma) and cut into chunks of `info().chunk` samples; chunk j is one keyed
-generator's output, so any part of a stream can be read in any order, in parallel, by any replica, again.
+generator's output. Any part of a stream can therefore be read in any order, in parallel, by any replica, again.
 """
 
 from __future__ import annotations

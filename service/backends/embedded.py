@@ -3,7 +3,7 @@
 `models` (and torch with it) is imported inside functions, so that a gateway without torch can import this module.
 
 Fairness without a scheduler: a request is cut into slices and never has more than one for each thread in the pool's
-first-in-first-out queue. Requests so take turns slice by slice: a short one waits for the slices ahead of it, not for a
+first-in-first-out queue. Requests take turns slice by slice: a short one waits for the slices ahead of it, not for a
 long request to end, and a cancelled one leaves at most its running slices behind. A slice is one micro-batch: a longer
 one would leave threads idle longer at the end of each look. A thread for which nobody else waits goes on with the next
 slice by itself: a micro-batch of digits takes a few milliseconds, and going by way of the event loop would add one.

@@ -1,6 +1,6 @@
 """A backend without a network: seeded multinomial votes from class probabilities that are a function of the image.
 
-It keeps every promise of `base`, so the gateway is tested against it, but its certificates speak of no real classifier.
+It keeps every promise of `base`, and the gateway is tested against it; its certificates speak of no real classifier.
 """
 
 from __future__ import annotations

@@ -183,8 +183,8 @@ class Replicas:
 
 async def look_up(host: str, port: int) -> list[tuple[str, int]]:
     """Every address that the system's resolver has for `host`, IPv4 and IPv6. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(str(address[0]), port) for _, _, _, _, address in found]
+    entries = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(str(address[0]), port) for _, _, _, _, address in entries]
 
 
 def _url(address: str, port: int) -> str:

@@ -3,7 +3,7 @@
 A look is cut into slices that are asked of the replicas side by side. A slice is (sigma, seed, first, count), and
 votes are a function of it: a call that failed is made again, anywhere, with the same four, and its votes are added
 exactly once, when they come. Every call names the bundle and runtime it is meant for, and a server that runs others
-refuses it; so a replica that was exchanged under a name can never add a vote.
+refuses it: a replica that was exchanged under a name never adds a vote.
 """
 
 from __future__ import annotations
@@ -289,7 +289,7 @@ def _failed(replica: Replica, error: InferenceServerException | Abandoned) -> Ex
 def _slices(first: int, count: int, grain: int, lanes: int) -> Iterator[tuple[int, int]]:
     """[first, first + count) cut at multiples of `grain`, as (low, high): long ones first, short ones at the end.
 
-    The lanes so end at about the same time, whatever the number of grains (guided self-scheduling).
+    The lanes then end at about the same time, whatever the number of grains (guided self-scheduling).
     """
     end = first + count
     while first < end:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from .options import errors_as_text
+from .options import MARKUP, errors_as_text
 
 __all__ = ("app",)
 
@@ -25,7 +25,6 @@ _COMMANDS = {
     "triton": ("triton", "triton"),
     "tune-runtime": ("tune_runtime", "tune_runtime_command"),
 }
-_MARKUP: Literal["markdown"] = "markdown"  # rich's own would take [all] for a tag, and print nothing
 
 
 class _Lazy(TyperGroup):
@@ -42,7 +41,7 @@ class _Lazy(TyperGroup):
         if isinstance(offered, typer.Typer):
             group = offered
         else:
-            group = typer.Typer(add_completion=False, rich_markup_mode=_MARKUP)
+            group = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
             group.command(cmd_name)(errors_as_text()(offered))
         command = typer.main.get_command(group)
         command.name = cmd_name
@@ -55,7 +54,7 @@ app = typer.Typer(
     help="How far can this image be changed before the answer changes?",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=_MARKUP,
+    rich_markup_mode=MARKUP,
     pretty_exceptions_enable=False,
 )
 

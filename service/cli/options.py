@@ -19,6 +19,7 @@ from ..errors import CertifyError, DataError, SettingsError
 from ..settings import ENV_PREFIX, Settings
 
 __all__ = (
+    "MARKUP",
     "USAGE",
     "errors_as_text",
     "given",
@@ -31,6 +32,8 @@ __all__ = (
 
 # sysexits.h: a wrong setting or option, as typer itself exits for a wrong option.
 USAGE = 2
+# Of help texts. rich's own would take [all] for a tag, and print nothing.
+MARKUP: Literal["markdown"] = "markdown"
 # What a value looks like, for --help. One option may name several: 0.25,0.5.
 _METAVARS = {float: "NUMBER", int: "INTEGER", str: "TEXT"}
 
@@ -141,7 +144,7 @@ def _metavar(annotation: object) -> str:
     if origin is Annotated:
         return _metavar(inner[0])
     if origin in (Union, types.UnionType):
-        return _metavar(next(each for each in inner if each is not type(None)))
+        return _metavar(next(argument for argument in inner if argument is not type(None)))
     if origin is Literal:
         return "|".join(map(str, inner))
     if origin is list:

@@ -12,14 +12,16 @@ from ...models.bundle import Manifest, find_bundle, list_bundles, load_manifest
 from ...models.datasets import DataSet, open_dataset
 from ..answering.images import decode_image
 from ..errors import BackendUnavailable, DataError, RequestError
-from .options import errors_as_text, numbers, parse_final
+from .options import MARKUP, errors_as_text, numbers, parse_final
 
 if TYPE_CHECKING:
     from ...models.pack_trial import Report
 
 __all__ = ("bundles", "bundles_app", "export", "pack")
 
-bundles_app = typer.Typer(invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False)
+bundles_app = typer.Typer(
+    invoke_without_command=True, add_completion=False, rich_markup_mode=MARKUP, pretty_exceptions_enable=False
+)
 
 
 @bundles_app.callback()

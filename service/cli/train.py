@@ -13,7 +13,9 @@ __all__ = ("train",)
 
 
 def train(
-    run: Annotated[str, typer.Argument(help="The run: digits, digits_brier, cifar10_cpu, ...")],
+    run: Annotated[
+        str, typer.Argument(help="The run: digits, digits_brier, cifar10_cpu, ... (another name lists them).")
+    ],
     data: Annotated[Path | None, typer.Option(help="Folder with the data set, where the run needs one.")] = None,
     out: Annotated[Path | None, typer.Option(help="The bundle's folder [the run's].")] = None,
     work: Annotated[Path | None, typer.Option(help="For checkpoints, to go on from [runs/RUN].")] = None,

@@ -1,6 +1,6 @@
 """The statistics and the adaptive sampler: sans-IO, numpy and scipy.special only.
 
-Names are loaded at their first use: whoever needs only the words of an answer (`core.reasons`) loads no SciPy.
+Names are loaded at their first use: code that needs only the words of an answer (`core.reasons`) loads no SciPy.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ __all__ = ("Reason",)
 class Reason(StrEnum):
     CERTIFIED = "certified"
     # Of an abstention, as a caller reads it. A diagnosis: pilots may speak in it.
-    DEADLINE = "deadline"  # it came after some looks, and nothing is certified; whoever keeps the time says so
+    DEADLINE = "deadline"  # it came after some looks, and nothing is certified; only the caller keeps the time
     RIVAL_AT_LARGER_SIGMA = "rival_at_larger_sigma"  # a scale is confident; a coarser one's most voted class is another
     NO_STAGE_CONFIDENT = "no_stage_confident"  # ended as hopeless with no scale above its threshold
     UNDECIDED = "undecided"  # these samples cannot tell; of a certificate: no class leads at the plurality scale

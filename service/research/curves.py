@@ -44,7 +44,7 @@ FINALS: tuple[Final, ...] = ("threshold", "plurality")  # how one scale alone ca
 class Curve:
     """One line: what became of each image. None: not known, or not one for all of it."""
 
-    name: str  # for people; whoever looks for a curve goes by the other fields
+    name: str  # for people; a program looks for a curve by the other fields
     policy: str | None  # one of POLICIES, or what a table says
     sigma: float | None  # of "single"
     final: str | None  # "plurality" or "threshold"
@@ -92,19 +92,21 @@ def curves_of_tables(tables: Sequence[Table]) -> list[Curve]:
         groups.setdefault(table.run or str(table.path), []).append(table)
     curves = []
     for shards in groups.values():
-        idx = np.concatenate([each.idx for each in shards])
+        idx = np.concatenate([shard.idx for shard in shards])
         if len(set(idx.tolist())) != len(idx):
-            raise DataError(f"{', '.join(str(each.path) for each in shards)}: expected shards, and an image is in two")
-        samples = [each.samples for each in shards if each.samples is not None]
+            raise DataError(
+                f"{', '.join(str(shard.path) for shard in shards)}: expected shards, and an image is in two"
+            )
+        samples = [shard.samples for shard in shards if shard.samples is not None]
         curves.append(
             Curve(
                 name=shards[0].path.stem if len(shards) == 1 else f"{shards[0].path.stem} and {len(shards) - 1} more",
                 policy=shards[0].policy,
                 sigma=None,
                 final=None,
-                correct=np.concatenate([each.correct for each in shards]),
-                abstained=np.concatenate([each.predict for each in shards]) == ABSTAIN,
-                radius=np.concatenate([each.radius for each in shards]),
+                correct=np.concatenate([shard.correct for shard in shards]),
+                abstained=np.concatenate([shard.predict for shard in shards]) == ABSTAIN,
+                radius=np.concatenate([shard.radius for shard in shards]),
                 samples=np.concatenate(samples) if len(samples) == len(shards) else None,
             )
         )
@@ -152,7 +154,11 @@ def plans_of(votes: VotesFile, cascade: Cascade) -> list[PilotPlan]:
 def curve_of_outcomes(
     policy: Policy, cascade: Cascade, outcomes: Sequence[Outcome], votes: VotesFile, *, name: str | None = None
 ) -> Curve:
-    """name: None = the policy's; of a single scale, the scale and its rule."""
+    """What `policy` certified on the images of `votes`, as a curve by L2 radius in units of [0, 1] pixels.
+
+    cascade: what was certified; of policy single its one scale. outcomes: one an image, in the file's order; another
+    number is a ValueError. name: None = the policy's; of a single scale, the scale and its rule.
+    """
     sigma = cascade.sigmas[0] if policy == "single" else None
     return Curve(
         name=name or (policy if sigma is None else f"sigma {sigma:g} alone, {cascade.final}"),

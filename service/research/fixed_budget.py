@@ -1,7 +1,7 @@
 """Fixed numbers of samples at each scale, for comparing policies: as the field does it, and unlike the service.
 
 A pilot of N0 and an estimation of N samples at a scale; N0 = 100 as in Cohen et al. 2019 and in the paper, rounded up
-to chunks. Streams are named as the service names them, so the noise of one question is the same whatever the policy.
+to chunks. Streams are named as the service names them: one question has the same noise under every policy.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class FixedSampler:
                 levels = [group.create_task(self._level(purpose, k, samples)) for k in range(len(self.plan.sigmas))]
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from failed
-        return np.stack([each.result() for each in levels])
+        return np.stack([level.result() for level in levels])
 
     async def _level(self, purpose: str, level: int, samples: int) -> NDArray[np.int64]:
         """(chunks, C), in calls of at most limits.samples."""

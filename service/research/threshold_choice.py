@@ -1,6 +1,6 @@
 """Thresholds chosen on a validation set's votes, never on those that they will be judged by.
 
-Near 1, a coarse scale neither decides nor blocks, so a choice for each scale contains every single scale as a limit.
+Near 1, a coarse scale neither decides nor blocks: a choice for each scale contains every single scale as a limit.
 Every candidate is judged as it would be served: label, path and weights planned anew from each image's pilot. The plan
 that the file records was made for other thresholds, and its label with it: judged by that label, a coarse threshold
 that is too low could never be seen to name the wrong class.
@@ -30,7 +30,7 @@ CANDIDATES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
 # minute for three scales (121 combinations under plurality) and ten for four (1,331).
 EXHAUSTIVE = 1_500
 # The default floor: what the finest scale alone reaches at radius 0, less so much. Two images in a hundred are what a
-# cascade may cost whoever asks for the label alone.
+# cascade may cost a client that asks for the label alone.
 FLOOR_SLACK = 0.02
 # Goals that differ by less than half a per cent are equal: a few hundred images tell no more. The more accurate wins.
 TIE = 0.005
@@ -54,9 +54,9 @@ class Choice:
 def check_split(validation: VotesFile, judge: VotesFile | None = None) -> None:
     """Raise DataError if these votes are of images that a choice must not see."""
     words = set(re.split(r"[^a-z]+", f"{validation.data} {validation.split}".lower().replace("held_out", "heldout")))
-    if found := words & _JUDGED:
+    if judged := words & _JUDGED:
         raise DataError(
-            f"votes: expected a validation split, got {validation.data}, {validation.split} ({found.pop()}): "
+            f"votes: expected a validation split, got {validation.data}, {validation.split} ({judged.pop()}): "
             "thresholds chosen on the images that they are judged by would be flattered"
         )
     if judge is None:
@@ -90,7 +90,7 @@ def tune(
         return curve.acr if target is None else curve.accuracy(target)
 
     def judge(candidates: Sequence[Thresholds]) -> None:
-        fresh = [each for each in candidates if each not in curves]
+        fresh = [candidate for candidate in candidates if candidate not in curves]
         for done, candidate in enumerate(fresh, start=1):
             curves[candidate] = best_curve(votes, candidate, final)
             progress(done, len(fresh))
@@ -100,7 +100,7 @@ def tune(
     fixed = 1 if final == "plurality" else 0  # levels whose threshold has no meaning
     judge([_with_finest((t,) * (levels - fixed), fixed) for t in CANDIDATES])
     if not shared and len(CANDIDATES) ** (levels - fixed) <= EXHAUSTIVE:
-        judge([_with_finest(each, fixed) for each in itertools.product(CANDIDATES, repeat=levels - fixed)])
+        judge([_with_finest(candidate, fixed) for candidate in itertools.product(CANDIDATES, repeat=levels - fixed)])
     elif not shared:
         _climb(curves, judge, lambda curve: (curve.accuracy(0.0) >= floor, goal(curve)), range(fixed, levels))
 
@@ -110,8 +110,8 @@ def tune(
 def _choose(curves: dict[Thresholds, Curve], goal: Callable[[Curve], float], floor: float, *, required: bool) -> Choice:
     """Of what was judged, the best that keeps the floor. required: raise DataError when none does."""
     candidates = tuple(sorted(curves))
-    keeping = [each for each in candidates if curves[each].accuracy(0.0) >= floor]
-    most = max(candidates, key=lambda each: (curves[each].accuracy(0.0), goal(curves[each])))
+    keeping = [candidate for candidate in candidates if curves[candidate].accuracy(0.0) >= floor]
+    most = max(candidates, key=lambda candidate: (curves[candidate].accuracy(0.0), goal(curves[candidate])))
     if required and not keeping:
         raise DataError(
             f"min-accuracy: expected at most {curves[most].accuracy(0.0):.4g}, which thresholds {_name(most)} reach on "
@@ -119,13 +119,16 @@ def _choose(curves: dict[Thresholds, Curve], goal: Callable[[Curve], float], flo
         )
 
     def preferred(of: Sequence[Thresholds]) -> Thresholds:
-        enough = max(goal(curves[each]) for each in of) * (1.0 - TIE)
-        near = [each for each in of if goal(curves[each]) >= enough]
-        return max(near, key=lambda each: (curves[each].accuracy(0.0), goal(curves[each]), curves[each].acr))
+        enough = max(goal(curves[candidate]) for candidate in of) * (1.0 - TIE)
+        near = [candidate for candidate in of if goal(curves[candidate]) >= enough]
+        return max(
+            near,
+            key=lambda candidate: (curves[candidate].accuracy(0.0), goal(curves[candidate]), curves[candidate].acr),
+        )
 
     return Choice(
         candidates=candidates,
-        curves=tuple(curves[each] for each in candidates),
+        curves=tuple(curves[candidate] for candidate in candidates),
         chosen=candidates.index(preferred(keeping) if keeping else most),
         unconstrained=candidates.index(preferred(candidates)),
         floor=floor,
@@ -160,12 +163,12 @@ def _climb(
     levels: range,
 ) -> None:
     """From the best so far, change one scale's threshold at a time for as long as that helps."""
-    best = max(curves, key=lambda each: value(curves[each]))
+    best = max(curves, key=lambda candidate: value(curves[candidate]))
     while True:
         began = best
         for level in reversed(levels):
             judge([(*best[:level], t, *best[level + 1 :]) for t in CANDIDATES])
-            best = max(curves, key=lambda each: value(curves[each]))
+            best = max(curves, key=lambda candidate: value(curves[candidate]))
         if best == began:
             return
 

@@ -74,9 +74,10 @@ def test_help_lists_every_command_and_each_has_its_own() -> None:
         assert f" {name} " in out
         code, own, _ = certify(name, "--help")
         assert code == 0 and f" {name} [OPTIONS]" in own
-    for name in ("pack", "export"):
+    for name, bracket in (("pack", "[the folder's]"), ("export", "[the device's]")):
         code, own, _ = certify("bundles", name, "--help")
         assert code == 0 and f" bundles {name} [OPTIONS]" in own
+        assert bracket in own  # not taken for markup
     code, _, err = certify("certfy")
     assert code == 2 and "No such command" in err
 

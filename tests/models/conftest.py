@@ -49,7 +49,7 @@ def changed(manifest: Manifest, **fields: object) -> Manifest:
 
 @pytest.fixture(autouse=True, scope="session")
 def verdicts_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What models.trial keeps does not outlive the tests, and nothing that it kept before decides them."""
+    """What models.openvino_trial keeps does not outlive the tests, and nothing that it kept before decides them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield

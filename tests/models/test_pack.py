@@ -206,7 +206,7 @@ def test_what_is_wrong_is_named_by_file_and_field_and_nothing_is_written(
         (["--sigmas=0.25,5000"], "sigmas: expected values in the scheduler's range"),
         (["--sigmas=0.25", "--threshold=0.4"], "thresholds: expected 1 values in [0.5, 1)"),
         (["--sigmas=0.25", "--classes=a,b"], "classes: expected 10 names"),
-        (["--sigmas=0.25", "--final=guess"], "final: expected one of"),
+        (["--sigmas=0.25", "--final=guess"], "final: expected plurality or threshold"),
         (["--sigmas=0.25", "--dtype=float64"], "dtype: expected one of"),
         (["--sigmas=0.25", "--classifier=resnet17"], "expected a folder in timm's hub layout or a timm name"),
     ],

@@ -43,8 +43,8 @@ LONGEST = 500  # characters of an error's end that are handed on
 def refusal(folder: Path, *, micro_batch: int) -> str | None:
     """Why OpenVINO cannot run the bundle in `folder` at this micro-batch, in words; None if it can.
 
-    Not tried, and so not refused: shipped bundles, which the project's own tests run; anything where this Python cannot
-    be started again, as it is part of another program. Raises BundleError if the files are not the manifest's.
+    Not tried, and therefore not refused: shipped bundles, which the project's own tests run; anything where this Python
+    cannot be started again, as it is part of another program. Raises BundleError if the files are not the manifest's.
     """
     if folder.resolve().parent == BUNDLES.resolve() or not sys.executable:
         return None
@@ -88,7 +88,7 @@ def _try(folder: Path, micro_batch: int) -> tuple[str | None, bool]:
 def run_once() -> None:
     """The child: load, compile and run the bundle of the command line.
 
-    Leaves to whoever loads it next, with its own words, what is wrong with the bundle in torch too.
+    What is wrong with the bundle in torch too is left to the next loading, which says it in its own words.
     """
     folder, micro_batch = Path(sys.argv[2]), int(sys.argv[3])
     try:

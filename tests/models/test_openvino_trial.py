@@ -1,4 +1,4 @@
-"""models.trial: OpenVINO runs a bundle in a child first, and what comes of it decides what runs here."""
+"""models.openvino_trial: OpenVINO runs a bundle in a child first, and what comes of it decides what runs here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("openvino", reason="needs openvino (pip install 'certify[openvino]')")
-from certify.models import trial  # noqa: E402
+from certify.models import openvino_trial as trial  # noqa: E402
 from certify.models.bundle import find_bundle  # noqa: E402
 from certify.models.errors import BundleError  # noqa: E402
 from certify.models.runtime import RuntimeOptions, load_pipeline, options_for  # noqa: E402
