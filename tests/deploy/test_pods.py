@@ -163,5 +163,13 @@ def test_helm_test_certifies_a_picture(service: Process, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_helm_test_takes_the_wish_for_a_key_for_an_answer(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"camera {'0' * 64} 1000 1\n")
+    with real_process(tmp_path / "log", api_keys_file=keys) as service:
+        done = run([*helm_test(), service.url], tmp_path)
+    assert done.returncode == 0 and "asks for a key" in done.stdout
+
+
 def test_helm_test_fails_where_nothing_certifies(service: Process, tmp_path: Path) -> None:
     assert run([*helm_test(), f"{service.url}/nowhere"], tmp_path).returncode != 0

@@ -1,4 +1,7 @@
-"""What `helm test` runs: certify a drawn picture and hold the answer to its promises."""
+"""What `helm test` runs: certify a drawn picture and hold the answer to its promises.
+
+Of a service that asks for a key it only sees that it does: the keys are nobody's but the clients'.
+"""
 
 import io
 import sys
@@ -16,9 +19,11 @@ ImageDraw.Draw(picture).line(
 )
 buffer = io.BytesIO()
 picture.save(buffer, "PNG")
-response = httpx.post(
-    f"{base}/certify", files={"image": buffer.getvalue()}, data={"samples": "2000"}, timeout=300
-).raise_for_status()
+response = httpx.post(f"{base}/certify", files={"image": buffer.getvalue()}, data={"samples": "2000"}, timeout=300)
+if response.status_code == 401 and response.json()["code"] == "unauthorized":
+    print("asks for a key, as it should with apiKeys; nothing was certified")
+    sys.exit()
+response.raise_for_status()
 answer = response.json()
 assert answer["outcome"] in ("certified", "abstained"), answer
 assert (answer["label"] is None) == (answer["outcome"] == "abstained"), answer
