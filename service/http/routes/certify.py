@@ -55,8 +55,9 @@ async def certify(request: Request) -> Response:
 async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
     client = gateway.keys.client(request.headers.get("authorization"))
     request.state.client = client.name
-    with gateway.admission.arrival():
-        content = await gateway.arrivals.read(request.stream(), declared=request.headers.get("content-length"))
+    with gateway.admission.arrival(client):
+        # In a list, so that parsing can take it out: a file that waits for its turn is kept once, not twice.
+        content = [await gateway.arrivals.read(request.stream(), declared=request.headers.get("content-length"))]
     with gateway.admission.place(client) as place:
         job, done = await _unless_gone(request, gateway, _work(content, request, gateway, client, place))
     made = answer(job, done, request_id=request.state.request_id)
@@ -64,24 +65,29 @@ async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
     return made
 
 
-async def _work(content: bytes, request: Request, gateway: Gateway, client: Client, place: Place) -> tuple[Job, Run]:
-    """From the body's bytes to votes. Samples are reserved before the image is decoded, and what is not drawn is not
-    spent."""
+async def _work(
+    content: list[bytes], request: Request, gateway: Gateway, client: Client, place: Place
+) -> tuple[Job, Run]:
+    """From the body's bytes, taken out of `content`, to votes. Samples are reserved before the image is
+    decoded, and what is not drawn is not spent."""
     body, question = await _parse(content, request, gateway)
-    async with gateway.budgets.reserve(client, question.plan.samples) as reservation:
-        try:
-            job = await _decode(body.image, question, gateway)
-            return job, await _sample(job, gateway, place)
-        finally:
-            reservation.used = place.drawn
+    samples = question.plan.samples
+    with gateway.admission.size(samples, client):
+        async with gateway.budgets.reserve(client, samples) as reservation:
+            try:
+                job = await _decode(body.image, question, gateway)
+                del body  # what waits for turns is the small tensor, not the file
+                return job, await _sample(job, gateway, place)
+            finally:
+                reservation.used = place.drawn
 
 
-async def _parse(content: bytes, request: Request, gateway: Gateway) -> tuple[Body, Question]:
+async def _parse(content: list[bytes], request: Request, gateway: Gateway) -> tuple[Body, Question]:
     settings, headers = gateway.settings, request.headers
     content_type, encoding = headers.get("content-type"), headers.get("content-encoding")
 
     def work() -> tuple[Body, Question]:
-        body = parse_body(content, content_type=content_type, content_encoding=encoding)
+        body = parse_body(content.pop(), content_type=content_type, content_encoding=encoding)
         return body, ask(body.fields, gateway.info, settings, arrival=request.state.arrival)
 
     return await asyncio.get_running_loop().run_in_executor(gateway.parsers, work)
