@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import hashlib
 import tracemalloc
 from typing import Any
@@ -329,3 +330,20 @@ async def test_a_request_that_waits_for_its_turn_keeps_no_file() -> None:
         assert sum(trace.size for trace in held) < 2**20
         service.gateway.admission.abort()
         assert (await task).json()["code"] == "draining"
+
+
+async def test_of_a_body_that_was_refused_nothing_is_kept() -> None:
+    body = b'{"image":"' + b"A" * 2**22 + b'!"}'
+    async with in_process() as service:
+        headers = {"Content-Type": "application/json"}
+        await service.client.post("/certify", content=body, headers=headers)
+        gc.disable()
+        tracemalloc.start()
+        try:
+            refused = await service.client.post("/certify", content=body, headers=headers)
+            assert refused.json()["code"] == "image_undecodable"
+            traces = tracemalloc.take_snapshot().traces
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+    assert sum(trace.size for trace in traces if "/certify/service/" in trace.traceback[0].filename) < 2**19
