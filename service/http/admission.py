@@ -95,7 +95,8 @@ class Admission:
         self._count(accepted=1)
         try:
             with self._turns.request(client.name) as requester:
-                place = Place(requester, self._clock, waited=self._metrics.queue_wait_seconds.observe, show=self._count)
+                waited = self._metrics.queue_wait_seconds.observe
+                place = Place(client, requester, self._clock, waited=waited, show=self._count)
                 try:
                     yield place
                 finally:
@@ -106,16 +107,21 @@ class Admission:
             self._count(accepted=-1)
 
     @contextlib.contextmanager
-    def size(self, samples: int, client: Client = ANYBODY) -> Iterator[None]:
-        """Say, inside place(), how many samples a request may take, for the length of the block. Raises QueueFull."""
+    def size(self, place: Place, samples: int) -> Iterator[None]:
+        """Say how many samples a request may take, before its first turn, for the length of the block.
+
+        Raises QueueFull for one large request too many.
+        """
         large = samples > QUANTUM
-        if large and self._large >= self._large_limit and not self._below_share(client, self._large_limit):
+        if large and self._large >= self._large_limit and not self._below_share(place.client, self._large_limit):
             raise QueueFull(
                 f"expected at most {self._large_limit} requests of more than {QUANTUM} samples at once, and there are "
                 "as many",
                 self._retry_after(),
             )
         self._large += large
+        if large:
+            place.enlarge()
         try:
             yield
         finally:
@@ -153,12 +159,14 @@ class Place:
 
     def __init__(
         self,
+        client: Client,
         requester: Requester,
         clock: Callable[[], float],
         *,
         waited: Callable[[float], None],
         show: Callable[[], None],
     ) -> None:
+        self.client = client
         self._requester = requester
         self._clock = clock
         self._waited = waited
@@ -168,6 +176,10 @@ class Place:
     @property
     def drawn(self) -> int:
         return self._requester.drawn
+
+    def enlarge(self) -> None:
+        """Its turns are those of large requests (http/turns.py)."""
+        self._requester.enlarge()
 
     @contextlib.asynccontextmanager
     async def turn(self, samples: int) -> AsyncIterator[None]:
