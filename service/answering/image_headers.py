@@ -67,13 +67,10 @@ def is_quick(data: bytes) -> bool:
 
 
 def is_heavy(data: bytes) -> bool:
-    """Whether decoding may take long or much memory, judged as is_quick does."""
+    """Whether decoding may take long or much memory. Raises RequestError, as read_header does, for a file of less."""
     if len(data) > HEAVY_BYTES:
         return True
-    try:
-        header = read_header(data)
-    except RequestError:
-        return False
+    header = read_header(data)
     return header is not None and header.width * header.height * header.scans > HEAVY_PIXELS
 
 

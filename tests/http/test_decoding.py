@@ -20,6 +20,7 @@ from tests import pictures
 SHAPE = (3, 8, 8)
 LARGE = pictures.png(size=(600, 600))  # too large to be decoded in a thread
 MAX_PIXELS = 16 * 2**20
+CASES = Path(__file__).parents[1] / "cases" / "images"
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]  # each starts processes
 
@@ -126,3 +127,10 @@ async def test_heavy_pictures_take_one_process_and_others_pass() -> None:
         assert not again.done()
         again.cancel()
         await asyncio.gather(again, return_exceptions=True)
+
+
+async def test_what_the_structure_forbids_needs_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Decoders(max_pixels=MAX_PIXELS, seconds=60.0)
+    monkeypatch.setattr("certify.service.http.decoding.run_sync", None)
+    with pytest.raises(RequestError, match="at most 64 scans"):
+        await made.decode((CASES / "progressive_3000_scans.jpg").read_bytes(), SHAPE, resize=True)

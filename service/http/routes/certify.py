@@ -58,6 +58,8 @@ async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
     with gateway.admission.arrival(client):
         # In a list, so that parsing can take it out: a file that waits for its turn is kept once, not twice.
         content = [await gateway.arrivals.read(request.stream(), declared=request.headers.get("content-length"))]
+    if await request.is_disconnected():  # whoever sends and leaves takes no place from others
+        raise ClientDisconnect
     with gateway.admission.place(client) as place:
         job, done = await _unless_gone(request, gateway, _work(content, request, gateway, client, place))
     made = answer(job, done, request_id=request.state.request_id)
