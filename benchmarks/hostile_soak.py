@@ -90,14 +90,14 @@ def error_counts(served: Service) -> Counter[str]:
 
 
 def report(readings: list[Reading]) -> float:
-    """Print the table; the growth of memory as a share."""
+    """Print the table; the growth of memory as a share, 0 before there are two rounds."""
     size = min(len(ATTACKS), max(1, len(readings) // 2))
     rows, growth = [], 0.0
     for what in readings[0]:
         first, last = (statistics.median(r[what] for r in part) for part in (readings[:size], readings[-size:]))
         most = max(reading[what] for reading in readings)
         rows.append([what, f"{first:,.0f}", f"{last:,.0f}", f"{most:,.0f}", f"{last / first - 1:+.1%}"])
-        if what == "MiB":
+        if what == "MiB" and len(readings) >= 2 * len(ATTACKS):  # else other attacks are compared
             growth = last / first - 1
     print(table(["at rest, after an attack", "first round", "last", "most", "growth"], rows))
     return growth
