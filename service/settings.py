@@ -84,8 +84,10 @@ class Settings(BaseSettings):
     max_queued: int = Field(64, ge=0, description="accepted requests that wait for their turn; more get a 429")
     # 10 MiB: a 12-megapixel photograph as JPEG, in base64, with room to spare.
     max_body_bytes: Count = Field(10 * 2**20, description="largest request body; a larger one gets a 413")
-    # 16 Mi pixels: 48 MiB once decoded as RGB; two are decoded at a time.
-    max_pixels: Count = Field(16 * 2**20, description="most pixels of an image, read from its header before decoding")
+    # 16 Mi pixels: 64 MiB once decoded as RGB, and as much again to convert it; one so large is decoded at a time.
+    max_pixels: Count = Field(
+        16 * 2**20, description="most pixels of an image (of a WebP half as many), read from its header before decoding"
+    )
     # 5 s: a photograph of 64 megapixels takes about one; a picture that takes longer is meant to.
     decode_seconds: Seconds = Field(5.0, description="longest time that decoding one image may take")
     # unset: anybody may ask, which suits a laptop and a service that something else guards.
@@ -103,9 +105,9 @@ class Settings(BaseSettings):
     )
     # 100,000: the largest sample size used in the literature (Cohen et al. 2019); the product's cap.
     max_samples: Count = Field(100_000, description="most noise samples that one request may ask for")
-    # 256 MiB: 25 of the largest bodies, or thousands of honest ones. Those that are silent take nothing of it.
+    # 96 MiB: 9 of the largest bodies, or thousands of honest ones. Those that are silent take nothing of it.
     max_arriving_bytes: Count = Field(
-        256 * 2**20, description="bytes of all bodies that are arriving; beyond, the oldest of them gets a 429"
+        96 * 2**20, description="bytes of all bodies that are arriving; beyond, the oldest of them gets a 429"
     )
     # unset: 1,024, fifteen times the places, or what the process's file descriptors allow, whichever is less.
     max_connections: Count | None = Field(

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from ..errors import RequestError
 
-__all__ = ("Header", "is_quick", "read_header")
+__all__ = ("Header", "is_heavy", "is_quick", "read_header")
 
 # Cameras write at most 16,320 pixels a side, WebP allows 16,383.
 MAX_SIDE = 16_384
@@ -34,6 +34,8 @@ MAX_CHUNKS = 10_000
 MAX_EXIF = 65_535
 # So much is decoded in well under ten milliseconds: a process of its own would cost more than it saves.
 QUICK_BYTES, QUICK_PIXELS = 64 * 2**10, 2**18
+# And more than this takes tenths of a second to seconds, or a hundred megabytes.
+HEAVY_BYTES, HEAVY_PIXELS = 2**20, 2**22
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # A marker in entropy-coded data: 0xFF and neither a stuffed zero nor a restart nor fill.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -62,6 +64,14 @@ def is_quick(data: bytes) -> bool:
     except RequestError:
         return True  # the decoder refuses it as quickly
     return header is None or header.width * header.height * header.scans <= QUICK_PIXELS
+
+
+def is_heavy(data: bytes) -> bool:
+    """Whether decoding may take long or much memory. Raises RequestError, as read_header does, for a file of less."""
+    if len(data) > HEAVY_BYTES:
+        return True
+    header = read_header(data)
+    return header is not None and header.width * header.height * header.scans > HEAVY_PIXELS
 
 
 def read_header(data: bytes) -> Header | None:

@@ -3,6 +3,9 @@
 A request first comes in (at once, or QueueFull) and its body arrives, bounded by http/arrivals.py. With its whole body
 it takes a place, decodes its image, and waits for a turn for each of its calls (http/turns.py). A client that sends
 slowly holds neither place nor turn.
+
+Large requests may take only a part of the places, so that small ones find some beside them. A full house still lets in
+a client that holds less than half of an even share, as turns do: others must not be locked out by one that has many.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from ..errors import Draining, QueueFull
 from .keys import ANYBODY, Client
 from .metrics import Metrics
-from .turns import Requester, Turns
+from .turns import QUANTUM, Requester, Turns
 
 __all__ = ("Admission", "Place")
 
@@ -35,12 +38,15 @@ class Admission:
     ) -> None:
         self._running_limit = running
         self._limit = running + queued
+        # Of requests above QUANTUM samples: enough for every turn, and so few that a crowd of them fills no house.
+        self._large_limit = max(running, self._limit // 4)
         self._turns = Turns(running)
         self._places: Counter[str] = Counter()  # by client
         self._metrics = metrics
         self._clock = clock
         self._arriving = 0
         self._accepted = 0
+        self._large = 0
         self._mean_seconds = 1.0
         self._draining = False
         self.aborted = asyncio.Event()
@@ -65,11 +71,11 @@ class Admission:
         self.aborted.set()
 
     @contextlib.contextmanager
-    def arrival(self) -> Iterator[None]:
+    def arrival(self, client: Client = ANYBODY) -> Iterator[None]:
         """Count a request while its body arrives. Raises Draining or QueueFull at once, before a byte is read."""
         if self._draining:
             raise Draining("the service is shutting down; send the request to another replica")
-        self._check_free()
+        self._check_free(client)
         self._count(arriving=1)
         try:
             yield
@@ -79,7 +85,7 @@ class Admission:
     @contextlib.contextmanager
     def place(self, client: Client = ANYBODY) -> Iterator[Place]:
         """Hold a place for the length of the block, for a request that came in before draining. Raises QueueFull."""
-        self._check_free()
+        self._check_free(client)
         if client.places is not None and self._places[client.name] >= client.places:
             raise QueueFull(
                 f"expected at most {client.places} requests of {client.name} at once, and there are as many",
@@ -89,7 +95,8 @@ class Admission:
         self._count(accepted=1)
         try:
             with self._turns.request(client.name) as requester:
-                place = Place(requester, self._clock, waited=self._metrics.queue_wait_seconds.observe, show=self._count)
+                waited = self._metrics.queue_wait_seconds.observe
+                place = Place(client, requester, self._clock, waited=waited, show=self._count)
                 try:
                     yield place
                 finally:
@@ -99,8 +106,34 @@ class Admission:
             self._places[client.name] -= 1
             self._count(accepted=-1)
 
-    def _check_free(self) -> None:
-        if self._accepted >= self._limit:
+    @contextlib.contextmanager
+    def size(self, place: Place, samples: int) -> Iterator[None]:
+        """Say how many samples a request may take, before its first turn, for the length of the block.
+
+        Raises QueueFull for one large request too many.
+        """
+        large = samples > QUANTUM
+        if large and self._large >= self._large_limit and not self._below_share(place.client, self._large_limit):
+            raise QueueFull(
+                f"expected at most {self._large_limit} requests of more than {QUANTUM} samples at once, and there are "
+                "as many",
+                self._retry_after(),
+            )
+        self._large += large
+        if large:
+            place.enlarge()
+        try:
+            yield
+        finally:
+            self._large -= large
+
+    def _below_share(self, client: Client, limit: int) -> bool:
+        """Whether it is one of several clients and holds less than half of its even share of `limit` places."""
+        others = sum(1 for name, places in self._places.items() if places and name != client.name)
+        return others > 0 and self._places[client.name] < max(1, limit // (2 * (others + 1)))
+
+    def _check_free(self, client: Client) -> None:
+        if self._accepted >= self._limit and not self._below_share(client, self._limit):
             raise QueueFull(
                 f"expected at most {self._limit} requests at once ({self._running_limit} of them sampling), "
                 "and there are as many",
@@ -126,12 +159,14 @@ class Place:
 
     def __init__(
         self,
+        client: Client,
         requester: Requester,
         clock: Callable[[], float],
         *,
         waited: Callable[[float], None],
         show: Callable[[], None],
     ) -> None:
+        self.client = client
         self._requester = requester
         self._clock = clock
         self._waited = waited
@@ -141,6 +176,10 @@ class Place:
     @property
     def drawn(self) -> int:
         return self._requester.drawn
+
+    def enlarge(self) -> None:
+        """Its turns are those of large requests (http/turns.py)."""
+        self._requester.enlarge()
 
     @contextlib.asynccontextmanager
     async def turn(self, samples: int) -> AsyncIterator[None]:

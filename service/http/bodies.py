@@ -22,6 +22,8 @@ __all__ = ("Body", "parse_body", "read_limited")
 
 # Of one part that is no image. The longest honest one, 64 numbers of 25 characters, takes a tenth of it.
 _MAX_FIELD_BYTES = 16 * 1024
+# A body is kept in pieces of so much until it is whole.
+_BLOCK_BYTES = 64 * 1024
 # A boundary and its type take a hundred; the library's parser of options is quadratic in some headers.
 _MAX_CONTENT_TYPE = 1024
 
@@ -42,13 +44,21 @@ async def read_limited(
     """
     if declared is not None and declared.isdecimal() and int(declared[:20]) > limit:
         raise _too_large(limit, f"a Content-Length of {declared[:20]}")
-    body = bytearray()
-    async for piece in stream:
-        if len(body) + len(piece) > limit:
-            raise _too_large(limit, "more")
-        came(len(piece))
-        body += piece
-    return bytes(body)
+    # In blocks: an array that grows while others do is moved each time, and leaves holes that nobody can use.
+    blocks, block, size = [], bytearray(), 0
+    try:
+        async for piece in stream:
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit, "more")
+            came(len(piece))
+            block += piece
+            if len(block) >= _BLOCK_BYTES:
+                blocks.append(bytes(block))
+                block.clear()
+        return b"".join([*blocks, block])
+    finally:
+        blocks.clear()  # an error's traceback keeps this frame until somebody collects it
 
 
 def parse_body(body: bytes, *, content_type: str | None, content_encoding: str | None) -> Body:

@@ -3,24 +3,36 @@
 anyio begins the processes when they are first needed, keeps them, and kills one whose caller is cancelled: a deadline,
 a client that leaves and SIGTERM end a decoding at once, and a picture that brings a decoder down costs its own request
 and nobody else's. A picture that is small, in bytes and by its header, is decoded in a thread: it takes milliseconds.
+
+A heavy one (large, or of many scans) waits until it is the only heavy one: their memory does not add up, and whoever
+sends nothing else keeps one process from others, never all. Few may wait so; more are told to come again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+from collections.abc import AsyncIterator
 
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from anyio.to_process import run_sync
 
-from ..answering.image_headers import is_quick
+from ..answering.image_headers import is_heavy, is_quick
 from ..answering.images import Picture, decode_image
-from ..errors import RequestError
+from ..errors import QueueFull, RequestError
 
 __all__ = ("Decoders",)
 
 # Two pictures at a time: decoding is processor work, and memory for it is max_pixels each.
 PROCESSES = 2
 
+# Heavy pictures in the house: ten seconds of work at about one a second, and at most 80 MiB of files.
+MOST_HEAVY = 8
+# Until one has been decoded: what a picture of 16 megapixels takes.
+_HEAVY_SECONDS = 1.0
+# Weight of the newest heavy picture in the moving average of their times, as for requests (http/admission.py).
+_NEWEST = 0.2
 # A picture, or a RequestError's code, detail and hints.
 Decoded = Picture | tuple[str, str, dict[str, object]]
 
@@ -32,16 +44,19 @@ class Decoders:
         self._max_pixels = max_pixels
         self._seconds = seconds
         self._turns = asyncio.Semaphore(PROCESSES)  # first come, first served
+        self._heavy_turn = asyncio.Semaphore(1)
+        self._heavy = 0
+        self._heavy_seconds = _HEAVY_SECONDS
         self._limiter = CapacityLimiter(PROCESSES)
 
     async def decode(self, data: bytes, shape: tuple[int, int, int], *, resize: bool) -> Picture:
         """answering.images.decode_image, in another process unless that cannot take long.
 
-        Raises RequestError; cancelling kills the process.
+        Raises RequestError, or QueueFull for one heavy picture too many; cancelling kills the process.
         """
         if is_quick(data):
             return await asyncio.to_thread(decode_image, data, shape, resize=resize, max_pixels=self._max_pixels)
-        async with self._turns:
+        async with self._heavy_place() if is_heavy(data) else contextlib.nullcontext(), self._turns:
             try:
                 async with asyncio.timeout(self._seconds):
                     done = await self._elsewhere(data, shape, resize)
@@ -55,6 +70,26 @@ class Decoders:
             return done
         code, detail, extra = done
         raise RequestError(code, detail, **extra)
+
+    @contextlib.asynccontextmanager
+    async def _heavy_place(self) -> AsyncIterator[None]:
+        """Be the one heavy picture that is decoded, for the length of the block. Raises QueueFull."""
+        if self._heavy >= MOST_HEAVY:
+            raise QueueFull(
+                f"image: expected at most {MOST_HEAVY} large pictures to decode at once, and there are as many",
+                max(1, math.ceil(self._heavy * self._heavy_seconds)),
+            )
+        self._heavy += 1
+        try:
+            async with self._heavy_turn:
+                began = asyncio.get_running_loop().time()
+                try:
+                    yield
+                finally:
+                    took = asyncio.get_running_loop().time() - began
+                    self._heavy_seconds += _NEWEST * (took - self._heavy_seconds)
+        finally:
+            self._heavy -= 1
 
     async def _elsewhere(self, data: bytes, shape: tuple[int, int, int], resize: bool) -> Decoded:
         async def once() -> Decoded:

@@ -210,7 +210,9 @@ async def _on_certify_error(request: Request, exc: Exception) -> Response:
         headers = {"WWW-Authenticate": "Bearer"}
     if code == "backend_unavailable":
         headers = {"Retry-After": str(_BACK_SECONDS)}
-        logger.warning("the backend failed", exc_info=exc)
+        # One line: while the backend is away every request says so. Where it came from is for whoever looks closely.
+        closely = exc if logger.isEnabledFor(logging.DEBUG) else None
+        logger.warning("the backend failed: %s", exc, exc_info=closely)
     return _problem(request, code, str(exc), headers=headers)
 
 

@@ -7,6 +7,9 @@ share, so that a newcomer finds the backend half idle, and at least one; a clien
 Within a client: a request that has drawn less than QUANTUM comes before those that have drawn more, of equals the one
 that came first. Requests of the usual size are so answered first come, first served, and a hundred large ones wait
 while a small one passes (a feedback queue; Kleinrock 1976, section 4.7).
+
+Requests that ask for more than QUANTUM go in a lane of their own, as if another client had sent them: without keys
+everybody is one client, and somebody's small request is not to wait for others' large ones.
 """
 
 from __future__ import annotations
@@ -55,12 +58,23 @@ class Turns:
         entry = self._clients.setdefault(client, _Client())
         entry.requests += 1
         try:
-            yield Requester(self, client, next(self._arrivals))
+            requester = Requester(self, client, next(self._arrivals))
+            yield requester
         finally:
-            entry.requests -= 1
-            if not entry.requests:
-                del self._clients[client]
-            self._go_on()
+            self._leave(requester.client)
+
+    def enlarge(self, requester: Requester) -> None:
+        """Put a request that holds no turn and waits for none into its client's lane of large ones."""
+        before, requester.client = requester.client, f"{requester.client} large"  # no client has a name with a space
+        self._clients.setdefault(requester.client, _Client()).requests += 1
+        self._leave(before)
+
+    def _leave(self, lane: str) -> None:
+        entry = self._clients[lane]
+        entry.requests -= 1
+        if not entry.requests:
+            del self._clients[lane]
+        self._go_on()
 
     async def take(self, requester: Requester) -> None:
         """Return when it is this requester's turn; give() must follow."""
@@ -107,6 +121,10 @@ class Requester:
         self.client = client
         self.arrival = arrival
         self.drawn = 0
+
+    def enlarge(self) -> None:
+        """Go into the client's lane of large requests, before the first turn."""
+        self._turns.enlarge(self)
 
     @contextlib.asynccontextmanager
     async def turn(self, samples: int) -> AsyncIterator[None]:

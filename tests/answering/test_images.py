@@ -86,6 +86,14 @@ def test_an_opaque_alpha_channel_changes_nothing(mode: str) -> None:
     assert decode(pictures.encoded(pictures.gray().convert(mode))).sha256 == decode(pictures.png()).sha256
 
 
+@pytest.mark.parametrize(("mode", "transparency"), [("L", 7), ("RGB", (1, 2, 4)), ("P", 255), ("P", bytes([255] * 9))])
+def test_a_transparent_colour_that_no_pixel_has_changes_nothing(mode: str, transparency: object) -> None:
+    image = Image.fromarray(np.where(np.asarray(pictures.gray()) < 128, 50, 200).astype(np.uint8))
+    image = image.convert("RGB").quantize(16) if mode == "P" else image.convert(mode)
+    plain = decode(pictures.encoded(image), RGB)
+    assert decode(pictures.encoded(image, transparency=transparency), RGB).sha256 == plain.sha256
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
@@ -208,6 +216,12 @@ def test_a_damaged_byte_gives_an_image_or_a_refusal_and_nothing_else(kind: str) 
 def test_a_webp_of_either_kind_has_its_size_read_from_the_header(lossless: bool) -> None:
     image = pictures.gray(size=(101, 100)).convert("RGB")
     assert code_of(pictures.encoded(image, "WEBP", lossless=lossless), RGB) == "image_too_many_pixels"
+
+
+def test_a_webp_may_have_half_as_many_pixels() -> None:
+    assert decode(pictures.encoded(pictures.gray(size=(100, 50)), "WEBP"), resize=True).resized
+    with pytest.raises(RequestError, match="at most 5000 pixels"):
+        decode(pictures.encoded(pictures.gray(size=(101, 50)), "WEBP"), resize=True)
 
 
 CASES = Path(__file__).parents[1] / "cases" / "images"

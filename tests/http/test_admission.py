@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -9,6 +10,7 @@ from certify.service.errors import Draining, QueueFull
 from certify.service.http.admission import Admission
 from certify.service.http.keys import Client
 from certify.service.http.metrics import Metrics
+from certify.service.http.turns import QUANTUM
 
 pytestmark = pytest.mark.anyio
 
@@ -161,3 +163,61 @@ async def test_what_was_drawn_is_known_whatever_became_of_it() -> None:
         async with place.turn(64):
             pass
         assert place.drawn == 96
+
+
+async def test_large_requests_leave_places_for_small_ones() -> None:
+    house, _ = admission(2, 10)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):  # a quarter of the places
+            stack.enter_context(house.size(stack.enter_context(house.place()), QUANTUM + 1))
+        with house.place() as place:
+            with pytest.raises(QueueFull, match="at most 3 requests of more than"), house.size(place, QUANTUM + 1):
+                raise AssertionError("a fourth large request was let in")
+            with house.size(place, QUANTUM):
+                pass
+    with house.place() as place, house.size(place, QUANTUM + 1):
+        pass
+
+
+async def test_large_requests_may_use_every_turn_of_a_small_house() -> None:
+    house, _ = admission(2, 0)
+    with house.place() as one, house.size(one, QUANTUM + 1), house.place() as two, house.size(two, QUANTUM + 1):
+        pass
+
+
+async def test_a_full_house_lets_in_a_client_below_its_share_and_no_more_of_it() -> None:
+    house, _ = admission(4, 4)
+    light, heavy = (Client(name=name, samples_a_minute=None, places=100) for name in ("light", "heavy"))
+    with contextlib.ExitStack() as stack:
+        places = [stack.enter_context(house.place(heavy)) for _ in range(8)]
+        for place in places[:4]:
+            stack.enter_context(house.size(place, QUANTUM + 1))
+        with pytest.raises(QueueFull), house.size(places[4], QUANTUM + 1):
+            raise AssertionError("a fifth large request was let in")
+        with pytest.raises(QueueFull), house.arrival(heavy):
+            raise AssertionError("a client alone has no share")
+        for _ in range(2):  # half of an even share, 8 / 2
+            stack.enter_context(house.arrival(light))
+            stack.enter_context(house.place(light))
+        with pytest.raises(QueueFull), house.place(light):
+            raise AssertionError("a third was let into a full house")
+    assert house.idle
+
+
+async def test_a_small_request_does_not_wait_for_large_ones_of_its_client() -> None:
+    house, _ = admission(1, 10)
+    end = asyncio.Event()
+
+    async def large() -> None:
+        with house.place() as place, house.size(place, QUANTUM + 1):
+            async with place.turn(1):
+                await end.wait()
+
+    tasks = [asyncio.create_task(large()) for _ in range(2)]
+    await asyncio.sleep(0)
+    with house.place() as place, house.size(place, QUANTUM):
+        async with asyncio.timeout(60), place.turn(1):
+            assert not any(task.done() for task in tasks)
+    end.set()
+    await asyncio.gather(*tasks)
+    assert house.idle

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -87,3 +89,26 @@ async def test_stop_tells_every_body_that_has_not_come() -> None:
     for sender in senders:
         with pytest.raises(Draining):
             await sender.read
+
+
+async def test_of_a_body_that_was_cut_off_nothing_is_kept() -> None:
+    size = 4 * 2**20
+    house = arrivals(max_body_bytes=size, max_bytes=size // 2)
+    gc.disable()
+    tracemalloc.start()
+    try:
+        sender = Sender(house)
+        for _ in range(size // 2**14):
+            await sender.send(bytes(2**14))
+        with pytest.raises(QueueFull):
+            await sender.read
+        assert kept() < size // 8
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+def kept() -> int:
+    """Bytes that the service's own lines have allocated and that are still there."""
+    traces = tracemalloc.take_snapshot().traces
+    return sum(trace.size for trace in traces if "/service/http/" in trace.traceback[0].filename)

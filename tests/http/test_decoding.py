@@ -13,13 +13,14 @@ import pytest
 
 from certify.service.answering.image_headers import MAX_SCANS, is_quick
 from certify.service.answering.images import decode_image
-from certify.service.errors import RequestError
-from certify.service.http.decoding import PROCESSES, Decoders
+from certify.service.errors import QueueFull, RequestError
+from certify.service.http.decoding import MOST_HEAVY, PROCESSES, Decoders
 from tests import pictures
 
 SHAPE = (3, 8, 8)
 LARGE = pictures.png(size=(600, 600))  # too large to be decoded in a thread
 MAX_PIXELS = 16 * 2**20
+CASES = Path(__file__).parents[1] / "cases" / "images"
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]  # each starts processes
 
@@ -107,3 +108,29 @@ async def test_small_pictures_need_no_process() -> None:
     with pytest.raises(RequestError, match="PNG, JPEG or WebP"):
         await made.decode(b"no picture", SHAPE, resize=False)
     assert not is_quick(LARGE) and not is_quick(slow_picture()) and is_quick(pictures.png())
+
+
+async def test_heavy_pictures_take_one_process_and_others_pass() -> None:
+    async with decoders() as made:
+        heavy = [asyncio.create_task(made.decode(slow_picture(), SHAPE, resize=True)) for _ in range(MOST_HEAVY)]
+        await until_begun(processes())
+        assert (await made.decode(LARGE, SHAPE, resize=True)).tensor.shape == SHAPE
+        assert not any(task.done() for task in heavy)
+        with pytest.raises(QueueFull, match="large pictures") as caught:
+            await made.decode(slow_picture(), SHAPE, resize=True)
+        assert caught.value.retry_after_seconds == MOST_HEAVY  # at a second each, as long as none is done
+        for task in heavy:
+            task.cancel()
+        await asyncio.gather(*heavy, return_exceptions=True)
+        again = asyncio.create_task(made.decode(slow_picture(), SHAPE, resize=True))
+        await asyncio.sleep(0)
+        assert not again.done()
+        again.cancel()
+        await asyncio.gather(again, return_exceptions=True)
+
+
+async def test_what_the_structure_forbids_needs_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Decoders(max_pixels=MAX_PIXELS, seconds=60.0)
+    monkeypatch.setattr("certify.service.http.decoding.run_sync", None)
+    with pytest.raises(RequestError, match="at most 64 scans"):
+        await made.decode((CASES / "progressive_3000_scans.jpg").read_bytes(), SHAPE, resize=True)

@@ -46,13 +46,26 @@ def test_an_exception_is_in_its_entry(stream: io.StringIO) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_backend_failure_is_logged_with_the_id_that_the_client_sees(stream: io.StringIO) -> None:
+async def test_a_backend_failure_is_logged_with_the_id_that_the_client_sees(
+    stream: io.StringIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "certify.service.http.problems")
     async with in_process() as service:
         service.backend.failing = True
         response = await service.client.post("/certify", files={"image": ("a.png", pictures.png())})
-    (failure,) = [entry for entry in entries(stream) if entry["message"] == "the backend failed"]
+    (failure,) = [entry for entry in entries(stream) if "the backend failed" in str(entry["message"])]
     assert failure["request_id"] == response.headers["X-Request-ID"]
-    assert "told to fail" in str(failure["exception"])
+    assert failure["message"] == f"the backend failed: {response.json()['detail']}"
+    assert "exception" not in failure  # while it is away every request fails: one line each
+
+
+@pytest.mark.anyio
+async def test_at_debug_a_backend_failure_says_where_it_came_from(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "certify.service.http.problems")
+    async with in_process() as service:
+        service.backend.failing = True
+        await service.client.post("/certify", files={"image": ("a.png", pictures.png())})
+    assert "told to fail" in caplog.text and "Traceback" in caplog.text
 
 
 @pytest.mark.anyio

@@ -139,3 +139,18 @@ async def test_a_client_that_has_left_is_forgotten() -> None:
         async with requester.turn(1):
             assert turns.held == 1
     assert turns.held == 0 and not turns._clients
+
+
+async def test_large_requests_fall_back_to_a_lane_s_share_beside_small_ones_of_the_same_client() -> None:
+    house = House(4)
+    crowd = list(requesters(house, *"aaaaaaaa"))
+    for index, requester in enumerate(crowd):
+        requester.enlarge()
+        await house.call(f"large{index}", requester)
+    assert len(house.running) == 4  # alone they use every turn
+    (small,) = requesters(house, "a")
+    await house.call("small", small)
+    assert "small" in house.running
+    for index in range(3):  # one of the four turns is the share of one lane of two
+        await house.end(f"large{index}")
+    assert house.running == ["large3", "small"]

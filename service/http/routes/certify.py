@@ -14,7 +14,7 @@ from starlette.responses import Response
 from ...answering.certify import Job, Question, answer, ask, run
 from ...answering.driver import Run
 from ...answering.schemas import CertifyAnswer
-from ...errors import BackendUnavailable, DeadlineExceeded, Draining
+from ...errors import BackendUnavailable, DeadlineExceeded, Draining, RequestError
 from ...tracing import span
 from ..admission import Place
 from ..bodies import Body, parse_body
@@ -55,8 +55,11 @@ async def certify(request: Request) -> Response:
 async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
     client = gateway.keys.client(request.headers.get("authorization"))
     request.state.client = client.name
-    with gateway.admission.arrival():
-        content = await gateway.arrivals.read(request.stream(), declared=request.headers.get("content-length"))
+    with gateway.admission.arrival(client):
+        # In a list, so that parsing can take it out: a file that waits for its turn is kept once, not twice.
+        content = [await gateway.arrivals.read(request.stream(), declared=request.headers.get("content-length"))]
+    if await request.is_disconnected():  # whoever sends and leaves takes no place from others
+        raise ClientDisconnect
     with gateway.admission.place(client) as place:
         job, done = await _unless_gone(request, gateway, _work(content, request, gateway, client, place))
     made = answer(job, done, request_id=request.state.request_id)
@@ -64,27 +67,42 @@ async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
     return made
 
 
-async def _work(content: bytes, request: Request, gateway: Gateway, client: Client, place: Place) -> tuple[Job, Run]:
-    """From the body's bytes to votes. Samples are reserved before the image is decoded, and what is not drawn is not
-    spent."""
+async def _work(
+    content: list[bytes], request: Request, gateway: Gateway, client: Client, place: Place
+) -> tuple[Job, Run]:
+    """From the body's bytes, taken out of `content`, to votes. Samples are reserved before the image is
+    decoded, and what is not drawn is not spent."""
     body, question = await _parse(content, request, gateway)
-    async with gateway.budgets.reserve(client, question.plan.samples) as reservation:
-        try:
-            job = await _decode(body.image, question, gateway)
-            return job, await _sample(job, gateway, place)
-        finally:
-            reservation.used = place.drawn
+    samples = question.plan.samples
+    with gateway.admission.size(place, samples):
+        async with gateway.budgets.reserve(client, samples) as reservation:
+            try:
+                job = await _decode(body.image, question, gateway)
+                del body  # what waits for turns is the small tensor, not the file
+                return job, await _sample(job, gateway, place)
+            finally:
+                reservation.used = place.drawn
 
 
-async def _parse(content: bytes, request: Request, gateway: Gateway) -> tuple[Body, Question]:
+async def _parse(content: list[bytes], request: Request, gateway: Gateway) -> tuple[Body, Question]:
     settings, headers = gateway.settings, request.headers
     content_type, encoding = headers.get("content-type"), headers.get("content-encoding")
 
-    def work() -> tuple[Body, Question]:
-        body = parse_body(content, content_type=content_type, content_encoding=encoding)
-        return body, ask(body.fields, gateway.info, settings, arrival=request.state.arrival)
+    made: list[tuple[Body, Question] | RequestError] = []
 
-    return await asyncio.get_running_loop().run_in_executor(gateway.parsers, work)
+    def work() -> None:
+        try:
+            body = parse_body(content.pop(), content_type=content_type, content_encoding=encoding)
+            made.append((body, ask(body.fields, gateway.info, settings, arrival=request.state.arrival)))
+        except RequestError as error:
+            made.append(error.with_traceback(None))  # its frames have the body
+
+    # By way of a list: the executor's futures are a circle, and what they hold stays until it is collected.
+    await asyncio.get_running_loop().run_in_executor(gateway.parsers, work)
+    done = made.pop()
+    if isinstance(done, RequestError):
+        raise done from None
+    return done
 
 
 async def _decode(image: bytes, question: Question, gateway: Gateway) -> Job:
@@ -123,7 +141,12 @@ async def _unless_gone(request: Request, gateway: Gateway, work: Coroutine[Any, 
         for each in tasks:
             each.cancel()
         # The place is given back only when the work has really stopped.
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks)
+        if not task.cancelled():
+            task.exception()  # seen: when the client left meanwhile, nobody else asks for it
+        # An error's traceback has this frame, and a list of errors or a task in it would have the error: a body of
+        # megabytes would stay in that circle until it is collected.
+        del task, gone, aborted, tasks, each
 
 
 async def _disconnected(request: Request) -> None:
