@@ -32,7 +32,7 @@ from benchmarks.machine import machine, rss, sentence
 from benchmarks.report import progress, table
 from benchmarks.served import Service, service, write_digits
 
-# What the product promises (product.md: who may ask; limits that count what costs).
+# What others must not notice more than: half a second of a probe, 300 MiB, three times the usual wait.
 MOST_LIVEZ_SECONDS, MOST_MIB, MOST_RATIO = 0.5, 300.0, 3.0
 # Importing and building the bodies takes seconds; then a second until an attack is felt.
 _BUILT_SECONDS, _UNDER_WAY_SECONDS = 60.0, 1.0

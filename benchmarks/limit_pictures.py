@@ -18,7 +18,7 @@ __all__ = ("LIMIT_PICTURES", "REPEATED_SCANS")
 
 REPEATED_SCANS = Path(__file__).parents[1] / "tests/cases/images/progressive_3000_scans.jpg"
 
-# The first column, first row, column step and row step of each pass (PNG, section 8.2).
+# The first column, first row, column step and row step of each pass (PNG, chapter 8.2).
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 

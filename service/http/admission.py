@@ -38,8 +38,9 @@ class Admission:
     ) -> None:
         self._running_limit = running
         self._limit = running + queued
-        # Of requests above QUANTUM samples: enough for every turn, and so few that a crowd of them fills no house.
-        self._large_limit = max(running, self._limit // 4)
+        # Of requests above QUANTUM samples: a crowd of them leaves a quarter of the house to small ones, whose turns come
+        # first.
+        self._large_limit = max(running, self._limit * 3 // 4)
         self._turns = Turns(running)
         self._places: Counter[str] = Counter()  # by client
         self._metrics = metrics

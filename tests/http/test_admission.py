@@ -168,11 +168,11 @@ async def test_what_was_drawn_is_known_whatever_became_of_it() -> None:
 async def test_large_requests_leave_places_for_small_ones() -> None:
     house, _ = admission(2, 10)
     with contextlib.ExitStack() as stack:
-        for _ in range(3):  # a quarter of the places
+        for _ in range(9):  # three quarters of the places
             stack.enter_context(house.size(stack.enter_context(house.place()), QUANTUM + 1))
         with house.place() as place:
-            with pytest.raises(QueueFull, match="at most 3 requests of more than"), house.size(place, QUANTUM + 1):
-                raise AssertionError("a fourth large request was let in")
+            with pytest.raises(QueueFull, match="at most 9 requests of more than"), house.size(place, QUANTUM + 1):
+                raise AssertionError("a tenth large request was let in")
             with house.size(place, QUANTUM):
                 pass
     with house.place() as place, house.size(place, QUANTUM + 1):
@@ -190,10 +190,10 @@ async def test_a_full_house_lets_in_a_client_below_its_share_and_no_more_of_it()
     light, heavy = (Client(name=name, samples_a_minute=None, places=100) for name in ("light", "heavy"))
     with contextlib.ExitStack() as stack:
         places = [stack.enter_context(house.place(heavy)) for _ in range(8)]
-        for place in places[:4]:
+        for place in places[:6]:
             stack.enter_context(house.size(place, QUANTUM + 1))
-        with pytest.raises(QueueFull), house.size(places[4], QUANTUM + 1):
-            raise AssertionError("a fifth large request was let in")
+        with pytest.raises(QueueFull), house.size(places[6], QUANTUM + 1):
+            raise AssertionError("a seventh large request was let in")
         with pytest.raises(QueueFull), house.arrival(heavy):
             raise AssertionError("a client alone has no share")
         for _ in range(2):  # half of an even share, 8 / 2
