@@ -38,7 +38,7 @@ class Admission:
     ) -> None:
         self._running_limit = running
         self._limit = running + queued
-        # Of requests above QUANTUM samples: a crowd of them leaves a quarter of the house to small ones, which come first.
+        # Of requests above QUANTUM samples: a crowd of them leaves a quarter of the house to small ones.
         self._large_limit = max(running, self._limit * 3 // 4)
         self._turns = Turns(running)
         self._places: Counter[str] = Counter()  # by client
