@@ -130,7 +130,7 @@ def test_tritons_export_line_makes_a_repository_for_a_gpu(context: Path, tmp_pat
         "torch", reason="the export needs torch (pip install 'certify[embedded]')", exc_type=ImportError
     )
     _, _, export = runs("triton.Dockerfile")
-    line = export.replace("certify ", f"{sys.executable} -m certify ", 1).replace("/models", str(tmp_path / "models"))
+    line = export.replace("python3 ", f"{sys.executable} ", 1).replace("/models", str(tmp_path / "models"))
     arguments = {name: argument("triton.Dockerfile", name) for name in ARGS}
     subprocess.run(line, shell=True, cwd=context, env={**os.environ, **arguments}, check=True)
     config = (tmp_path / "models" / "mdds" / "config.pbtxt").read_text()
