@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 # Least coverage of lines and branches outside service/core, whose own is 100. What runs in other processes (a served
 # gateway, Triton's stubs) is not counted. Raise it when it is beaten; never lower it.
-COVERAGE := 80
+COVERAGE := 93
 
 .PHONY: help demo serve triton test lint format lock bench bench-gpu bench-triton soak train clean
 

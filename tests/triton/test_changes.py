@@ -204,6 +204,8 @@ async def test_a_paused_server_is_not_waited_for(servers, right):
 async def test_an_address_of_ipv6_is_one(servers, right):
     """The server listens on IPv4 alone; a relay in this process gives it an address of the other kind."""
 
+    relays: set[asyncio.Task[None] | None] = set()
+
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inside, outside = await asyncio.open_connection("127.0.0.1", servers[0].grpc_port)
 
@@ -212,7 +214,14 @@ async def test_an_address_of_ipv6_is_one(servers, right):
                 sink.write(data)
             sink.close()
 
-        await asyncio.gather(pump(reader, outside), pump(inside, writer), return_exceptions=True)
+        relays.add(asyncio.current_task())
+        try:
+            await asyncio.gather(pump(reader, outside), pump(inside, writer), return_exceptions=True)
+        finally:
+            for stream in (writer, outside):
+                stream.close()
+                with contextlib.suppress(OSError):
+                    await stream.wait_closed()
 
     async with await asyncio.start_server(relay, "::1", 0) as listener:
         (address,) = [each.getsockname() for each in listener.sockets]
@@ -226,6 +235,8 @@ async def test_an_address_of_ipv6_is_one(servers, right):
             assert (await backend.count_votes(**call(0))).tolist() == right[0]
         finally:
             await backend.close()
+        # A connection that is left open would be found, and complained of, in another test.
+        await asyncio.gather(*(task for task in relays if task is not None))
 
 
 @contextlib.asynccontextmanager

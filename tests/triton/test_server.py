@@ -16,7 +16,7 @@ import pytest
 
 from certify.models.triton import download as module
 from certify.models.triton.download import TritonUnavailable, check_platform, fetch
-from certify.models.triton.server import TritonServer, free_ports
+from certify.models.triton.server import CLOSED, TritonServer, free_ports
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,7 +111,7 @@ def listening(pid: int) -> set[tuple[str, int]]:
 def test_the_image_and_the_chart_close_the_same() -> None:
     for path in ("docker/triton.Dockerfile", "helm/certify/templates/triton-deployment.yaml"):
         text = (ROOT / path).read_text()
-        for flag in module.CLOSED:
+        for flag in CLOSED:
             assert flag in text
 
 
