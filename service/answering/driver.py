@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...models.ranges import cut
-from ..backends.base import Backend
+from ..backends.base import Backend, check_votes
 from ..core import Certifier, Query, Result
 from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded
 from ..tracing import span
@@ -170,7 +170,6 @@ async def _votes(calls: _Calls, query: Query, sigma: float) -> NDArray[np.int64]
             finally:
                 calls.seconds += clock() - began
             pace_of(calls.backend).took(count, clock() - began)
-        if votes.shape != total.shape or votes.min() < 0 or int(votes.sum()) != count:
-            raise BackendUnavailable(f"the backend answered impossible votes: {votes.shape} for {count} samples")
+        check_votes(votes, info, count)
         total += votes
     return total
