@@ -140,7 +140,9 @@ def measure(config: PairConfig, data: Path, work: Path, device: str) -> None:
     for budget in sorted({min(budget, ships.votes.samples) for budget in (10_000, 3_000)}, reverse=True):
         replayed = adaptive(ships.votes, budget, list(ships.thresholds), "plurality")
         rows.append(named(replayed, f"{ships.when}: {replayed.name}"))
-    out = ship(config, ships, work / "shipped")
+    # How it was judged may have changed since it was trained, and a run that goes on does not train again.
+    provenance = {**load_manifest(ships.folder).provenance, "config": dataclasses.asdict(config)}
+    out = retuned(ships.folder, ships.thresholds, work / "shipped", name="cifar10", provenance=provenance)
     dtypes = compare_dtypes(out, data, min(50, config.judge_images), 256, device)
     test = open_dataset(str(data / "test.npz"))
     table = asyncio.run(costs(test.part(limit=config.cost_images), str(out), device=device))
@@ -148,7 +150,7 @@ def measure(config: PairConfig, data: Path, work: Path, device: str) -> None:
     _draw(config, before, after, ships)
     measured = figures(out, ships.votes, rows, RADII, {"finetuned": ships is after})
     seconds = asyncio.run(answer_seconds(out, data, device))
-    manifest = publish(out, measured, _card(load_manifest(out), measured, rows, _how(config), dtypes, seconds))
+    manifest = publish(out, measured, card(load_manifest(out), measured, rows, _how(config), dtypes, seconds))
     shipped = BUNDLES / "cifar10"
     if shipped.exists():
         shutil.rmtree(shipped)
@@ -156,20 +158,12 @@ def measure(config: PairConfig, data: Path, work: Path, device: str) -> None:
     log(f"wrote {shipped.relative_to(ROOT)}: {manifest.digest}")
 
 
-def ship(config: PairConfig, ships: Judged, out: Path) -> Path:
-    """A copy with its thresholds."""
+def retuned(folder: Path, thresholds: tuple[float, ...], out: Path, **more: Any) -> Path:
+    """A copy of a bundle with other thresholds, and more of its manifest replaced; `out` if it was there is gone."""
     if out.exists():
         shutil.rmtree(out)
-    shutil.copytree(ships.folder, out)
-    manifest = load_manifest(out)
-    manifest = dataclasses.replace(
-        manifest,
-        thresholds=ships.thresholds,
-        files=file_digests(out),
-        name="cifar10",
-        # How it was judged may have changed since it was trained, and a run that goes on does not train again.
-        provenance={**manifest.provenance, "config": dataclasses.asdict(config)},
-    )
+    shutil.copytree(folder, out)
+    manifest = dataclasses.replace(load_manifest(out), thresholds=thresholds, files=file_digests(out), **more)
     save_manifest(manifest, out)
     return out
 
@@ -213,7 +207,7 @@ def _draw(config: PairConfig, before: Judged, after: Judged, ships: Judged) -> N
     draw(shown, CURVES / "cifar10.png", title=title)
 
 
-def _card(
+def card(
     manifest: Manifest,
     measured: Mapping[str, Any],
     rows: list[Curve],
