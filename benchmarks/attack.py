@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.attackers import ATTACKS, attack
 from benchmarks.machine import machine, rss, sentence
 from benchmarks.report import progress, table
-from benchmarks.served import Service, service, write_digits
+from benchmarks.served import DIGITS, Service, service
 
 # What others must not notice more than: half a second of a probe, 300 MiB, three times the usual wait.
 MOST_LIVEZ_SECONDS, MOST_MIB, MOST_RATIO = 0.5, 300.0, 3.0
@@ -75,7 +75,7 @@ def main() -> None:
     options = ("--backend", arguments.backend)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        image = write_digits(folder)[0][1].read_bytes()
+        image = DIGITS[0].read_bytes()
         kept = under_attack(names, options, image, arguments.seconds)
         if _LARGE in names:
             kept &= beside_others(options, image, arguments.seconds, folder)

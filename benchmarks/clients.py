@@ -17,7 +17,7 @@ import httpx
 from benchmarks.crowd import Spell, crowd
 from benchmarks.machine import rss
 from benchmarks.report import progress, spread, table
-from benchmarks.served import service, write_digits
+from benchmarks.served import DIGITS, service
 from benchmarks.triton import triton_and_gateway
 from certify.models.triton.download import TritonUnavailable
 
@@ -34,7 +34,7 @@ async def measure(*, rounds: int, seconds: float, clients: Sequence[int] = CLIEN
     """
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        images = [path.read_bytes() for _, path in write_digits(folder)]
+        images = [path.read_bytes() for path in DIGITS]
         embedded = stack.enter_context(service())
         urls, skipped = {"embedded": embedded.url}, None
         sizes: dict[str, Callable[[], int]] = {"embedded service": lambda: rss(embedded.pid)}

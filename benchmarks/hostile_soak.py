@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import itertools
 import statistics
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,7 +22,7 @@ from benchmarks.attack import attacker, children, honest_once, resident
 from benchmarks.attackers import ATTACKS
 from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, table
-from benchmarks.served import Service, service, write_digits
+from benchmarks.served import DIGITS, Service, service
 
 _ATTACK_SECONDS, _PEACE_SECONDS = 10.0, 1.0
 _HONEST_CLIENTS = 2
@@ -39,9 +38,8 @@ def main() -> None:
     parser.add_argument("--backend", choices=("embedded", "fake"), default="embedded", help="[embedded]")
     arguments = parser.parse_args()
     print(sentence(machine()) + "\n")
-    with tempfile.TemporaryDirectory() as name, service("--backend", arguments.backend) as served:
-        image = write_digits(Path(name))[0][1].read_bytes()
-        readings, honest = asyncio.run(soak(served, image, arguments.minutes * 60))
+    with service("--backend", arguments.backend) as served:
+        readings, honest = asyncio.run(soak(served, DIGITS[0].read_bytes(), arguments.minutes * 60))
         errors = error_counts(served)
     growth = report(readings)
     print("\nhonest requests: " + ", ".join(f"{count:,} x {code}" for code, count in honest.most_common()))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +32,7 @@ class Draws(Protocol):
     ) -> NDArray[np.int64]: ...
 
 
-async def compare_http(backend: Draws, url: str, files: list[Path], rounds: int) -> dict[str, Any]:
+async def compare_http(backend: Draws, url: str, files: Sequence[Path], rounds: int) -> dict[str, Any]:
     """Seconds of requests over HTTP and of the same draws asked of the backend directly."""
     whole, outside, bare, used = [], [], [], []
     stages: list[dict[str, Any]] = []

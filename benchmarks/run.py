@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import Any
 from benchmarks import answers, chart, clients, overhead, peak, stages, throughput
 from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, save
-from benchmarks.served import service, write_digits
+from benchmarks.served import DIGITS, service
 from benchmarks.tables import PERFORMANCE, write
 from certify.models.bundle import find_bundle, load_manifest
 from certify.service.backends.embedded import EmbeddedBackend
@@ -184,9 +183,8 @@ async def _overhead(pace: Pace) -> dict[str, Any]:
     backend = EmbeddedBackend(BUNDLE)
     await backend.open()
     try:
-        with tempfile.TemporaryDirectory() as folder, service() as served:
-            files = [path for _, path in write_digits(Path(folder))]
-            measured = await overhead.compare_http(backend, served.url, files, pace.rounds)
+        with service() as served:
+            measured = await overhead.compare_http(backend, served.url, DIGITS, pace.rounds)
     finally:
         await backend.close()
     return {**measured, "state_machine_seconds": overhead.time_state_machine()}

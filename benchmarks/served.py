@@ -1,4 +1,4 @@
-"""A `certify serve` of our own on a free port, and held-out digits to send it."""
+"""A `certify serve` of our own on a free port, and held-out digits to send it. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from PIL import Image
 
-from certify.models.train.data import digits_split, load_digits
+__all__ = ("DIGITS", "Service", "service")
 
-__all__ = ("Service", "service", "write_digits")
-
+# A held-out picture of each digit, 0 to 9: neither training nor the choice of thresholds has seen them.
+DIGITS = tuple(Path(__file__).parents[1] / "examples" / "digits" / f"{digit}.png" for digit in range(10))
 START_SECONDS = 120  # a cold disk reads torch's gigabyte slowly
 
 
@@ -51,19 +50,6 @@ def service(*options: str) -> Iterator[Service]:
         finally:
             process.terminate()
             process.wait()
-
-
-def write_digits(folder: Path) -> list[tuple[int, Path]]:
-    """One held-out image of each digit, as PNG files: (true label, path)."""
-    digits = load_digits()
-    held_out = digits_split().held_out
-    files = []
-    for label in range(10):
-        index = next(i for i in held_out if digits.labels[i] == label)
-        path = folder / f"digit-{index}.png"
-        Image.fromarray(digits.pixels[index]).save(path)
-        files.append((label, path))
-    return files
 
 
 def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -15,7 +15,7 @@ import asyncio
 import re
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from benchmarks.crowd import Spell, crowd
 from benchmarks.machine import machine
 from benchmarks.overhead import compare_http, text
 from benchmarks.report import progress, save, spread
-from benchmarks.served import Service, service, write_digits
+from benchmarks.served import DIGITS, Service, service
 from certify.models.bundle import find_bundle
 from certify.models.export import export
 from certify.models.runtime import limit_threads, load_pipeline
@@ -62,9 +62,8 @@ async def bench(rounds: int, seconds: float) -> dict[str, Any]:
     for name, value in described.items():
         print(f"{name:<12}  {value}")
     with tempfile.TemporaryDirectory() as folder, triton_and_gateway(Path(folder)) as (server, gateway):
-        files = [path for _, path in write_digits(Path(folder))]
-        crowd = await measure_crowd(server, gateway, files, rounds, seconds)
-        one = await measure_one(gateway, files, rounds)
+        crowd = await measure_crowd(server, gateway, DIGITS, rounds, seconds)
+        one = await measure_one(gateway, DIGITS, rounds)
     return {"machine": described, "crowd": crowd, "one": one}
 
 
@@ -78,7 +77,7 @@ def triton_and_gateway(folder: Path) -> Iterator[tuple[TritonServer, Service]]:
 
 
 async def measure_crowd(
-    server: TritonServer, gateway: Service, files: list[Path], rounds: int, seconds: float
+    server: TritonServer, gateway: Service, files: Sequence[Path], rounds: int, seconds: float
 ) -> dict[str, Any]:
     """Parts 1 and 2."""
     images = [path.read_bytes() for path in files]
@@ -153,7 +152,7 @@ def server_counts(server: TritonServer) -> tuple[int, int]:
     return first, second
 
 
-async def measure_one(gateway: Service, files: list[Path], rounds: int) -> dict[str, Any]:
+async def measure_one(gateway: Service, files: Sequence[Path], rounds: int) -> dict[str, Any]:
     """Part 3."""
     loop = await compare_http(BareLoop(), gateway.url, files, rounds)
     print(f"\nagainst a bare loop over the pipeline in one process, one thread\n\n{text(loop)}")

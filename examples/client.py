@@ -1,4 +1,4 @@
-"""Ask a running service: `certify serve` in one terminal, `python examples/client.py examples/digit.png` in another."""
+"""Ask a running service: `certify serve` in one terminal, `python examples/client.py FILE` in another."""
 
 import sys
 from pathlib import Path

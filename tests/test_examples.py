@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.served import DIGITS
 from certify.models.datasets import digits_parts, digits_pixels
 from tests.servers import real_process
 
@@ -39,7 +40,7 @@ def test_a_table_becomes_a_curve(tmp_path):
 
 def test_a_client_certifies_the_digit(tmp_path):
     with real_process(tmp_path / "log") as service:
-        out = run("client.py", tmp_path, EXAMPLES / "digit.png", service.url)
+        out = run("client.py", tmp_path, EXAMPLES / "digits" / "3.png", service.url)
     assert out.split()[0] in ("certified", "abstained")
 
 
@@ -53,10 +54,10 @@ def test_networks_become_a_bundle_that_votes(tmp_path):
     assert (tmp_path / "mine" / "bundle.json").exists()
 
 
-def test_the_digit_is_a_held_out_one():
+def test_the_digits_are_held_out_ones():
     pytest.importorskip("sklearn", reason="pip install 'certify[train]'")
-    with Image.open(EXAMPLES / "digit.png") as image:
-        shown = np.asarray(image)
-    pixels, _ = digits_pixels()
-    (number,) = np.flatnonzero((pixels == shown).all(axis=(1, 2)))
-    assert number in digits_parts()["held_out"]
+    pixels, labels = digits_pixels()
+    for label, path in enumerate(DIGITS):
+        with Image.open(path) as image:
+            (number,) = np.flatnonzero((pixels == np.asarray(image)).all(axis=(1, 2)))
+        assert labels[number] == label and number in digits_parts()["held_out"]
