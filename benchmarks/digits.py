@@ -22,6 +22,7 @@ from benchmarks.cards import figures, publish
 from benchmarks.digits_card import RADII, card
 from benchmarks.votes import Undenoised, adaptive, choose, majorities, votes_of
 from certify.models.bundle import BUNDLES, MANIFEST, Manifest, find_bundle, load_manifest, save_manifest
+from certify.models.convert import with_graph
 from certify.models.datasets import open_dataset
 from certify.models.runtime import limit_threads
 from certify.models.train.config import FinetuneConfig, TrainConfig
@@ -88,7 +89,8 @@ def _beside(manifest: Manifest, folder: Path, sigmas: tuple[float, ...], work: P
         return None
     copy = work / f"{manifest.name}-beside"
     shutil.copytree(folder, copy, dirs_exist_ok=True)
-    save_manifest(dataclasses.replace(manifest, sigmas=others, thresholds=(0.5,) * len(others)), copy)
+    bare = dataclasses.replace(manifest, files={name: manifest.files[name] for name in manifest.sources}, timesteps=())
+    save_manifest(with_graph(dataclasses.replace(bare, sigmas=others, thresholds=(0.5,) * len(others)), copy), copy)
     return copy
 
 

@@ -36,7 +36,7 @@ def measure(bundle: str, *, seconds: float) -> dict[str, Any]:
     manifest, engine, chunk = pipeline.manifest, pipeline.engine, pipeline.manifest.chunk
     image, sigma, size = np.full(manifest.input_shape, 0.5, np.float32), manifest.sigmas[0], pipeline.micro_batch
 
-    def noise() -> torch.Tensor:
+    def noise() -> Any:
         return engine.noise(1, 0, size // chunk, (chunk, *manifest.input_shape))
 
     noisy = noise()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from benchmarks.report import progress
 from certify.models.bundle import Final
@@ -82,11 +82,11 @@ class _WithoutDenoiser:
     """An engine whose denoiser does nothing."""
 
     def __init__(self, engine: Engine) -> None:
-        self.name, self.dtype, self.device = engine.name, engine.dtype, engine.device
-        self.generator, self.denoiser, self.classifier = engine.generator, engine.denoiser, engine.classifier
-        self.noise, self.plain = engine.noise, engine.plain
+        self.name, self.dtype, self.device, self.generator = engine.name, engine.dtype, engine.device, engine.generator
+        self.place, self.fetch, self.noise, self.plain = engine.place, engine.fetch, engine.noise, engine.plain
+        self.labels, self.counts = engine.labels, engine.counts
 
-    def logits(self, noisy: Tensor, sigma: float) -> Tensor:
+    def logits(self, noisy: Any, sigma: float) -> Any:
         return self.plain(noisy)
 
 

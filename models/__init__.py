@@ -1,4 +1,4 @@
-"""Bundles and the networks in them: engines, the denoise-and-classify pipeline, training. Most of it needs torch."""
+"""Bundles and the networks in them: engines, the denoise-and-classify pipeline; and what needs torch, training."""
 
 import sys
 

@@ -5,14 +5,17 @@
     denoiser/            config.json, diffusion_pytorch_model.safetensors     (diffusers)
     scheduler/           scheduler_config.json                                (diffusers)
     classifier/          config.json, model.safetensors                       (timm's hub layout)
+    graph/               graph.xml, graph.bin: both networks as one function  (OpenVINO, models.graph)
+
+The graph is made of the three source folders (models.convert); a CPU reads it without torch. Format 1 has none.
 
 Nothing here imports torch, so that the command line can list and check bundles in any environment. Two rules:
 
-1. Weights are safetensors only, and only files that the manifest lists with their SHA-256 may stand in the three
-   model folders: a pickle that somebody drops beside them is refused, not ignored.
+1. Weights are safetensors and the graph's constants only, and only files that the manifest lists with their SHA-256
+   may stand in the four folders: a pickle that somebody drops beside them is refused, not ignored.
 2. The digest covers whatever changes a vote or the meaning of a certificate: files, classes, shape, sigmas,
-   thresholds, final, chunk, dtype and preprocessing. Name, version, provenance and figures are outside it, so that
-   a card can be remeasured without making a new bundle of it.
+   timesteps, thresholds, final, chunk, dtype and preprocessing. Name, version, provenance and figures are outside it,
+   so that a card can be remeasured without making a new bundle of it.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from .errors import BundleError
 __all__ = (
     "BUNDLES",
     "FINALS",
+    "GRAPH",
     "MANIFEST",
     "Final",
     "Manifest",
@@ -46,8 +50,10 @@ Final = Literal["plurality", "threshold"]
 
 BUNDLES = Path(__file__).parent / "bundles"  # shipped bundles are package data
 MANIFEST = "bundle.json"
-FORMAT = 1  # raised when an old reader would misread a new manifest
-FOLDERS = ("denoiser", "scheduler", "classifier")
+FORMATS = (1, 2)  # without a graph, and with one
+SOURCES = ("denoiser", "scheduler", "classifier")
+FOLDERS = (*SOURCES, "graph")
+GRAPH = ("graph/graph.xml", "graph/graph.bin")
 REQUIRED = (
     "denoiser/config.json",
     "denoiser/diffusion_pytorch_model.safetensors",
@@ -72,6 +78,7 @@ class Manifest:
     thresholds: tuple[float, ...]  # p0 of each sigma, in [0.5, 1)
     final: Final  # how the finest sigma decides
     files: Mapping[str, str]  # "denoiser/config.json" -> 64 hex digits of its SHA-256
+    timesteps: tuple[float, ...] = ()  # of each sigma, by the scheduler, as the graph takes it; none without a graph
     # Noise granularity: small enough for short looks, large enough that a keyed generator costs nothing.
     chunk: int = 32
     dtype: str = "float32"
@@ -84,6 +91,7 @@ class Manifest:
         self._check_cascade()
         self._check_runtime()
         self._check_files()
+        self._check_graph()
 
     def _check_names(self) -> None:
         _require(bool(self.name) and isinstance(self.name, str), "name", "a non-empty string", self.name)
@@ -111,16 +119,40 @@ class Manifest:
             _require(name in self.files, "files", f"an entry for {name}", sorted(self.files))
         for name, digest in self.files.items():
             path = PurePosixPath(name)
-            inside = not path.is_absolute() and ".." not in path.parts and path.parts[0] in FOLDERS
-            _require(inside and path.suffix in SUFFIXES, "files", f"{SUFFIXES} files inside {FOLDERS}", name)
+            inside = not path.is_absolute() and ".." not in path.parts and path.parts[0] in SOURCES
+            known = name in GRAPH or (inside and path.suffix in SUFFIXES)
+            _require(known, "files", f"{SUFFIXES} files inside {SOURCES}, and {' and '.join(GRAPH)}", name)
             hexadecimal = isinstance(digest, str) and len(digest) == 64 and set(digest) <= set("0123456789abcdef")
             _require(hexadecimal, f"files[{name}]", "64 lower-case hex digits", digest)
+
+    def _check_graph(self) -> None:
+        there = [name for name in GRAPH if name in self.files]
+        _require(len(there) in (0, len(GRAPH)), "files", f"{' and '.join(GRAPH)}, or neither", there)
+        count = len(self.sigmas) if there else 0
+        known = len(self.timesteps) == count and all(_real(t) and t >= 0 for t in self.timesteps)
+        wanted = f"{count} values >= 0, one of each sigma" if there else "none without a graph"
+        _require(known, "timesteps", wanted, self.timesteps)
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether a CPU can run it without torch."""
+        return GRAPH[0] in self.files
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Files of the three folders that the graph is made of."""
+        return tuple(name for name in self.files if name not in GRAPH)
+
+    @property
+    def format(self) -> int:
+        """Raised when an old reader would misread a new manifest."""
+        return FORMATS[self.has_graph]
 
     @property
     def digest(self) -> str:
         """ "sha256:<64 hex digits>" of the fields that change votes or certificates, as canonical JSON."""
         meaning = {
-            "format": FORMAT,
+            "format": self.format,
             "files": dict(self.files),
             "classes": self.classes,
             "input_shape": self.input_shape,
@@ -130,6 +162,7 @@ class Manifest:
             "chunk": self.chunk,
             "dtype": self.dtype,
             "preprocessing": dict(self.preprocessing),
+            **({"timesteps": self.timesteps} if self.has_graph else {}),
         }
         canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
@@ -147,14 +180,17 @@ def load_manifest(folder: Path) -> Manifest:
     if not isinstance(raw, dict):
         raise BundleError(f"{path}: expected a JSON object, got {type(raw).__name__}")
     declared_format, declared_digest = raw.pop("format", None), raw.pop("digest", None)
-    if declared_format != FORMAT:
-        raise BundleError(f"{path}: format: expected {FORMAT}, got {declared_format!r}")
+    if type(declared_format) is not int or declared_format not in FORMATS:
+        raise BundleError(f"{path}: format: expected {' or '.join(map(str, FORMATS))}, got {declared_format!r}")
     try:
         manifest = Manifest(**_typed(raw))
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path}: missing, unknown or badly typed field: {error}") from error
+    if declared_format != manifest.format:
+        graph = "with" if manifest.has_graph else "without"
+        raise BundleError(f"{path}: format: expected {manifest.format}, {graph} a graph, got {declared_format}")
     if declared_digest != manifest.digest:
         raise BundleError(f"{path}: digest: expected {manifest.digest} from the other fields, got {declared_digest!r}")
     return manifest
@@ -162,12 +198,14 @@ def load_manifest(folder: Path) -> Manifest:
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write folder/bundle.json, readable by people: one field a line, the digest among them."""
-    body = {"format": FORMAT, "digest": manifest.digest, **asdict(manifest)}
+    body = {"format": manifest.format, "digest": manifest.digest, **asdict(manifest)}
+    if not manifest.has_graph:
+        del body["timesteps"]  # format 1 knows none
     (folder / MANIFEST).write_text(json.dumps(body, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in the bundle's model folders, by its path inside the bundle."""
+    """SHA-256 of every file in the bundle's four folders, by its path inside the bundle."""
     paths = (path for name in FOLDERS for path in sorted((folder / name).rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
 
@@ -220,8 +258,8 @@ def _typed(raw: dict[str, Any]) -> dict[str, Any]:
     fields = dict(raw)
     for key in ("classes", "input_shape"):
         fields[key] = tuple(fields[key]) if isinstance(fields.get(key), list) else ()
-    for key in ("sigmas", "thresholds"):
-        values = fields.get(key)
+    for key in ("sigmas", "thresholds", "timesteps"):
+        values = fields.get(key, [] if key == "timesteps" else None)
         fields[key] = tuple(float(v) if type(v) is int else v for v in values) if isinstance(values, list) else ()
     return fields
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from .schedule import Schedule, to_signed, to_unit
+from .schedule import Schedule, signal_and_noise, to_signed, to_unit
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -60,8 +60,7 @@ class Denoiser(nn.Module):
 
     def constants(self, sigma: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
         """What denoise_at takes, each of sigma's shape: timestep, sqrt(alpha_bar), sqrt(1 - alpha_bar)."""
-        alpha_bar = self.schedule.alpha_bar(sigma)
-        return self.schedule.timestep(sigma).astype(np.float32), np.sqrt(alpha_bar), np.sqrt(1.0 - alpha_bar)
+        return self.schedule.timestep(sigma).astype(np.float32), *signal_and_noise(sigma)
 
     def denoise_at(self, x: Tensor, timestep: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
         """`denoise` in tensors alone, so that it can be traced and compiled: see `constants`."""

@@ -1,23 +1,42 @@
-"""OpenVINO as an engine."""
+"""OpenVINO as an engine: it runs a bundle's graph, and needs no torch for it."""
 
 from __future__ import annotations
 
-import sys
 import threading
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from .classifier import Classifier
-from .denoiser import Denoiser
-from .engines import Graph, numpy_noise
-from .noise import CPU_GENERATOR
-from .traceable import traced
+from .bundle import Manifest
+from .engines import OPENVINO
+from .errors import BundleError
+from .graph import classifier_of, load_openvino, read_graph, whole_of
+from .noise import CPU_GENERATOR, numpy_noise
+from .schedule import signal_and_noise
 
-__all__ = ("OpenVinoEngine", "cpu_facts", "openvino_dtype")
+__all__ = ("OpenVinoEngine", "cpu_facts", "graph_of", "openvino_dtype")
+
+
+def graph_of(folder: Path, manifest: Manifest) -> tuple[Any, dict[float, float]]:
+    """The bundle's graph, an openvino.Model, and the timestep of each sigma. Raises BundleError.
+
+    A bundle of format 1 has none: it is made here and now, by torch.
+    """
+    if manifest.has_graph:
+        model, timesteps = read_graph(folder, manifest), manifest.timesteps
+    else:
+        try:
+            from .convert import converted
+        except ImportError as error:
+            raise BundleError(
+                f"{folder}: expected a graph; a bundle without one needs torch (pip install 'certify[cpu,torch]'), "
+                f"where `certify bundles upgrade` writes it: {error}"
+            ) from error
+        model, timesteps = converted(folder, manifest)
+    return model, dict(zip(manifest.sigmas, timesteps, strict=True))
 
 
 class OpenVinoEngine:
@@ -25,36 +44,59 @@ class OpenVinoEngine:
 
     One thread for each stream, whatever their number: OpenVINO's bfloat16 results depend on how many share a batch.
     Where the CPU has no bfloat16 of its own, `dtype` is float32, whatever was asked for (`openvino_dtype`). The plain
-    classifier stays in torch, in float32: one forward for each request is not worth a second compiled graph.
+    classifier is always float32: it decides once for each request.
     """
 
-    name = "openvino-2"  # 2: other group norms, which move the last bits of a logit
+    name = OPENVINO
+    device = "cpu"
     generator = CPU_GENERATOR
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        classifier: Classifier,
-        *,
-        dtype: str,
-        batch: int,
-        shape: tuple[int, ...],
-        streams: int,
-    ) -> None:
-        """batch and shape (C, H, W): of every call. streams: batches computed at once; more threads may call."""
-        openvino = _openvino()
+    def __init__(self, model: Any, timesteps: Mapping[float, float], *, dtype: str, batch: int, streams: int) -> None:
+        """model, timesteps: as graph_of gives them. batch: of every call. streams: batches computed at once; more
+        threads may call."""
         self.dtype = openvino_dtype(dtype)
-        self.device = torch.device("cpu")
-        self.denoiser = denoiser.float().eval().requires_grad_(False)
-        self.classifier = classifier.float().eval().requires_grad_(False)
-        self._batch = batch
-        example = (torch.zeros(batch, *shape), *(torch.ones(batch) for _ in range(3)))
-        model = openvino.convert_model(
-            traced(Graph(self.denoiser, self.classifier), example),
-            example_input=example,
-            input=[list(x.shape) for x in example],  # static: the same graph is three times slower over any shape
-        )
-        precision = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}[self.dtype]
+        self._whole = _Compiled(whole_of(model, batch), self.dtype, streams)
+        self._constants = {
+            sigma: [np.full(batch, value, dtype=np.float32) for value in (timestep, *signal_and_noise(sigma))]
+            for sigma, timestep in timesteps.items()
+        }
+        self._model = model
+        self._plain: dict[int, _Compiled] = {}  # by the number of images
+        self._making = threading.Lock()
+
+    def place(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        return pixels
+
+    def fetch(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array
+
+    def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return numpy_noise(seed, first, count, shape)
+
+    def logits(self, noisy: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+        return self._whole([noisy, *self._constants[sigma]])
+
+    def plain(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with self._making:
+            if len(images) not in self._plain:
+                self._plain[len(images)] = _Compiled(classifier_of(self._model, len(images)), "float32", streams=1)
+        return self._plain[len(images)]([images])
+
+    def labels(self, logits: NDArray[np.float32]) -> NDArray[np.int64]:
+        usable = np.isfinite(logits.max(axis=1))  # NaN if any logit is
+        labels: NDArray[np.int64] = np.where(usable, logits.argmax(axis=1), logits.shape[1])
+        return labels
+
+    def counts(self, labels: NDArray[np.int64], places: int) -> NDArray[np.int64]:
+        return np.bincount(labels, minlength=places)
+
+
+class _Compiled:
+    """A model of fixed shapes and one output. Safe to call from several threads."""
+
+    def __init__(self, model: Any, dtype: str, streams: int) -> None:
+        openvino = load_openvino()
+        precision = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}[dtype]
         self._compiled = openvino.Core().compile_model(
             model,
             "CPU",
@@ -70,44 +112,24 @@ class OpenVinoEngine:
         if ran != precision:  # an answer names the dtype, and must not name another than ran
             raise RuntimeError(f"openvino: expected to run in {precision}, got {ran}")
         self._requests = threading.local()  # a request has its own buffers
-        self._constants: dict[float, list[NDArray[np.float32]]] = {}
 
-    def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
-        return numpy_noise(seed, first, count, shape)
-
-    def logits(self, noisy: Tensor, sigma: float) -> Tensor:
+    def __call__(self, inputs: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         if not hasattr(self._requests, "one"):
             self._requests.one = self._compiled.create_infer_request()
-        if sigma not in self._constants:
-            constants = self.denoiser.constants(sigma)
-            self._constants[sigma] = [np.full(self._batch, value, dtype=np.float32) for value in constants]
-        (logits,) = self._requests.one.infer([noisy.numpy(), *self._constants[sigma]], share_inputs=True).values()
-        return torch.from_numpy(np.array(logits))  # a copy: the request's buffer is written again
-
-    def plain(self, images: Tensor) -> Tensor:
-        with torch.inference_mode():
-            logits: Tensor = self.classifier(images)
-            return logits
+        (output,) = self._requests.one.infer(inputs, share_inputs=True).values()
+        return np.array(output)  # a copy: the request's buffer is written again
 
 
 def openvino_dtype(wanted: str) -> str:
     """What OpenVINO runs a bundle of dtype `wanted` in on this CPU: bfloat16 only where the CPU has instructions."""
-    able = "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return wanted if wanted != "bfloat16" or able else "float32"
 
 
 def cpu_facts() -> list[str]:
     """What of this CPU OpenVINO compiles for: its name and the types it has instructions for."""
-    core = _openvino().Core()
+    core = load_openvino().Core()
     return [
         core.get_property("CPU", "FULL_DEVICE_NAME"),
         *sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
     ]
-
-
-def _openvino() -> Any:
-    # It would report every start to its makers over the network; openvino does without it.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .classifier import Classifier
 from .denoiser import Denoiser
-from .engines import Graph, numpy_noise
-from .noise import CPU_GENERATOR, CUDA_GENERATOR, device_noise
+from .engines import TORCH
+from .networks import Graph
+from .noise import CPU_GENERATOR, CUDA_GENERATOR, numpy_noise
+from .noise_cuda import device_noise
 
 __all__ = ("CudaEngine", "TorchEngine")
 
@@ -19,21 +24,27 @@ __all__ = ("CudaEngine", "TorchEngine")
 class TorchEngine:
     """Both networks in `dtype` on a CPU, as they are."""
 
-    name = "torch"
+    name = TORCH
     generator = CPU_GENERATOR
 
     def __init__(self, denoiser: Denoiser, classifier: Classifier, *, dtype: str, device: str = "cpu") -> None:
         self.dtype = dtype
-        self.device = torch.device(device)
+        self.device = device
         self._torch_dtype: torch.dtype = getattr(torch, dtype)
         # eval(): no layer may look at the other samples of a batch.
-        self.denoiser = denoiser.to(self.device, self._torch_dtype).eval().requires_grad_(False)
-        self.classifier = classifier.to(self.device, self._torch_dtype).eval().requires_grad_(False)
+        self.denoiser = denoiser.to(device, self._torch_dtype).eval().requires_grad_(False)
+        self.classifier = classifier.to(device, self._torch_dtype).eval().requires_grad_(False)
         self._graph: Callable[..., Tensor] = Graph(self.denoiser, self.classifier)
         self._constants: dict[float, tuple[Tensor, ...]] = {}
 
+    def place(self, pixels: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(pixels).to(self.device)
+
+    def fetch(self, array: Tensor) -> NDArray[Any]:
+        return array.cpu().numpy()
+
     def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
-        return numpy_noise(seed, first, count, shape)
+        return torch.from_numpy(numpy_noise(seed, first, count, shape))
 
     def logits(self, noisy: Tensor, sigma: float) -> Tensor:
         if sigma not in self._constants:  # once: on CUDA a copy to the device stops its queue
@@ -46,6 +57,13 @@ class TorchEngine:
         with torch.inference_mode():
             logits: Tensor = self.classifier(images.to(self._torch_dtype))
             return logits.float()
+
+    def labels(self, logits: Tensor) -> Tensor:
+        largest, labels = logits.max(dim=1)  # NaN if any logit is; the lowest place, as torch.max promises
+        return torch.where(torch.isfinite(largest), labels, logits.shape[1])
+
+    def counts(self, labels: Tensor, places: int) -> Tensor:
+        return (labels[:, None] == torch.arange(places, device=labels.device)).sum(dim=0)
 
 
 class CudaEngine(TorchEngine):

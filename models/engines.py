@@ -1,29 +1,29 @@
 """What computes the logits of noisy images: one interface, an engine for each way to run the two networks.
 
     torch      a CPU, as it is; a CUDA device: compiled with CUDA graphs at the one shape that the pipeline asks for
-    openvino   a CPU: scaling, UNet, clip and classifier as one graph; several times torch's speed (docs/performance.md)
+    openvino   a CPU: the bundle's graph, without torch; several times torch's speed (docs/performance.md)
 
 An engine's votes are a function of its own: engines differ in the last bits of a logit, and so, now and then, in a
 vote. That is why an answer names engine and dtype, and why replicas that differ are refused. Within an engine a
 sample's logits may depend on nothing but the batch's shape and the sample's place: one thread computes a batch.
+
+Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
-from .classifier import Classifier
-from .denoiser import Denoiser
-from .noise import chunk_noise
-
-__all__ = ("ENGINES", "Engine", "Graph", "default_engine", "numpy_noise")
+__all__ = ("ENGINES", "OPENVINO", "TORCH", "Engine", "default_engine")
 
 ENGINES = ("torch", "openvino")  # as they are asked for
+# As answers report them: a number after it rises when the last bits of its votes change.
+TORCH = "torch"
+OPENVINO = "openvino-graph-1"
 
 
 def default_engine(device: str) -> Literal["torch", "openvino"]:
@@ -32,41 +32,36 @@ def default_engine(device: str) -> Literal["torch", "openvino"]:
 
 
 class Engine(Protocol):
-    """Safe to call from several threads. `denoiser` and `classifier` are the torch networks that it was made from."""
+    """Safe to call from several threads.
 
-    name: str  # as in ENGINES; "-2" and so on after it once the last bits of its votes have changed
+    Its arrays stay where it computes: numpy's, or torch's on `device`. Nobody else looks into them.
+    """
+
+    name: str  # TORCH or OPENVINO
     dtype: str  # "float32" or "bfloat16": what really runs, whatever the manifest hoped for
-    device: torch.device
+    device: str  # "cpu" or "cuda"
     generator: str  # of models.noise
-    denoiser: Denoiser
-    classifier: Classifier
 
-    def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
-        """Unit normals of chunks first..first+count-1, float32 (count * chunk, C, H, W), on `device`.
+    def place(self, pixels: NDArray[np.float32]) -> Any:
+        """An array like its own, of the same shape and values."""
+
+    def fetch(self, array: Any) -> NDArray[Any]:
+        """The reverse of `place`, for any dtype; waits for what is being computed."""
+
+    def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Any:
+        """Unit normals of chunks first..first+count-1, float32 (count * chunk, C, H, W).
 
         seed: uint64. shape: (chunk, C, H, W).
         """
 
-    def logits(self, noisy: Tensor, sigma: float) -> Tensor:
-        """float32 (N, K) of noisy pixels, float32 (N, C, H, W) on `device`; N is always the same."""
+    def logits(self, noisy: Any, sigma: float) -> Any:
+        """float32 (N, K) of noisy pixels, float32 (N, C, H, W); N is always the same. sigma: one of the bundle's."""
 
-    def plain(self, images: Tensor) -> Tensor:
+    def plain(self, images: Any) -> Any:
         """float32 (N, K): the classifier alone, on clean images in [0, 1]."""
 
+    def labels(self, logits: Any) -> Any:
+        """(N, K) -> int64 (N,): the largest logit's place, ties to the lowest; K where one is not finite: no vote."""
 
-class Graph(nn.Module):
-    """Noisy pixels and a scale's constants -> logits, in tensors alone: what is traced or compiled."""
-
-    def __init__(self, denoiser: Denoiser, classifier: Classifier) -> None:
-        super().__init__()
-        self.denoiser = denoiser
-        self.classifier = classifier
-
-    def forward(self, noisy: Tensor, timestep: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
-        """noisy: (N, C, H, W). The others: Denoiser.constants of one sigma, or (N,) each, one for each image."""
-        logits: Tensor = self.classifier(self.denoiser.denoise_at(noisy, timestep, signal, noise))
-        return logits
-
-
-def numpy_noise(seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
-    return torch.from_numpy(np.concatenate([chunk_noise(seed, j, shape) for j in range(first, first + count)]))
+    def counts(self, labels: Any, places: int) -> Any:
+        """int64 (places,): how often 0..places-1 is among them."""

@@ -4,7 +4,8 @@
     REPO/mdds/warmup/        the inputs of Triton's warm-up request: one chunk at the finest scale
     REPO/mdds/1/model.py     and beside it the bundle and the files of certify.models that it needs
 
-`tritonserver --model-repository REPO` serves it as it is; its Python needs torch, diffusers and timm, not this project.
+`tritonserver --model-repository REPO` serves it as it is; its Python needs openvino, or for the engine torch what the
+extra `torch` has, not this project.
 Equal inputs give equal bytes.
 """
 
@@ -25,7 +26,8 @@ from .write import whole_folder
 __all__ = ("export", "facts_of")
 
 MODEL = "mdds"
-NOT_SERVING = {"__init__", "datasets", "export", "pack", "pack_sources", "pack_trial", "write"}  # a model runs without
+# A model runs without.
+NOT_SERVING = {"__init__", "datasets", "export", "pack", "pack_sources", "pack_trial", "upgrade", "write"}
 DEVICES = ("cpu", "cuda")
 ENGINE = "auto"  # the fastest that is installed here
 MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so

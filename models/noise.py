@@ -7,34 +7,18 @@
 numpy's Philox is Philox4x64-10 (Salmon et al. 2011): a 128-bit key, here the words (seed, chunk index), and a 256-bit
 counter that starts at 0.
 
-`cuda-philox-v1`, in integer arithmetic of torch tensors, so that noise is made where it is used and a compiler can put
-it into one kernel:
-
-    block i of chunk j of seed s = Philox4x32-10, key (s mod 2^32, s div 2^32), counter (i, 0, j mod 2^32, j div 2^32)
-    its words a, b, c, d give four normals by Box and Muller (1958): r(a) cos 2 pi b, r(a) sin 2 pi b, then of c and d,
-    where a word w stands for u = (w + 1/2) / 2^32 and r = sqrt(-2 ln u), in float32
-
-Normals of a chunk are numbered along its samples, and within a sample along (C, H, W). The integers are the same on
-every device, the logarithm and the cosine only to the last bit: the name stands for what a CUDA device makes of it.
+`cuda-philox-v1`, in integer arithmetic of torch tensors, is in models.noise_cuda.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-__all__ = ("CPU_GENERATOR", "CUDA_GENERATOR", "chunk_noise", "device_noise", "philox_4x32")
+__all__ = ("CPU_GENERATOR", "CUDA_GENERATOR", "chunk_noise", "numpy_noise")
 
 CPU_GENERATOR = "cpu-philox-v1"
 CUDA_GENERATOR = "cuda-philox-v1"
-_ROUNDS = 10  # of Philox, as its authors recommend for safety margin
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
-_MASK = 0xFFFFFFFF
 
 
 def chunk_noise(seed: int, index: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -43,44 +27,6 @@ def chunk_noise(seed: int, index: int, shape: tuple[int, ...]) -> NDArray[np.flo
     return np.random.Generator(np.random.Philox(key=key, counter=0)).standard_normal(shape, dtype=np.float32)
 
 
-def device_noise(key: Tensor, chunks: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """cuda-philox-v1, several chunks, float32 (len(chunks) * chunk, C, H, W), on the device of `chunks`.
-
-    key: int64 (2,), the seed's low and high 32 bits. chunks: int64 (n,), chunk numbers. shape: (chunk, C, H, W).
-    """
-    size = math.prod(shape)
-    block = torch.arange(-(-size // 4), device=chunks.device)
-    low, high = (chunks & _MASK)[:, None], ((chunks >> 32) & _MASK)[:, None]
-    a, b, c, d = philox_4x32((block[None], torch.zeros_like(low), low, high), (key[0], key[1]))
-    normals = torch.stack([*_box_muller(a, b), *_box_muller(c, d)], dim=-1).flatten(1)  # (n, 4 * blocks)
-    return normals[:, :size].reshape(-1, *shape[1:])
-
-
-def philox_4x32(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """Philox4x32-10's four words. All int64 tensors of values in [0, 2^32), of shapes that broadcast."""
-    x0, x1, x2, x3 = counter
-    k0, k1 = key
-    for turn in range(_ROUNDS):
-        if turn:
-            k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
-        high0, low0 = _multiply(x0, _MULTIPLIERS[0])
-        high1, low1 = _multiply(x2, _MULTIPLIERS[1])
-        x0, x1, x2, x3 = high1 ^ x1 ^ k0, low1, high0 ^ x3 ^ k1, low0
-    return x0, x1, x2, x3
-
-
-def _multiply(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of a product below 2^64. int64 wraps, but keeps the bits."""
-    product = x * factor
-    return (product >> 32) & _MASK, product & _MASK
-
-
-def _box_muller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Two normals of two words. A word's half step keeps the logarithm finite; the largest is 6.7."""
-    radius = torch.sqrt(-2.0 * torch.log(_uniform(a)))
-    angle = (2.0 * math.pi) * _uniform(b)
-    return radius * torch.cos(angle), radius * torch.sin(angle)
-
-
-def _uniform(word: Tensor) -> Tensor:
-    return (word.to(torch.float32) + 0.5) * 2.0**-32
+def numpy_noise(seed: int, first: int, count: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """cpu-philox-v1, chunks first..first+count-1: (count * chunk, C, H, W)."""
+    return np.concatenate([chunk_noise(seed, index, shape) for index in range(first, first + count)])

@@ -18,13 +18,11 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
+import numpy as np
 
-from .bundle import BUNDLES, load_manifest, verify
-from .classifier import Classifier
-from .denoiser import Denoiser
-from .engine_openvino import OpenVinoEngine, cpu_facts
-from .engine_torch import TorchEngine
+from .bundle import BUNDLES, Manifest, load_manifest, verify
+from .engine_openvino import OpenVinoEngine, cpu_facts, graph_of
+from .engines import OPENVINO
 from .pipeline import check_micro_batch
 
 __all__ = ("refusal", "run_once")
@@ -33,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 # How a compiler ends a process. Other signals come from outside, as when memory is short: a verdict not to be kept.
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
-PACKAGES = ("openvino", "torch", "diffusers", "timm")
 # A child's exit status, beside 0; Python's own, 1 and 2, say that the trial went wrong.
 FAILED, NOT_REACHED = 3, 4
 RUN = f"from {__name__} import run_once; run_once()"
@@ -49,12 +46,13 @@ def refusal(folder: Path, *, micro_batch: int) -> str | None:
     if folder.resolve().parent == BUNDLES.resolve() or not sys.executable:
         return None
     manifest = load_manifest(folder)
+    packages = ("openvino",) if manifest.has_graph else ("openvino", "torch", "diffusers", "timm")
     facts = {
         "bundle": manifest.digest,
-        "engine": OpenVinoEngine.name,
+        "engine": OPENVINO,
         "micro_batch": micro_batch,
         "cpu": cpu_facts(),
-        **{package: version(package) for package in PACKAGES},
+        **{package: version(package) for package in packages},
     }
     kept = _folder() / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}.json"
     try:
@@ -88,26 +86,38 @@ def _try(folder: Path, micro_batch: int) -> tuple[str | None, bool]:
 def run_once() -> None:
     """The child: load, compile and run the bundle of the command line.
 
-    What is wrong with the bundle in torch too is left to the next loading, which says it in its own words.
+    What is wrong with its files is left to the next loading, which says it in its own words.
     """
     folder, micro_batch = Path(sys.argv[2]), int(sys.argv[3])
     try:
         manifest = load_manifest(folder)
         check_micro_batch(micro_batch, manifest)
-        networks = Denoiser.from_folder(folder), Classifier.from_folder(folder / "classifier")
-        one = torch.zeros(1, *manifest.input_shape)
-        TorchEngine(*networks, dtype="float32").logits(one, manifest.sigmas[0])
+        model, timesteps = graph_of(folder, manifest)
     except Exception:
         sys.exit(NOT_REACHED)
     try:
         engine = OpenVinoEngine(
-            *networks, dtype=manifest.dtype, batch=micro_batch, shape=manifest.input_shape,
+            model, timesteps, dtype=manifest.dtype, batch=micro_batch,
             streams=1,  # each stream compiles the same
         )  # fmt: skip
-        engine.logits(one.expand(micro_batch, *manifest.input_shape).contiguous(), manifest.sigmas[0])
+        engine.plain(np.zeros((1, *manifest.input_shape), np.float32))
+        _alone(engine, manifest, micro_batch)
     except Exception as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.exit(FAILED)
+
+
+def _alone(engine: OpenVinoEngine, manifest: Manifest, micro_batch: int) -> None:
+    """Raises ValueError unless a sample's logits depend on nothing but itself and its place, at each scale."""
+    noise = engine.noise(0, 0, micro_batch // manifest.chunk, (manifest.chunk, *manifest.input_shape))
+    for sigma in manifest.sigmas:
+        logits = engine.logits(0.5 + sigma * noise, sigma)
+        if logits.shape != (micro_batch, len(manifest.classes)):
+            raise ValueError(f"logits: expected {(micro_batch, len(manifest.classes))}, got {logits.shape}")
+        others = 0.5 - sigma * noise
+        others[0] = 0.5 + sigma * noise[0]
+        if not np.array_equal(engine.logits(others, sigma)[0], logits[0], equal_nan=True):
+            raise ValueError("logits: expected to depend on their sample alone, and they depend on others of its batch")
 
 
 def _folder() -> Path:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .bundle import Final, Manifest, file_digests, save_manifest
+from .convert import with_graph
 from .errors import BundleError
 from .pack_sources import check_scheduler, copy_classifier, copy_denoiser, image_shape, read_denoiser
 from .pack_trial import Report, ScaleTest, Trial, self_test
@@ -54,7 +55,7 @@ def pack(
         names = tuple(classes or labels or map(str, range(outputs)))
         if len(names) != outputs:
             raise BundleError(f"classes: expected {outputs} names, as {classifier} has outputs, got {len(names)}")
-        manifest = Manifest(
+        bare = Manifest(
             name=name or out.name,
             version=version,
             classes=names,
@@ -67,11 +68,22 @@ def pack(
             preprocessing=preprocessing(shape[0]),
             provenance={"command": "certify bundles pack"},
         )
-        save_manifest(manifest, fresh)
         with _the_users_names(fresh, denoiser, scheduler, classifier):
+            manifest = _with_graph(bare, fresh)
+            save_manifest(manifest, fresh)
             load_pipeline(fresh)
             report = None if trial is None else self_test(fresh, *trial(manifest))
     return manifest, report
+
+
+def _with_graph(bare: Manifest, folder: Path) -> Manifest:
+    try:
+        return with_graph(bare, folder)
+    except (BundleError, ImportError):
+        raise
+    except Exception as error:
+        # Whatever diffusers, timm, torch or OpenVINO raise here (a key, a shape, a value): no such networks.
+        raise BundleError(f"{folder}: no graph can be made of the networks: {error}") from error
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .engine_torch import TorchEngine
+from .engines import TORCH
 from .errors import BundleError
 from .pipeline import Pipeline
 from .runtime import RuntimeOptions, load_pipeline
@@ -44,10 +46,10 @@ def self_test(folder: Path, images: NDArray[np.float32], labels: Sequence[int] |
 
     Raises BundleError when the denoiser does not denoise at any scale, or would with another prediction type.
     """
-    pipeline = load_pipeline(folder, RuntimeOptions(engine="torch"))  # the only one that shows what it denoised
+    pipeline = load_pipeline(folder, RuntimeOptions(engine=TORCH))
     truth = None if labels is None else np.asarray(labels)
     clean = np.array([pipeline.classify(image) for image in images])
-    declared = pipeline.engine.denoiser.schedule.prediction_type
+    declared = _networks(pipeline).denoiser.schedule.prediction_type
     tests = []
     for sigma in pipeline.manifest.sigmas:
         noisy = _noisy(images, sigma)
@@ -77,7 +79,7 @@ def _check_prediction_type(folder: Path, pipeline: Pipeline, images: NDArray[np.
     noisy = _noisy(images, sigma)
     errors = {kind: _error(_denoised(pipeline, noisy, sigma, kind)[0], images) for kind in PREDICTION_TYPES}
     best = min(PREDICTION_TYPES, key=lambda kind: errors[kind])
-    declared = pipeline.engine.denoiser.schedule.prediction_type
+    declared = _networks(pipeline).denoiser.schedule.prediction_type
     times = errors[declared] / max(errors[best], 1e-12)
     if times > CLEARLY:
         raise BundleError(
@@ -85,6 +87,12 @@ def _check_prediction_type(folder: Path, pipeline: Pipeline, images: NDArray[np.
             f"read as {best}, the network brings the images {times:.1f} times nearer to the clean ones at sigma "
             f"{sigma:g}"
         )
+
+
+def _networks(pipeline: Pipeline) -> TorchEngine:
+    """The only engine whose denoiser can be read otherwise."""
+    assert isinstance(pipeline.engine, TorchEngine)
+    return pipeline.engine
 
 
 def _noisy(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -97,7 +105,7 @@ def _denoised(
     pipeline: Pipeline, noisy: NDArray[np.float32], sigma: float, kind: str
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """(denoised images, their classes), the network's answer read as `kind`."""
-    denoiser, classifier = pipeline.engine.denoiser, pipeline.engine.classifier
+    denoiser, classifier = _networks(pipeline).denoiser, _networks(pipeline).classifier
     schedule, dtype = denoiser.schedule, getattr(torch, pipeline.engine.dtype)
     declared, schedule.prediction_type = schedule.prediction_type, kind
     try:

@@ -12,11 +12,10 @@ and whatever part of that batch was not asked for is padding, computed and dropp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from .bundle import Manifest
 from .engines import Engine
@@ -51,12 +50,10 @@ class Pipeline:
 
         image: (C, H, W) float32 in [0, 1]. first and count: multiples of the bundle's chunk.
         """
-        total = torch.zeros(len(self.manifest.classes) + 1, dtype=torch.int64, device=self.engine.device)
-        places = torch.arange(len(total), device=self.engine.device)
-        for labels in self._batches(image, sigma, seed, first, count):
-            # Counted where they are: on a CUDA device nothing waits for it until the last batch.
-            total += (labels[:, None] == places).sum(dim=0)
-        *votes, unusable = total.tolist()
+        batches = self._batches(image, sigma, seed, first, count)
+        # Counted where they are: on a CUDA device nothing waits for it until the last batch.
+        total = sum(self.engine.counts(labels, len(self.manifest.classes) + 1) for labels in batches)
+        *votes, unusable = self.engine.fetch(total).tolist()
         _refuse_unusable(unusable, count)
         return np.array(votes, dtype=np.int64)
 
@@ -92,25 +89,27 @@ class Pipeline:
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
         """The class of each sample, int64 (count,): what `votes` counts. Ties go to the lowest index."""
-        labels: NDArray[np.int64] = torch.cat(list(self._batches(image, sigma, seed, first, count))).cpu().numpy()
+        batches = list(self._batches(image, sigma, seed, first, count))  # all, before one is waited for
+        labels: NDArray[np.int64] = np.concatenate([self.engine.fetch(labels) for labels in batches])
         _refuse_unusable(int((labels == len(self.manifest.classes)).sum()), count)
         return labels
 
     def classify(self, image: NDArray[np.float32]) -> int:
         """The plain classifier's answer on the clean image: no noise, no denoiser; always a batch of one."""
-        label = int(_argmax(self.engine.plain(self._tensor(image)[None]))[0])
+        logits = self.engine.plain(self.engine.place(image)[None])
+        label = int(self.engine.fetch(self.engine.labels(logits))[0])
         if label == len(self.manifest.classes):
             raise FloatingPointError("the classifier's logits on the clean image are not finite")
         return label
 
-    def _batches(self, image: NDArray[np.float32], sigma: float, seed: int, first: int, count: int) -> Iterator[Tensor]:
-        """Classes of samples first..first+count-1, int64, in pieces of one micro-batch each, on the engine's device."""
-        pixels, chunk = self._tensor(image), self.manifest.chunk
+    def _batches(self, image: NDArray[np.float32], sigma: float, seed: int, first: int, count: int) -> Iterator[Any]:
+        """Classes of samples first..first+count-1, int64, in pieces of one micro-batch each, where the engine is."""
+        pixels, chunk = self.engine.place(image), self.manifest.chunk
         for low, high in self._micro_batches(first, count):
             start = low - low % self.micro_batch
             noise = self.engine.noise(seed, start // chunk, self.micro_batch // chunk, (chunk, *image.shape))
             logits = self.engine.logits(pixels + sigma * noise, sigma)
-            yield _argmax(logits)[low - start : high - start]
+            yield self.engine.labels(logits)[low - start : high - start]
 
     def _micro_batches(self, first: int, count: int) -> Iterator[tuple[int, int]]:
         """[first, first + count) cut at multiples of micro_batch, as (low, high) sample numbers."""
@@ -120,16 +119,7 @@ class Pipeline:
         cuts = range(first - first % self.micro_batch, first + count, self.micro_batch)
         return ((max(first, cut), min(first + count, cut + self.micro_batch)) for cut in cuts)
 
-    def _tensor(self, image: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(image).to(self.engine.device)
-
 
 def _refuse_unusable(unusable: int, count: int) -> None:
     if unusable:
         raise FloatingPointError(f"the network's logits are not finite for {unusable} of {count} samples")
-
-
-def _argmax(logits: Tensor) -> Tensor:
-    """(N, K) -> int64 (N,), ties to the lowest index, as torch.max promises; K where a logit is not finite: no vote."""
-    largest, labels = logits.max(dim=1)  # NaN if any logit is
-    return torch.where(torch.isfinite(largest), labels, logits.shape[1])

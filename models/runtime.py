@@ -14,14 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from .bundle import Manifest, find_bundle, load_manifest, verify
-from .classifier import Classifier
-from .denoiser import Denoiser
-from .engine_openvino import OpenVinoEngine, openvino_dtype
-from .engine_torch import CudaEngine, TorchEngine
-from .engines import ENGINES, Engine, default_engine
+from .engine_openvino import OpenVinoEngine, graph_of, openvino_dtype
+from .engines import ENGINES, OPENVINO, TORCH, Engine, default_engine
 from .errors import BundleError
 from .noise import CPU_GENERATOR, CUDA_GENERATOR
 from .openvino_trial import refusal
@@ -48,7 +44,7 @@ class RuntimeOptions:
     """How to run. device, engine, micro_batch and dtype can move a vote's last bits; workers cannot."""
 
     device: str = "cpu"  # or "cuda"
-    engine: str = TorchEngine.name  # an engine's name, as answers report it
+    engine: str = TORCH  # an engine's name, as answers report it
     micro_batch: int = CPU_MICRO_BATCH  # samples in one forward
     workers: int | None = None  # micro-batches computed at once; None = one for each usable core
     dtype: str | None = None  # None = the bundle's, which alone is served; another one to compare with it
@@ -58,11 +54,11 @@ class RuntimeOptions:
         """Threads that should call the engine. OpenVINO computes in threads of its own: while it has a caller's batch,
         another makes noise and counts votes, and neither waits for the other's hold of the interpreter."""
         workers = self.workers or usable_cores()
-        return 2 * workers if self.engine == OpenVinoEngine.name else workers
+        return 2 * workers if self.engine == OPENVINO else workers
 
     def runs_in(self, dtype: str) -> str:
         """What a bundle of that dtype runs in here: OpenVINO has bfloat16 on some CPUs only."""
-        return openvino_dtype(dtype) if self.engine == OpenVinoEngine.name else dtype
+        return openvino_dtype(dtype) if self.engine == OPENVINO else dtype
 
     @property
     def generator(self) -> str:
@@ -97,7 +93,7 @@ def options_for(
                 raise BundleError(f"{folder}: engine: expected auto or torch, got openvino, which cannot run it: {why}")
             logger.warning("torch runs the bundle %s, since openvino cannot: %s", folder, why)
             chosen = "torch"
-    name = OpenVinoEngine.name if chosen == "openvino" else TorchEngine.name
+    name = OPENVINO if chosen == "openvino" else TORCH
     return RuntimeOptions(device=device, engine=name, micro_batch=micro_batch, workers=workers)
 
 
@@ -106,20 +102,25 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def limit_threads() -> None:
-    """One intra-op thread for the calling thread's torch operations; call it in every worker thread."""
-    torch.set_num_threads(1)
+def limit_threads(engine: str = TORCH) -> None:
+    """One intra-op thread for the calling thread's operations; call it in every thread that calls the engine.
+
+    OpenVINO computes in threads of its own: there is nothing to limit.
+    """
+    if engine == TORCH:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = None) -> Pipeline:
     """Find, verify and load a bundle, then run one micro-batch at each scale. options: None = this machine's own.
 
-    Raises BundleError if a file is missing, altered or not of its format, or if the networks do not fit the manifest.
+    Raises BundleError if a file is missing, altered or not of its format, or if the networks do not fit the manifest;
+    ImportError if the engine's packages are not installed.
     """
     options = options or options_for(bundle=name_or_path)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise BundleError("device: expected cpu, since torch finds no CUDA device here, got cuda")
-    if options.engine == OpenVinoEngine.name and not find_spec("openvino"):
+    if options.engine == OPENVINO and not find_spec("openvino"):
         raise BundleError("engine: expected torch, since openvino is not installed here, got openvino")
     folder = find_bundle(name_or_path)
     manifest = load_manifest(folder)
@@ -127,37 +128,31 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
     try:
         pipeline = Pipeline(_engine(folder, manifest, options), manifest, micro_batch=options.micro_batch)
         _warm_up(pipeline)
-    except BundleError:
+    except (BundleError, ImportError):
         raise
     except Exception as error:
-        # Whatever diffusers, timm or torch raise here (a key, a shape, a value): these files are not such a bundle.
+        # Whatever OpenVINO, diffusers, timm or torch raise here (a key, a shape, a value): the files are not such a
+        # bundle.
         raise BundleError(f"{folder}: the networks cannot be loaded as the manifest says: {error}") from error
     return pipeline
 
 
 def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine:
-    denoiser, classifier = Denoiser.from_folder(folder), Classifier.from_folder(folder / "classifier")
-    _check(denoiser, classifier, manifest)
     dtype = options.dtype or manifest.dtype
-    if options.engine == OpenVinoEngine.name:
+    if options.engine == OPENVINO:
         return OpenVinoEngine(
-            denoiser, classifier, dtype=dtype, batch=options.micro_batch, shape=manifest.input_shape,
+            *graph_of(folder, manifest), dtype=dtype, batch=options.micro_batch,
             streams=options.workers or usable_cores(),
         )  # fmt: skip
+    import torch
+
+    from .engine_torch import CudaEngine, TorchEngine
+    from .networks import load_networks
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise BundleError("device: expected cpu, since torch finds no CUDA device here, got cuda")
     kind = CudaEngine if options.device == "cuda" else TorchEngine
-    return kind(denoiser, classifier, dtype=dtype, device=options.device)
-
-
-def _check(denoiser: Denoiser, classifier: Classifier, manifest: Manifest) -> None:
-    """That the networks are the manifest's, before anything is compiled for them."""
-    low, high = denoiser.schedule.sigma_range
-    for sigma in manifest.sigmas:
-        if not low <= sigma <= high:
-            raise BundleError(f"sigmas: expected values in the scheduler's range [{low:.4g}, {high:.4g}], got {sigma}")
-    with torch.inference_mode():
-        outputs = classifier.eval()(torch.zeros(1, *manifest.input_shape)).shape[1]
-    if outputs != len(manifest.classes):
-        raise BundleError(f"classes: expected {outputs} names, as the classifier has, got {len(manifest.classes)}")
+    return kind(*load_networks(folder, manifest), dtype=dtype, device=options.device)
 
 
 def _warm_up(pipeline: Pipeline) -> None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ("PIXEL_SPAN", "PREDICTION_TYPES", "Schedule", "to_signed", "to_unit")
+__all__ = ("PIXEL_SPAN", "PREDICTION_TYPES", "Schedule", "alpha_bar", "signal_and_noise", "to_signed", "to_unit")
 
 PIXEL_SPAN = 2.0  # length of [-1, 1] in units of [0, 1]: the only place where this factor is written
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")  # diffusers has more, for other schedulers
@@ -37,20 +37,32 @@ def to_unit(signed: Array) -> Array:
     return (values + 1.0) / PIXEL_SPAN  # type: ignore[no-any-return]
 
 
+def alpha_bar(sigma: ArrayLike) -> NDArray[np.float64]:
+    """1 / (1 + s^2) with s = 2 sigma: the share of signal in x_t, exact for any sigma, whatever the diffusion."""
+    scale = PIXEL_SPAN * np.asarray(sigma, dtype=np.float64)
+    return np.asarray(1.0 / (1.0 + scale * scale))
+
+
+def signal_and_noise(sigma: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """sqrt(alpha_bar) and sqrt(1 - alpha_bar), each of sigma's shape."""
+    share = alpha_bar(sigma)
+    return np.sqrt(share), np.sqrt(1.0 - share)
+
+
 class Schedule:
     """The diffusion's alpha_bar at timesteps 0..T-1, as noise scales in units of [0, 1] pixels."""
 
     def __init__(self, alphas_cumprod: ArrayLike, prediction_type: str) -> None:
         """alphas_cumprod: (T,) strictly falling in (0, 1). prediction_type: one of PREDICTION_TYPES."""
-        alpha_bar = np.asarray(alphas_cumprod, dtype=np.float64)
-        if alpha_bar.ndim != 1 or len(alpha_bar) < 2 or not ((0 < alpha_bar) & (alpha_bar < 1)).all():
+        shares = np.asarray(alphas_cumprod, dtype=np.float64)
+        if shares.ndim != 1 or len(shares) < 2 or not ((0 < shares) & (shares < 1)).all():
             raise ValueError("alphas_cumprod: expected at least two values in (0, 1)")
-        if not (np.diff(alpha_bar) < 0).all():
+        if not (np.diff(shares) < 0).all():
             raise ValueError("alphas_cumprod: expected strictly falling values")
         if prediction_type not in PREDICTION_TYPES:
             raise ValueError(f"prediction_type: expected one of {', '.join(PREDICTION_TYPES)}, got {prediction_type!r}")
         self.prediction_type = prediction_type
-        self._log_sigma = 0.5 * np.log((1 - alpha_bar) / alpha_bar) - np.log(PIXEL_SPAN)  # (T,), ascending
+        self._log_sigma = 0.5 * np.log((1 - shares) / shares) - np.log(PIXEL_SPAN)  # (T,), ascending
 
     @classmethod
     def from_folder(cls, folder: Path) -> Schedule:
@@ -79,8 +91,3 @@ class Schedule:
         """The inverse of `timestep`."""
         steps = np.arange(len(self._log_sigma), dtype=np.float64)
         return np.asarray(np.exp(np.interp(np.asarray(timestep, dtype=np.float64), steps, self._log_sigma)))
-
-    def alpha_bar(self, sigma: ArrayLike) -> NDArray[np.float64]:
-        """1 / (1 + s^2) with s = 2 sigma: the share of signal in x_t, exact for any sigma."""
-        scale = PIXEL_SPAN * np.asarray(sigma, dtype=np.float64)
-        return np.asarray(1.0 / (1.0 + scale * scale))

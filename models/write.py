@@ -134,11 +134,13 @@ def write_bundle(
     Weights are stored as they are, whatever `dtype` they will run in. model_args: see save_classifier. The other
     arguments are the manifest's fields. Raises BundleError if something else than a bundle stands at `out`.
     """
+    from .convert import with_graph
+
     with whole_folder(out, replaces=replaces_bundle) as folder:
         networks.denoiser.unet.save_pretrained(str(folder / "denoiser"), safe_serialization=True)
         scheduler.save_pretrained(str(folder / "scheduler"))
         save_classifier(networks.classifier, folder / "classifier", model_args)
-        manifest = Manifest(
+        bare = Manifest(
             name=name,
             version=version,
             classes=classes,
@@ -151,5 +153,6 @@ def write_bundle(
             preprocessing=preprocessing(input_shape[0]),
             provenance=provenance,
         )
+        manifest = with_graph(bare, folder)
         save_manifest(manifest, folder)
     return manifest

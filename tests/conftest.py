@@ -30,7 +30,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def triton_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits bundle as a model repository; two instances, so that calls really run side by side."""
-    pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[embedded]')")
+    pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[torch]')")
     from certify.models.bundle import find_bundle
     from certify.models.export import export
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-pytest.importorskip("torch", reason="the embedded backend needs torch (pip install 'certify[embedded]')")
+pytest.importorskip("torch", reason="the embedded backend needs torch (pip install 'certify[torch]')")
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (pip install 'certify[train]')")
 
 from PIL import Image

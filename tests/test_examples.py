@@ -47,7 +47,7 @@ def test_a_client_certifies_the_digit(tmp_path):
 @pytest.mark.slow
 def test_networks_become_a_bundle_that_votes(tmp_path):
     for library in ("torch", "diffusers", "timm"):
-        pytest.importorskip(library, reason="pip install 'certify[embedded]'")
+        pytest.importorskip(library, reason="pip install 'certify[torch]'")
     out = run("own_bundle.py", tmp_path, tmp_path / "mine")
     votes = out.rpartition(": ")[2].strip("[]\n").split(", ")
     assert out.startswith("mine sha256:") and sum(map(int, votes)) == 64

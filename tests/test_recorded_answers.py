@@ -29,6 +29,6 @@ def test_the_fake_backend_answers_as_it_did(recorded, kind, requests):
 
 @pytest.mark.slow
 def test_digits_are_answered_as_they_were(recorded, tmp_path):
-    pytest.importorskip("torch", reason="the networks need torch (pip install 'certify[embedded]')")
+    pytest.importorskip("torch", reason="the networks need torch (pip install 'certify[torch]')")
     images = [base64.b64decode(image) for image in recorded["digits_images"]]
     assert asyncio.run(answers_on_digits(float32_digits(tmp_path), images)) == recorded["digits"]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..bundle import Manifest, file_digests, load_manifest, save_manifest, verify
 from ..classifier import Classifier
+from ..convert import with_graph
 from ..denoiser import Denoiser
 from ..write import Networks, save_classifier, whole_folder
 from .config import FinetuneConfig
@@ -75,16 +76,17 @@ def write_finetuned(
     """
     before = load_manifest(start)
     with whole_folder(out) as folder:
-        for name in before.files:
+        for name in before.sources:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(start / name, target)
         _save_trained(config, networks.stored_in(before.dtype), start, folder)
-        manifest = dataclasses.replace(
+        bare = dataclasses.replace(
             before,
             name=config.name,
             version=config.version,
             files=file_digests(folder),
+            timesteps=(),  # no graph yet
             figures={},  # the start's are not its own
             provenance={
                 **before.provenance,
@@ -93,6 +95,7 @@ def write_finetuned(
                 "finetune_config": dataclasses.asdict(config),
             },
         )
+        manifest = with_graph(bare, folder)
         save_manifest(manifest, folder)
     return manifest
 

@@ -1,6 +1,6 @@
 """The network in this process: worker threads of its own behind the protocol of `base`.
 
-`models` (and torch with it) is imported inside functions, so that a gateway without torch can import this module.
+What computes is imported inside functions, so that a gateway without an engine can import this module.
 
 Fairness without a scheduler: a request is cut into slices and never has more than one for each thread in the pool's
 first-in-first-out queue. Requests take turns slice by slice: a short one waits for the slices ahead of it, not for a
@@ -68,7 +68,7 @@ class EmbeddedBackend:
         self._waiting_lock = threading.Lock()
 
     async def open(self) -> None:
-        """Load and verify the bundle and run it once. Raises BundleError, or BackendUnavailable without torch."""
+        """Load and verify the bundle and run it once. Raises BundleError, or BackendUnavailable without an engine."""
         if self._pool is not None:
             return
         with _translated():
@@ -80,7 +80,9 @@ class EmbeddedBackend:
                 bundle=self._bundle, micro_batch=self._micro_batch, workers=self._workers,
             )  # fmt: skip
             self._lanes = options.callers
-            pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="certify-sampler", initializer=limit_threads)
+            pool = ThreadPoolExecutor(
+                self._lanes, "certify-sampler", initializer=limit_threads, initargs=(options.engine,)
+            )
         try:
             self._pipeline = await asyncio.get_running_loop().run_in_executor(pool, self._load, options)
         except BaseException:
@@ -238,7 +240,7 @@ def _info_of(pipeline: Pipeline) -> BackendInfo:
         final=manifest.final,
         chunk=manifest.chunk,
         grain=pipeline.micro_batch,
-        runtime=Runtime(generator=engine.generator, device=engine.device.type, engine=engine.name, dtype=engine.dtype),
+        runtime=Runtime(generator=engine.generator, device=engine.device, engine=engine.name, dtype=engine.dtype),
     )
 
 
@@ -251,7 +253,7 @@ def _translated() -> Iterator[None]:
         raise
     except ImportError as error:
         raise BackendUnavailable(
-            f"the embedded backend needs torch, diffusers and timm (pip install 'certify[embedded]'): {error}"
+            f"the embedded backend needs openvino (pip install 'certify[cpu]'), or torch (certify[torch]): {error}"
         ) from error
     except Exception as error:
         raise BackendUnavailable(f"the embedded backend failed: {type(error).__name__}: {error}") from error

@@ -17,7 +17,7 @@ from .options import MARKUP, errors_as_text, numbers, parse_final
 if TYPE_CHECKING:
     from ...models.pack_trial import Report
 
-__all__ = ("bundles", "bundles_app", "export", "pack")
+__all__ = ("bundles", "bundles_app", "export", "pack", "upgrade")
 
 bundles_app = typer.Typer(
     invoke_without_command=True, add_completion=False, rich_markup_mode=MARKUP, pretty_exceptions_enable=False
@@ -64,7 +64,7 @@ def pack(
         from ...models import pack as packing
     except ImportError as error:
         raise BackendUnavailable(
-            f"packing a bundle needs torch, diffusers and timm (pip install 'certify[embedded]'): {error}"
+            f"packing a bundle needs torch and openvino (pip install 'certify[cpu,torch]'): {error}"
         ) from error
     data = None if images is None else open_dataset(images).part(limit=limit)
     manifest, report = packing.pack(
@@ -90,6 +90,20 @@ def pack(
 
 @bundles_app.command()
 @errors_as_text()
+def upgrade(bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")]) -> None:
+    """Write a bundle anew in its place, with a graph of its networks, which a CPU runs without torch."""
+    try:
+        from ...models.upgrade import upgrade as write
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"upgrading a bundle needs torch and openvino (pip install 'certify[cpu,torch]'): {error}"
+        ) from error
+    manifest = write(bundle)
+    typer.echo(f"{bundle}: {manifest.name}, {manifest.digest}")
+
+
+@bundles_app.command()
+@errors_as_text()
 def export(
     bundle: Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")],
     out: Annotated[Path, typer.Option(help="The model repository to write; an earlier export there is replaced.")],
@@ -99,10 +113,8 @@ def export(
     instances: Annotated[int | None, typer.Option(help="Processes [one a core on a CPU, one on a GPU].")] = None,
 ) -> None:
     """Write a bundle as a Triton model repository, and print the command that serves it."""
-    try:
-        from ...models.export import export as write
-    except ImportError as error:
-        raise BackendUnavailable(f"exporting needs torch (pip install 'certify[embedded]'): {error}") from error
+    from ...models.export import export as write
+
     try:
         write(find_bundle(bundle), out, device=device, engine=engine, micro_batch=micro_batch, instances=instances)
     except (FileExistsError, ValueError) as error:

@@ -27,7 +27,7 @@ def triton(
         from ...models.triton.download import TritonUnavailable
         from ...models.triton.server import serve
     except ImportError as error:
-        raise BackendUnavailable(f"the model needs torch (pip install 'certify[embedded]'): {error}") from error
+        raise BackendUnavailable(f"the model needs torch (pip install 'certify[torch]'): {error}") from error
     try:
         serve(
             bundle,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the embedded backend needs torch (pip install 'certify[embedded]')")
+pytest.importorskip("torch", reason="the embedded backend needs torch (pip install 'certify[torch]')")
 
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.errors import BackendUnavailable

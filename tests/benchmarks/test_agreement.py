@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="compares what runs the network (pip install 'certify[embedded]')")
+pytest.importorskip("torch", reason="compares what runs the network (pip install 'certify[torch]')")
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (pip install 'certify[train]')")
 
 from benchmarks.agreement import PILOT, Variant, compare, table

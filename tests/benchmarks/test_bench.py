@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="the benchmarks measure the network (pip install 'certify[embedded]')")
+pytest.importorskip("torch", reason="the benchmarks measure the network (pip install 'certify[torch]')")
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (pip install 'certify[train]')")
 pytest.importorskip("matplotlib", reason="draws (pip install 'certify[plot]')")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="draws what the tables are made of (pip install 'certify[embedded]')")
+pytest.importorskip("torch", reason="draws what the tables are made of (pip install 'certify[torch]')")
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (pip install 'certify[train]')")
 
 from benchmarks.votes import Undenoised, adaptive, choose, majorities, votes_of

@@ -165,4 +165,4 @@ def test_without_torch_each_command_says_what_to_install(tmp_path: Path) -> None
             [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True, check=False
         )
         last = (done.stdout + done.stderr).splitlines()[-1]
-        assert done.returncode == 1 and "pip install 'certify[embedded]'" in last, command
+        assert done.returncode == 1 and "pip install 'certify[torch]'" in last, command

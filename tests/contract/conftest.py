@@ -19,7 +19,7 @@ def _fake(request: pytest.FixtureRequest) -> Backend:
 
 def _embedded(request: pytest.FixtureRequest) -> Backend:
     if importlib.util.find_spec("torch") is None:
-        pytest.skip("torch is not installed (pip install 'certify[embedded]')")
+        pytest.skip("torch is not installed (pip install 'certify[torch]')")
     from certify.service.backends.embedded import EmbeddedBackend
 
     return EmbeddedBackend("digits", workers=2)

@@ -126,9 +126,7 @@ ARGS = ("BUNDLE", "DEVICE", "ENGINE", "INSTANCES", "MICRO_BATCH")
 
 @pytest.mark.slow
 def test_tritons_export_line_makes_a_repository_for_a_gpu(context: Path, tmp_path: Path) -> None:
-    pytest.importorskip(
-        "torch", reason="the export needs torch (pip install 'certify[embedded]')", exc_type=ImportError
-    )
+    pytest.importorskip("torch", reason="the export needs torch (pip install 'certify[torch]')", exc_type=ImportError)
     _, _, export = runs("triton.Dockerfile")
     line = export.replace("python3 ", f"{sys.executable} ", 1).replace("/models", str(tmp_path / "models"))
     arguments = {name: argument("triton.Dockerfile", name) for name in ARGS}
@@ -166,7 +164,7 @@ def test_the_install_lines_with_torch_resolve_in_a_clean_place(
 
 def test_openvino_works_without_the_package_that_reports_its_starts() -> None:
     """The images take it out; here it is hidden."""
-    pytest.importorskip("openvino", reason="needs pip install 'certify[openvino]'")
+    pytest.importorskip("openvino", reason="needs pip install 'certify[cpu]'")
     for name in ("gateway.Dockerfile", "triton.Dockerfile"):
         (install,) = [line for line in runs(name) if "install.py" in line]
         assert install.endswith("pip uninstall --yes openvino-telemetry")

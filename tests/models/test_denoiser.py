@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from certify.models.denoiser import Denoiser  # noqa: E402
-from certify.models.schedule import PIXEL_SPAN, Schedule  # noqa: E402
+from certify.models.schedule import PIXEL_SPAN, Schedule, alpha_bar  # noqa: E402
 
 ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
 SPREAD = 0.4  # pixels are N(0, SPREAD^2) in [-1, 1]
@@ -26,7 +26,7 @@ class GaussianNet(torch.nn.Module):
 
     def forward(self, x_t: torch.Tensor, timestep: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
         assert not return_dict
-        a = torch.as_tensor(self.schedule.alpha_bar(self.schedule.sigma(timestep.double().numpy())))
+        a = torch.as_tensor(alpha_bar(self.schedule.sigma(timestep.double().numpy())))
         a = a.expand(len(x_t)).view(-1, 1, 1, 1)
         v = SPREAD**2
         x0 = a.sqrt() * v * x_t / (a * v + 1 - a)

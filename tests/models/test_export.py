@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="the export reads what runs the network (pip install 'certify[embedded]')")
+pytest.importorskip("torch", reason="the export reads what runs the network (pip install 'certify[torch]')")
 
 from certify.models.bundle import find_bundle, load_manifest
 from certify.models.errors import BundleError

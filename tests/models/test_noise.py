@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from certify.models.noise import device_noise, philox_4x32  # noqa: E402
+from certify.models.noise_cuda import device_noise, philox_4x32  # noqa: E402
 
 SHAPE = (32, 3, 4, 4)
 

@@ -81,7 +81,9 @@ def test_a_good_bundle_passes_the_self_test(tmp_path: Path) -> None:
     rows = [line.split("|")[1:] for line in out.splitlines() if line.startswith("| 0.")]
     assert [float(row[0]) for row in rows] == [0.12, 0.25, 0.5]
     assert all(float(agree) > 0.8 and float(denoised) < float(noisy) for _, agree, _, noisy, denoised, *_ in rows[:2])
-    assert load_manifest(tmp_path / "again").files == load_manifest(find_bundle("digits")).files
+    again, shipped = load_manifest(tmp_path / "again"), load_manifest(find_bundle("digits"))
+    assert [again.files[name] for name in shipped.sources] == [shipped.files[name] for name in shipped.sources]
+    assert again.has_graph and again.timesteps == shipped.timesteps
 
 
 def test_a_wrong_prediction_type_is_found_and_the_right_one_named(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[embedded]')")
+pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[torch]')")
 
 from certify.models.bundle import find_bundle, load_manifest
 from certify.models.export import export

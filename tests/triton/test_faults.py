@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[embedded]')")
+pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[torch]')")
 
 from tritonclient.grpc import InferenceServerClient
 

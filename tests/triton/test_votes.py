@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[embedded]')")
+pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[torch]')")
 
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.backends.triton import TritonBackend

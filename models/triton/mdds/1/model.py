@@ -5,7 +5,7 @@ Each request (batch 1) has IMAGE FP32 (C, H, W), SIGMA FP64, SEED UINT64, FIRST 
 request, and each instance is a process with one thread; two processes share no interpreter lock.
 
 Tensors go in and out by DLPack: NVIDIA's stub was built for numpy 1, and with numpy 2 beside it `as_numpy()` reads
-zeros without an error.
+zeros without an error. torch is imported where the engine is torch's.
 
 The export puts what this needs of certify.models, and the bundle, beside this file; certify.service is not there.
 """
@@ -20,9 +20,9 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import torch  # noqa: E402
+import numpy as np  # noqa: E402
 import triton_python_backend_utils as pb_utils  # noqa: E402
-from torch import Tensor  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 
 from certify.models.pipeline import Cancelled, Pipeline  # noqa: E402
 from certify.models.runtime import RuntimeOptions, limit_threads, load_pipeline  # noqa: E402
@@ -33,9 +33,9 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load and verify the bundle. Raises what load_pipeline raises; Triton then does not serve the model."""
-        limit_threads()
         facts = json.loads(json.loads(args["model_config"])["parameters"]["certify"]["string_value"])
         runtime = facts["runtime"]
+        limit_threads(runtime["engine"])
         options = RuntimeOptions(
             device=runtime["device"], engine=runtime["engine"], micro_batch=facts["grain"], workers=1
         )
@@ -63,20 +63,18 @@ class TritonPythonModel:
         tensor = pb_utils.Tensor.from_dlpack("VOTES", votes[None])
         return pb_utils.InferenceResponse(output_tensors=[tensor])
 
-    def _votes(self, request: Any) -> Tensor:
+    def _votes(self, request: Any) -> NDArray[np.int64]:
         """int64 (K,)."""
         pipeline, manifest = self.pipeline, self.pipeline.manifest
         wanted = json.loads(request.parameters() or "{}").get("identity", self.identity)
         if wanted != self.identity:
             raise ValueError(f"identity: this replica runs {self.identity}, the request is for {wanted}")
-        image = _tensor(request, "IMAGE")[0].contiguous()
+        pixels = np.array(_tensor(request, "IMAGE")[0])
         sigma, seed, first, count = (_scalar(request, name) for name in ("SIGMA", "SEED", "FIRST", "COUNT"))
-        shape = tuple(image.shape)
-        _require(shape == manifest.input_shape, "IMAGE", f"shape {manifest.input_shape}", shape)
-        low, high = image.min().item(), image.max().item()  # NaN if any value is, and NaN is in no range
+        _require(pixels.shape == manifest.input_shape, "IMAGE", f"shape {manifest.input_shape}", pixels.shape)
+        low, high = float(pixels.min()), float(pixels.max())  # NaN if any value is, and NaN is in no range
         _require(0 <= low and high <= 1, "IMAGE", "finite values in [0, 1]", f"{low:g} to {high:g}")
-        pixels = image.numpy()
-        votes = torch.zeros(len(manifest.classes), dtype=torch.int64)
+        votes = np.zeros(len(manifest.classes), dtype=np.int64)
         if count == 0:
             votes[pipeline.classify(pixels)] = 1
             return votes
@@ -86,7 +84,7 @@ class TritonPythonModel:
         for part in pipeline.parts(
             pixels, sigma=sigma, seed=seed, first=first, count=count, cancelled=request.is_cancelled
         ):
-            votes += torch.from_numpy(part)
+            votes += part
         return votes
 
 
@@ -95,9 +93,8 @@ def _require(condition: bool, name: str, expected: str, got: object) -> None:
         raise ValueError(f"{name}: expected {expected}, got {got}")
 
 
-def _tensor(request: Any, name: str) -> Tensor:
-    tensor: Tensor = torch.utils.dlpack.from_dlpack(pb_utils.get_input_tensor_by_name(request, name).to_dlpack())
-    return tensor
+def _tensor(request: Any, name: str) -> NDArray[Any]:
+    return np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name))
 
 
 def _scalar(request: Any, name: str) -> Any:

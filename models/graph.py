@@ -1,0 +1,117 @@
+"""A bundle's graph: both networks as one function that OpenVINO reads, without torch.
+
+    graph.xml    operations
+    graph.bin    constants; those that bfloat16 holds exactly are stored in it, which halves them and changes nothing
+
+    inputs       noisy (N, C, H, W), and of each image's scale timestep, signal, noise (N,)   (models.schedule)
+    outputs      denoised (N, C, H, W) in [0, 1], and logits (N, K)
+
+All are float32. N is open in the file and fixed before it is compiled: an open one is 1.1 to 1.8 times slower. The
+plain classifier is what stands between `denoised` and `logits`, cut out: its weights are stored once.
+
+A graph is foreign input. What it says of itself is checked here; that it runs, models.openvino_trial finds out.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from .bundle import GRAPH, Manifest
+from .errors import BundleError
+
+__all__ = ("CONSTANTS", "classifier_of", "load_openvino", "read_graph", "whole_of")
+
+CONSTANTS = ("timestep", "signal", "noise")  # inputs, after the pixels
+# Our largest description is under a megabyte, with a tag for each operation; a parser's memory is ten times that.
+LARGEST_XML = 64 * 2**20
+LARGEST_BIN = 8 * 2**30  # OpenAI's ImageNet networks have 2.2 GB in float32
+# A sample's logits may depend on that sample alone and be the same at every call. Loops could hide the other kinds.
+FORBIDDEN = {"RandomUniform", "Multinomial", "ReadValue", "Assign", "Loop", "TensorIterator", "If"}
+LONGEST = 300  # characters of OpenVINO's own words that are handed on
+
+
+def load_openvino() -> Any:
+    """The package. Raises ImportError."""
+    # It would report every start to its makers over the network; openvino does without it.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def read_graph(folder: Path, manifest: Manifest) -> Any:
+    """The openvino.Model in `folder`, of any N. Raises BundleError if it is not what the manifest speaks of."""
+    xml, constants = (folder / name for name in GRAPH)
+    for path, most in ((xml, LARGEST_XML), (constants, LARGEST_BIN)):
+        size = path.stat().st_size
+        if size > most:
+            raise BundleError(f"{path}: expected at most {most} bytes, got {size}")
+    core = load_openvino().Core()
+    core.set_property(
+        {"ENABLE_MMAP": False}
+    )  # a file that changes later must not change a constant, or end the process
+    try:
+        model = core.read_model(xml, constants)
+    except RuntimeError as error:
+        raise BundleError(f"{xml}: expected a graph that OpenVINO reads, got: {_end(error)}") from error
+    _check(model, manifest, xml)
+    return model
+
+
+def _check(model: Any, manifest: Manifest, path: Path) -> None:
+    image, one = ["?", *map(str, manifest.input_shape)], ["?"]
+    inputs = {"noisy": image, **{name: one for name in CONSTANTS}}
+    outputs = {"denoised": image, "logits": ["?", str(len(manifest.classes))]}
+    for side, wanted, ports in (("inputs", inputs, model.inputs), ("outputs", outputs, model.outputs)):
+        expected = sorted(f"{name} f32[{','.join(sizes)}]" for name, sizes in wanted.items())
+        got = sorted(_described(port) for port in ports)
+        if got != expected:
+            raise BundleError(f"{path}: {side}: expected {', '.join(expected)}, got {', '.join(got)}")
+    kinds = {operation.get_type_name() for operation in model.get_ops()}
+    if wrong := sorted(kinds & FORBIDDEN):
+        raise BundleError(f"{path}: expected operations of one sample, the same at every call, got {', '.join(wrong)}")
+
+
+def _described(port: Any) -> str:
+    """ "logits f32[?,10]"."""
+    return f"{'/'.join(sorted(port.get_names()))} {port.get_element_type().get_type_name()}{port.get_partial_shape()}"
+
+
+def whole_of(model: Any, batch: int) -> Any:
+    """(noisy, timestep, signal, noise) -> logits, for N = batch. `model` stays as it is. Raises BundleError."""
+    ours = model.clone()
+    ours.remove_result(ours.output("denoised").get_node())
+    inputs = [ours.input(name).get_node() for name in ("noisy", *CONSTANTS)]
+    return _fixed(ours.get_results(), inputs, batch)
+
+
+def classifier_of(model: Any, batch: int) -> Any:
+    """(images) -> logits, the plain classifier, for N = batch. `model` stays as it is. Raises BundleError."""
+    openvino = load_openvino()
+    ours = model.clone()
+    cut = ours.output("denoised").get_node().input_value(0)
+    images = openvino.opset13.parameter(cut.get_partial_shape(), openvino.Type.f32, "images")
+    for target in cut.get_target_inputs():
+        target.replace_source_output(images.output(0))
+    return _fixed([ours.output("logits").get_node()], [images], batch)
+
+
+def _fixed(results: list[Any], inputs: list[Any], batch: int) -> Any:
+    openvino = load_openvino()
+    try:
+        model = openvino.Model(results, inputs, "graph")
+        shapes = {port: openvino.PartialShape([batch, *list(port.get_partial_shape())[1:]]) for port in model.inputs}
+        model.reshape(shapes)
+        (output,) = (port.get_partial_shape() for port in model.outputs)
+    except RuntimeError as error:
+        raise BundleError(f"{GRAPH[0]}: expected a graph for {batch} samples, got: {_end(error)}") from error
+    if not output.is_static or list(output.to_shape())[0] != batch:
+        raise BundleError(f"{GRAPH[0]}: expected logits of {batch} samples, got {output}")
+    return model
+
+
+def _end(error: Exception) -> str:
+    """What OpenVINO says last is what was wrong."""
+    return " ".join(str(error).split())[-LONGEST:]
