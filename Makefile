@@ -1,8 +1,9 @@
-# Each target makes its own environment when it is missing; `make demo` and `make test` share it.
+# Each target makes its environment when it is missing: a small one without PyTorch for `make demo`, the whole for others.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO := .venv-demo
 
 # Threads that wait must not spin: with shared cores, spinning made two threads ten times slower than one.
 export OMP_WAIT_POLICY := PASSIVE
@@ -21,8 +22,15 @@ $(STAMP): pyproject.toml constraints.txt install.py
 	$(BIN)/python install.py --editable dev
 	@touch $@
 
-demo: $(STAMP) ## start the service, certify ten held-out digits over HTTP, stop it
-	$(BIN)/python -m benchmarks.demo
+# pip and setuptools have done their work then, and are 25 MB.
+$(DEMO)/.installed: pyproject.toml constraints.txt install.py
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python install.py --no-compile --editable cpu
+	$(DEMO)/bin/python -m pip uninstall --quiet --yes setuptools pip
+	@touch $@
+
+demo: $(DEMO)/.installed ## start the service, certify ten held-out digits over HTTP, stop it
+	$(DEMO)/bin/python -m benchmarks.demo
 
 serve: $(STAMP) ## serve the digits bundle on http://127.0.0.1:8000
 	$(BIN)/certify serve
@@ -65,4 +73,4 @@ train: $(STAMP) ## retrain the digits bundles from nothing (under 30 minutes on 
 	$(BIN)/python -m benchmarks.digits digits --train
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .triton .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf $(VENV) $(DEMO) .triton .mypy_cache .ruff_cache .pytest_cache *.egg-info

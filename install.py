@@ -71,9 +71,11 @@ def main() -> None:
     parser.add_argument("extras", nargs="*", metavar="EXTRA")
     parser.add_argument("--editable", action="store_true", help="changes of the sources take effect at once")
     parser.add_argument("--dependencies-only", action="store_true", help="leave the project itself out")
+    parser.add_argument("--no-compile", action="store_true", help="write bytecode when it is needed, not before")
     parser.add_argument("--report", metavar="FILE", help="install nothing; write what would be, as `pip --report` does")
     arguments = parser.parse_args()
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    pip += ["--no-compile"] if arguments.no_compile else []
     with tempfile.TemporaryDirectory() as folder:
         chosen = Path(folder) / "requirements.txt"
         chosen.write_text("".join(needed(direct(arguments.extras))))
