@@ -1,8 +1,8 @@
-# The gateway: HTTP, statistics, metrics. Without torch, unless EXTRAS puts the network into this process: openvino, the
-# fast engine on a CPU (with torch, which reads the bundle), or embedded, torch alone.
+# The gateway: HTTP, statistics, metrics. EXTRAS may put the network into this process: cpu, which reads a bundle's graph
+# with openvino, or torch, which reads its networks.
 #
 #   docker build -f docker/gateway.Dockerfile -t certify-gateway .
-#   docker build -f docker/gateway.Dockerfile -t certify-embedded --build-arg EXTRAS="openvino tracing" .
+#   docker build -f docker/gateway.Dockerfile -t certify-embedded --build-arg EXTRAS="cpu tracing" .
 #   docker run --read-only --tmpfs /tmp -p 8000:8000 certify-embedded serve --backend embedded
 
 FROM python:3.12.8-slim-bookworm@sha256:2199a62885a12290dc9c5be3ca0681d367576ab7bf037da120e564723292a2f0 AS build

@@ -1,4 +1,4 @@
-# The network: NVIDIA's Triton Inference Server with torch, diffusers, timm and one bundle, exported.
+# The network: NVIDIA's Triton Inference Server with what runs it, torch or openvino, and one bundle, exported.
 #
 #   docker build -f docker/triton.Dockerfile -t certify-triton --build-arg BUNDLE=digits .
 #   docker run --gpus all --shm-size 1g -p 8001:8001 -p 8002:8002 certify-triton
@@ -6,7 +6,7 @@
 # For a server without a GPU, with the fast engine for a CPU and one process for each of 8 cores:
 #
 #   docker build -f docker/triton.Dockerfile -t certify-triton-cpu \
-#       --build-arg DEVICE=cpu --build-arg EXTRAS=openvino --build-arg INSTANCES=8 .
+#       --build-arg DEVICE=cpu --build-arg EXTRAS=cpu --build-arg INSTANCES=8 .
 #
 # Another repository, made by `certify bundles export`, can be mounted over /models.
 
@@ -20,8 +20,8 @@ RUN apt-get update \
 ARG BUNDLE=digits
 # cuda, or cpu for a server without a GPU.
 ARG DEVICE=cuda
-# embedded: torch. openvino: that engine too, which `auto` then takes on a CPU.
-ARG EXTRAS=embedded
+# torch, for a GPU. cpu: openvino, which `auto` takes on a CPU, and no torch.
+ARG EXTRAS=torch
 ARG ENGINE=auto
 # Processes that run the model. Unset: one on a GPU; on a CPU one for each core of the machine that builds, so set it.
 ARG INSTANCES=

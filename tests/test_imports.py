@@ -254,6 +254,7 @@ app(["image", {str(path)!r}, "--backend=fake", "--json", "--samples=500"], stand
     [
         ("certify", {"numpy", "httpx", "certify.service.core", "certify.models"}),
         ("certify.service.cli.main", {"uvicorn", "fastapi", "certify.service.backends", "torch", "scipy", "httpx"}),
+        ("certify.models.runtime", {"torch", "diffusers", "timm", "safetensors", "openvino", "scipy"}),
         ("certify.service.client", {"numpy", "scipy", "PIL", "fastapi", "certify.service.backends"}),
         ("certify.service.answering.driver", {"fastapi", "starlette", "PIL", "certify.service.backends.fake"}),
         ("certify.service.answering.seeds", {"fastapi", "starlette", "PIL", "certify.service.backends.fake"}),

@@ -38,6 +38,9 @@ def test_an_extra_brings_what_it_needs_and_no_more():
     assert "\nfastapi==" in base and "\nstarlette==" in base and "\nsetuptools==" in base
     assert "torch==" not in base and "\npytest==" not in base
     assert {"torch", "openvino", "pytest", "mypy"} <= install.direct(["dev"])
+    light = "".join(install.needed(install.direct(["cpu"])))
+    assert "\nopenvino==" in light
+    assert not any(f"\n{name}==" in light for name in ("torch", "diffusers", "timm", "safetensors", "pandas"))
 
 
 def test_an_unknown_extra_is_told_what_there_is():

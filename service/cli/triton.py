@@ -23,11 +23,9 @@ def triton(
 
     For laptops and tests; in production the server is NVIDIA's container image.
     """
-    try:
-        from ...models.triton.download import TritonUnavailable
-        from ...models.triton.server import serve
-    except ImportError as error:
-        raise BackendUnavailable(f"the model needs torch (pip install 'certify[torch]'): {error}") from error
+    from ...models.triton.download import TritonUnavailable
+    from ...models.triton.server import serve
+
     try:
         serve(
             bundle,

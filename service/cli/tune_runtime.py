@@ -92,7 +92,9 @@ class Tuned:
         runtime = self.info.runtime
         values = {
             "DEVICE": runtime.device,
-            "ENGINE": runtime.engine.partition("-")[0],  # the setting, without the revision: openvino-2 is openvino's
+            "ENGINE": runtime.engine.partition("-")[
+                0
+            ],  # the setting, without what follows: openvino-graph-1 is openvino's
             "MICRO_BATCH": self.micro_batches.chosen,
             "WORKERS": self.workers.chosen,
         }

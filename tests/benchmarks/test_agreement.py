@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="compares what runs the network (pip install 'certify[torch]')")
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (pip install 'certify[train]')")
 
-from benchmarks.agreement import PILOT, Variant, compare, table
+from benchmarks.agreement import PILOT, Variant, compare, differing, table
 from certify.models.datasets import open_dataset
 from certify.models.runtime import options_for
 
@@ -31,6 +31,8 @@ def test_the_table_compares_each_with_the_first():
         labels[0, 0, 0] = label
         return Variant(name=name, labels=labels, radius=np.array([radius]), right=np.array([True]), seconds=2.0)
 
-    rows = table([variant("a", 0, 0.5), variant("b", 1, 0.4)]).splitlines()
+    variants = [variant("a", 0, 0.5), variant("b", 1, 0.4)]
+    assert (differing(variants), differing(variants[:1]), differing([*variants, variants[1]])) == (1, 0, 1)
+    rows = table(variants).splitlines()
     assert rows[2] == "| a | 0.0000% | 0.00000 | 0.00000 | 0.5000 | +0.00% | 2 |"
     assert rows[3] == "| b | 25.0000% | 0.10000 | 0.10000 | 0.4000 | -20.00% | 2 |"

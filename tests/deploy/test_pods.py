@@ -128,7 +128,7 @@ def test_an_embedded_gateway_serves_on_a_read_only_root_without_a_home_or_capabi
     engine: str, tmp_path: Path
 ) -> None:
     """As in its container, but for the user: a mount namespace of its own, where only /tmp can be written."""
-    pytest.importorskip(engine, reason="needs pip install 'certify[cpu]'", exc_type=ImportError)
+    pytest.importorskip(engine, reason="needs pip install 'certify[cpu,torch]'", exc_type=ImportError)
     if ROOT.is_relative_to("/tmp"):
         pytest.skip("this checkout is under /tmp, where the test puts a file system of its own")
     prefix = ("unshare", "--mount", "sh", "-c", SANDBOX, "sh")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from certify.models.bundle import (
+    GRAPH,
     Manifest,
     file_digests,
     find_bundle,
@@ -104,11 +105,48 @@ def test_unknown_and_missing_fields_are_refused(paper_bundle: Path) -> None:
         load_manifest(paper_bundle)
 
 
-@pytest.mark.parametrize("name", ["../outside.json", "/etc/passwd", "denoiser/weights.bin", "elsewhere/a.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["../outside.json", "/etc/passwd", "denoiser/weights.bin", "elsewhere/a.json", "graph/other.xml", "graph/a.json"],
+)
 def test_files_outside_the_model_folders_or_of_another_kind_cannot_be_listed(paper_bundle: Path, name: str) -> None:
     manifest = load_manifest(paper_bundle)
     with pytest.raises(BundleError, match="files"):
         changed(manifest, files={**manifest.files, name: "0" * 64})
+
+
+def test_a_graph_comes_whole_with_its_format_and_a_timestep_of_each_sigma() -> None:
+    folder = find_bundle("digits")
+    manifest = load_manifest(folder)
+    assert (manifest.format, manifest.has_graph, len(manifest.timesteps)) == (2, True, 3)
+    assert set(manifest.files) == {*manifest.sources, *GRAPH}
+    half = {name: digest for name, digest in manifest.files.items() if name != GRAPH[1]}
+    bare = {name: manifest.files[name] for name in manifest.sources}
+    for fields, message in (
+        ({"files": half}, "files: expected graph/graph.xml and graph/graph.bin, or neither"),
+        ({"files": bare}, "timesteps: expected none without a graph, got"),
+        ({"timesteps": ()}, "timesteps: expected 3 values >= 0, one of each sigma, got"),
+        ({"timesteps": (1.0, -1.0, 2.0)}, "timesteps: expected 3 values >= 0"),
+        ({"timesteps": (1.0, float("nan"), 2.0)}, "timesteps: expected 3 values >= 0"),
+    ):
+        with pytest.raises(BundleError, match=message):
+            changed(manifest, **fields)
+    older = changed(manifest, files=bare, timesteps=())
+    assert older.format == 1
+    assert changed(manifest, timesteps=(1.0, 2.0, 3.0)).digest != manifest.digest != older.digest
+
+
+@pytest.mark.parametrize(
+    ("name", "declared", "message"),
+    [("digits", 1, "expected 2, with a graph, got 1"), ("paper", 2, "expected 1, without a graph, got 2")],
+)
+def test_a_format_that_is_not_the_bundles_is_refused(
+    name: str, declared: int, message: str, paper_bundle: Path, tmp_path: Path
+) -> None:
+    folder = paper_bundle if name == "paper" else Path(shutil.copytree(find_bundle(name), tmp_path / name))
+    rewrite(folder, format=declared)
+    with pytest.raises(BundleError, match=f"format: {message}"):
+        load_manifest(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
