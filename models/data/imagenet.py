@@ -61,12 +61,17 @@ def synset_names() -> dict[str, str]:
 
 @functools.cache
 def imagenet_order(classes: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The synset of each class, if these are ImageNet's 1,000 in their order; None if not, or without timm."""
+    """The synset of each class, if these are ImageNet's 1,000 in their order; None if not, or without timm.
+
+    A thousand classes that are only numbered count as these: they are asked for by synset alone.
+    """
     folder = _folder()
     if folder is None or len(classes) != _CLASSES:
         return None
     synsets = tuple((folder / LISTS["imagenet"]).read_text(encoding="utf-8").split())
     names = synset_names()
+    if classes == tuple(map(str, range(_CLASSES))):
+        return synsets
     pairs = zip(classes, synsets, strict=True)
     agreeing = sum(name == synset or _parts(name) <= _parts(names[synset]) for name, synset in pairs)
     return synsets if agreeing >= _AGREEING else None

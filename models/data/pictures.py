@@ -1,6 +1,6 @@
 """Files and pixels -> what the service decodes: PNG, JPEG or WebP. Others become PNG, without loss or not at all.
 
-What would be a choice that a certificate does not show is refused, as docs/protocol.md, section 8, says of requests.
+What would be a choice that a certificate does not show is refused (docs/protocol.md, 8).
 """
 
 from __future__ import annotations

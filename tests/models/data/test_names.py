@@ -68,7 +68,8 @@ def test_synsets_are_found_in_imagenets_thousand_whoever_names_them() -> None:
     needs_timm()
     meta = pytest.importorskip("torchvision.models._meta")
     synsets = ["n01440764", "n02012849", "n03126707", "n15075141"]
-    for classes in (read_classes("imagenet"), tuple(meta._IMAGENET_CATEGORIES)):
+    numbers = tuple(map(str, range(1000)))
+    for classes in (read_classes("imagenet"), tuple(meta._IMAGENET_CATEGORIES), numbers):
         found = indices_of(synsets, classes, named=True, where="set")
         assert list(found.values()) == [0, 134, 517, 999]
     with pytest.raises(DataError, match="got 'n00007846'"):  # "person" is a synset of another list
