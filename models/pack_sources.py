@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from .data.class_lists import names_in_config
 from .errors import BundleError
 from .schedule import PREDICTION_TYPES, Schedule
 
@@ -120,8 +121,8 @@ def copy_classifier(classifier: str, target: Path, shape: tuple[int, int, int]) 
     target.mkdir()
     for file in ("config.json", "model.safetensors"):
         shutil.copyfile(folder / file, target / file)
-    names = config.get("label_names") or settings.get("label_names")
-    return outputs, names if isinstance(names, list) and len(names) == outputs else None
+    names = names_in_config(config, path)
+    return outputs, list(names) if names is not None and len(names) == outputs else None
 
 
 def _check_settings(settings: dict[str, Any], path: Path, channels: int) -> None:

@@ -11,7 +11,8 @@ frame?). Colour profiles and gamma are ignored: the stored numbers are what is c
 
 What the decoding would cost is read from the file's structure before a pixel is decoded (image_headers.py). Resizing,
 when asked for, happens in 8 bits, in the bundle's colour mode, with Pillow's antialiased bicubic filter, and does not
-keep the aspect ratio. A photograph above max_pixels that is to be resized is decoded at a reduced scale (JPEG's own).
+keep the aspect ratio (`certify dataset --resize center-crop` does, and cuts what stands over). A photograph above
+max_pixels that is to be resized is decoded at a reduced scale (JPEG's own).
 """
 
 from __future__ import annotations
@@ -58,8 +59,13 @@ class Picture:
     turned: bool  # by its EXIF orientation
 
 
-def decode_image(data: bytes, shape: tuple[int, int, int], *, resize: bool, max_pixels: int) -> Picture:
-    """Decode `data` for a bundle whose input is `shape` (C, H, W). Raises RequestError. Blocks: call it in a thread."""
+def decode_image(
+    data: bytes, shape: tuple[int, int, int], *, resize: bool, max_pixels: int, crop: bool = False
+) -> Picture:
+    """Decode `data` for a bundle whose input is `shape` (C, H, W). Raises RequestError. Blocks: call it in a thread.
+
+    crop: resize so that the shorter side fits, and take the centre, as torchvision's Resize and CenterCrop do.
+    """
     header = read_header(data)
     if header is None:
         raise RequestError("unsupported_format", "image: expected PNG, JPEG or WebP, got other bytes", field="image")
@@ -78,7 +84,8 @@ def decode_image(data: bytes, shape: tuple[int, int, int], *, resize: bool, max_
             expected_height=height,
         )
     if resized:
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        fit = _cropped if crop else _squashed
+        image = fit(image, width, height, max_pixels)
     pixels = np.asarray(image, dtype=np.uint8).reshape(height, width, shape[0])
     # float32 division of an integer up to 255 by 255 is correctly rounded: the same tensor on every machine.
     tensor = np.ascontiguousarray(pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255.0))
@@ -115,6 +122,21 @@ def _open(header: Header, shape: tuple[int, int, int], *, max_pixels: int, resiz
         image.draft(None, (min(side, header.width), min(side, header.height)))
         _check_pixels(*image.size, max_pixels)
     return image
+
+
+def _squashed(image: Image.Image, width: int, height: int, max_pixels: int) -> Image.Image:
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _cropped(image: Image.Image, width: int, height: int, max_pixels: int) -> Image.Image:
+    """Sides and margins are rounded as torchvision.transforms.functional.resize and center_crop round them."""
+    if image.width * height <= image.height * width:
+        size = (width, max(height, int(width * image.height / image.width)))
+    else:
+        size = (max(width, int(height * image.width / image.height)), height)
+    _check_pixels(*size, max_pixels)  # a picture 16,000 times as long as it is high grows
+    left, top = round((size[0] - width) / 2.0), round((size[1] - height) / 2.0)
+    return image.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + width, top + height))
 
 
 def _decode(image: Image.Image) -> Image.Image:

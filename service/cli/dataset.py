@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,13 +19,15 @@ from ..backends import open_backend
 from ..backends.base import Backend
 from ..errors import DataError
 from ..research.certifiers import LocalCertifier, RemoteCertifier, RowCertifier
+from ..research.crops import center_cropped, marked_as_cropped
 from ..research.curves import curves_of_tables, markdown
 from ..research.dataset_run import certify_dataset, run_id
 from ..research.policies import POLICIES, Policy
+from ..research.run_notes import RunNotes
 from ..research.tables import facts_path, load_facts, open_table, read_table
 from ..research.votes_file_parts import open_votes
 from ..settings import Settings, load_settings
-from .options import given, read_key, with_request_options
+from .options import DATA_HELP, PART_HELP, RESIZE_HELP, RESIZES, given, parse_resize, read_key, with_request_options
 from .progress import Live
 
 __all__ = ("dataset",)
@@ -35,6 +37,7 @@ __all__ = ("dataset",)
 class _Order:
     dataset: DataSet  # the part that is asked for
     data_facts: Mapping[str, object]  # of the whole
+    crop: bool  # images to the bundle's size, by their centre
     out: Path
     policy: Policy
     texts: Mapping[str, str]
@@ -44,12 +47,13 @@ class _Order:
 
 @with_request_options
 def dataset(
-    name: Annotated[str, typer.Argument(help="digits, an .npz of JPEGs, or a folder with one folder a class.")],
+    name: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
     out: Annotated[Path, typer.Option(help="The table; a run that was cut off goes on where it was.")],
-    part: Annotated[str | None, typer.Option(help="Of digits: train, tune or held_out [held_out].")] = None,
+    part: Annotated[str | None, typer.Option(help=PART_HELP)] = None,
     bundle: Annotated[str | None, typer.Option(help="Name or path [CERTIFY_BUNDLE, or digits].")] = None,
     policy: Annotated[str, typer.Option(help=f"One of {', '.join(POLICIES)}.")] = "best",
     *,
+    resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
     shard: Annotated[str, typer.Option(help="i/n: every n-th image, beginning with the i-th.")] = "1/1",
     seed: Annotated[int | None, typer.Option(help="Of the noise [random; a run that goes on keeps its own].")] = None,
@@ -62,20 +66,29 @@ def dataset(
 ) -> None:
     """Certify a labelled data set: a row for each image, in the field's format (idx label predict radius correct time).
 
-    Rows are on disk as they come. Parameters and seed are kept beside the table, in OUT.json.
+    Rows are on disk as they come. Parameters and seed are kept beside the table, in OUT.json, with what was passed over
+    of DATA and what is wrong with each image that cannot be used: its row is an abstention, with the outcome invalid.
 
     With --votes, or another policy than best, --samples are spent at each sigma and not in all.
     """
     if url is not None:
         _refuse_beside_url(policy, {"--seed": seed, "--backend": backend, "--bundle": bundle, "--votes": votes})
     _check_places(out, votes)
+    crop = parse_resize(resize) == "center-crop"
     whole = open_dataset(name, part=part)
+    whole = marked_as_cropped(whole) if crop else whole
     order = _Order(
         dataset=whole.part(limit=limit, shard=_shard(shard)),
-        data_facts={"data": whole.name, "split": whole.split, "data_digest": whole.digest()},
+        data_facts={
+            "data": whole.name,
+            "split": whole.split,
+            "data_digest": whole.digest(),
+            **({"crop": "center"} if crop else {}),
+        },
+        crop=crop,
         out=out,
         policy=_policy(policy),
-        texts=given(fields),
+        texts=given({**fields, "resize": resize is not None and not crop}),
         votes=votes,
         jobs=jobs,
     )
@@ -128,12 +141,13 @@ async def _record(
     """Certify, and keep every vote in the file `path`."""
     with open_votes(path, backend.info(), {**order.data_facts, **votes_facts}) as parts:
         recorder = LocalCertifier(backend, settings, fields, policy=order.policy, seed=seed, votes=parts)
-        await _certify(order, recorder)
+        invalid = await _certify(order, recorder)
         # A row that was there before may have no votes: the file was removed or damaged, or named only now.
-        labels = order.dataset.labels_in(recorder.classes)
-        for position, idx in enumerate(order.dataset.idx):
-            if parts.get(idx) is None:
-                await recorder.certify(idx, labels[position], order.dataset.read(position))
+        dataset = _prepared(order, recorder)
+        labels = dataset.labels_in(recorder.classes)
+        for position, idx in enumerate(dataset.idx):
+            if idx not in invalid and parts.get(idx) is None:
+                await recorder.certify(idx, labels[position], dataset.read(position))
         typer.echo(f"{path}: votes of {parts.finish()} images")
 
 
@@ -142,14 +156,28 @@ async def _by_service(order: _Order, url: str, key: str | None) -> None:
         await _certify(order, certifier)
 
 
-async def _certify(order: _Order, certifier: RowCertifier) -> None:
+async def _certify(order: _Order, certifier: RowCertifier) -> Container[int]:
+    """The idx of every image that cannot be used."""
     facts = {**order.data_facts, **certifier.facts()}
-    run = run_id(facts)
-    with open_table(order.out, run, facts) as table, Live(len(order.dataset), table.done) as live:
+    run, dataset = run_id(facts), _prepared(order, certifier)
+    notes = RunNotes(order.out, run, facts, dataset, certifier.classes)
+    with open_table(order.out, run, facts, notes.as_facts()) as table, Live(len(dataset), table.done) as live:
+
+        def on_invalid(idx: int, wrong: str) -> None:
+            live.say(f"image {idx}: {wrong}")
+            notes.add(idx, wrong)
+
         async for row in certify_dataset(
-            order.dataset, certifier, table, policy=order.policy, run=run, jobs=order.jobs
+            dataset, certifier, table, policy=order.policy, run=run, jobs=order.jobs, on_invalid=on_invalid
         ):
             live.add(row)
+    for line in notes.lines():
+        typer.echo(line, err=True)
+    return notes.invalid
+
+
+def _prepared(order: _Order, certifier: RowCertifier) -> DataSet:
+    return center_cropped(order.dataset, certifier.input_shape) if order.crop else order.dataset
 
 
 def _check_places(out: Path, votes: Path | None) -> None:

@@ -19,12 +19,17 @@ from ..errors import CertifyError, DataError, SettingsError
 from ..settings import ENV_PREFIX, Settings
 
 __all__ = (
+    "DATA_HELP",
     "MARKUP",
+    "PART_HELP",
+    "RESIZES",
+    "RESIZE_HELP",
     "USAGE",
     "errors_as_text",
     "given",
     "numbers",
     "parse_final",
+    "parse_resize",
     "read_key",
     "with_request_options",
     "with_settings_options",
@@ -34,6 +39,20 @@ __all__ = (
 USAGE = 2
 # Of help texts. rich's own would take [all] for a tag, and print nothing.
 MARKUP: Literal["markdown"] = "markdown"
+# Of the commands that read labelled images.
+DATA_HELP = (
+    "digits; a folder of classes, of CIFAR's or CIFAR-10-C's files, of Parquet shards or with labels.csv; or an .npz, "
+    ".npy, .parquet or .csv file."
+)
+PART_HELP = (
+    "Of data that has parts: train, test, ... [test; of digits train, tune or held_out: held_out]. Of CIFAR-10-C: fog, "
+    "or fog:3 for one severity."
+)
+RESIZES = ("squash", "center-crop")
+RESIZE_HELP = (
+    "Bring images of another size to the bundle's: squash (both sides, as a request's resize does) or center-crop (the "
+    "shorter side, then the centre) [they are refused]."
+)
 # What a value looks like, for --help. One option may name several: 0.25,0.5.
 _METAVARS = {float: "NUMBER", int: "INTEGER", str: "TEXT"}
 
@@ -51,9 +70,12 @@ def with_settings_options(command: Command) -> Command:
 def with_request_options(command: Command) -> Command:
     """Give `command(..., **fields)` an option for each field of a request, so that none can be forgotten.
 
-    Values stay text, or a bool for a flag: they are read as a form's fields are.
+    A field that the command has a parameter of its own for is left to it. Values stay text, or a bool for a flag: they
+    are read as a form's fields are.
     """
-    return _with(command, [_field(name, field) for name, field in CertifyFields.model_fields.items()])
+    own = inspect.signature(command).parameters
+    fields = CertifyFields.model_fields.items()
+    return _with(command, [_field(name, field) for name, field in fields if name not in own])
 
 
 def given(fields: Mapping[str, str | bool | None]) -> dict[str, str]:
@@ -105,6 +127,13 @@ def parse_final(text: str | None) -> Final | None:
         case None | "plurality" | "threshold":
             return text
     raise DataError(f"final: expected plurality or threshold, got {text!r}")
+
+
+def parse_resize(text: str | None) -> str | None:
+    """One of RESIZES, or None. Raises DataError."""
+    if text is None or text in RESIZES:
+        return text
+    raise DataError(f"resize: expected {' or '.join(RESIZES)}, got {text!r}")
 
 
 def _with(command: Command, options: Sequence[inspect.Parameter]) -> Command:

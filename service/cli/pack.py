@@ -7,17 +7,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from ...models.bundle import Manifest, find_bundle, list_bundles, load_manifest
+from ...models.data.class_lists import read_classes
+from ...models.data.pictures import MAX_PIXELS
 from ...models.datasets import DataSet, open_dataset
 from ..answering.images import decode_image
 from ..errors import BackendUnavailable, DataError, RequestError
-from .options import MARKUP, errors_as_text, numbers, parse_final
+from ..research.dataset_run import OF_ONE_IMAGE
+from .options import (
+    DATA_HELP,
+    MARKUP,
+    PART_HELP,
+    RESIZE_HELP,
+    RESIZES,
+    errors_as_text,
+    numbers,
+    parse_final,
+    parse_resize,
+)
 
 if TYPE_CHECKING:
-    from ...models.pack_trial import Report
+    from ...models.pack_trial import Report, Trial
 
 __all__ = ("bundles", "bundles_app", "export", "pack", "upgrade")
+
+_CLASSES_HELP = (
+    "Names with commas between; @FILE with a name a line, or JSON: a list, or a config's id2label; or imagenet "
+    "[the classifier's own, or 0,1,...]."
+)
 
 bundles_app = typer.Typer(
     invoke_without_command=True, add_completion=False, rich_markup_mode=MARKUP, pretty_exceptions_enable=False
@@ -49,11 +68,13 @@ def pack(
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
     name: Annotated[str | None, typer.Option(help="Of the bundle [the folder's].")] = None,
     version: Annotated[str, typer.Option(help="Of the bundle.")] = "1",
-    classes: Annotated[str | None, typer.Option(help="With commas between [the classifier's, or 0,1,...].")] = None,
+    classes: Annotated[str | None, typer.Option(help=_CLASSES_HELP)] = None,
     threshold: Annotated[str | None, typer.Option(help="One per sigma: 0.5,0.5,0.9 [0.5 each].")] = None,
     final: Annotated[str, typer.Option(help="plurality or threshold.")] = "plurality",
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16, in which it runs.")] = "float32",
-    images: Annotated[str | None, typer.Option(help="Try it on: digits, an .npz, a folder of classes.")] = None,
+    images: Annotated[str | None, typer.Option(help=f"Try it on: {DATA_HELP}")] = None,
+    part: Annotated[str | None, typer.Option(help=PART_HELP)] = None,
+    resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
     limit: Annotated[int, typer.Option(help="At most so many images.")] = 64,
 ) -> None:
     """Make a bundle of a diffusers denoiser and a timm classifier, check it, and try it on images.
@@ -66,7 +87,17 @@ def pack(
         raise BackendUnavailable(
             f"packing a bundle needs torch and openvino (pip install 'certify[cpu,torch]'): {error}"
         ) from error
-    data = None if images is None else open_dataset(images).part(limit=limit)
+    resize = parse_resize(resize)
+    data = None if images is None else open_dataset(images, part=part).part(limit=limit)
+    tried = 0
+
+    def trial(manifest: Manifest) -> Trial:
+        nonlocal tried
+        assert data is not None
+        tensors, labels = _decoded(data, manifest, resize)
+        tried = len(tensors)
+        return tensors, labels
+
     manifest, report = packing.pack(
         denoiser=denoiser,
         scheduler=scheduler,
@@ -75,17 +106,17 @@ def pack(
         out=out,
         name=name,
         version=version,
-        classes=None if classes is None else [part.strip() for part in classes.split(",")],
+        classes=None if classes is None else read_classes(classes),
         thresholds=None if threshold is None else numbers("threshold", threshold),
         final=parse_final(final) or "plurality",
         dtype=dtype,
-        trial=None if data is None else lambda manifest: _decoded(data, manifest.input_shape, manifest.classes),
+        trial=None if data is None else trial,
     )
     typer.echo(f"{out}: {manifest.name}, {len(manifest.classes)} classes, input {_shape(manifest)}, {manifest.digest}")
     if data is None or report is None:
         typer.echo("not tried on images: shapes and scales fit; --images DATA shows whether it denoises")
     else:
-        typer.echo(_report(report, len(data)))
+        typer.echo(_report(report, tried))
 
 
 @bundles_app.command()
@@ -139,16 +170,23 @@ def _report(report: Report, images: int) -> str:
     return "\n".join(lines)
 
 
-def _decoded(
-    data: DataSet, shape: tuple[int, int, int], classes: tuple[str, ...]
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], list[int] | None]:
-    """Images as the service decodes them, and labels if the bundle knows the classes' names."""
-    tensors = []
+def _decoded(data: DataSet, manifest: Manifest, resize: str | None) -> tuple[NDArray[np.float32], list[int] | None]:
+    """Images as the service decodes them, but for those that cannot be; and labels if the bundle knows the classes."""
+    tensors, used = [], []
     for position, idx in enumerate(data.idx):
         try:
-            picture = decode_image(data.read(position), shape, resize=False, max_pixels=2**24)
-        except RequestError as error:
-            raise DataError(f"{data.name}, image {idx}: {error.detail}") from error
-        tensors.append(picture.tensor)
-    known = {data.classes[label] for label in data.labels} <= set(classes)
-    return np.stack(tensors), list(data.labels_in(classes)) if known else None
+            image, fit = data.read(position), {"resize": resize is not None, "crop": resize == "center-crop"}
+            tensors.append(decode_image(image, manifest.input_shape, max_pixels=MAX_PIXELS, **fit).tensor)
+            used.append(position)
+        except (DataError, RequestError) as error:
+            if isinstance(error, RequestError) and error.code not in OF_ONE_IMAGE:
+                raise DataError(f"{data.name}, image {idx}: {error.detail}") from error
+            typer.echo(f"not tried on image {idx}: {error}", err=True)
+    if not tensors:
+        raise DataError(f"{data.name}: expected images that can be used, and there is none")
+    try:
+        labels = data.labels_in(manifest.classes)
+    except DataError as error:
+        typer.echo(f"tried without labels: {error}", err=True)
+        return np.stack(tensors), None
+    return np.stack(tensors), [labels[position] for position in used]

@@ -51,6 +51,10 @@ class Live:
                 f"{self._rows}/{self._total}  {self._figures()}  {left:.0f} s left", highlight=False, soft_wrap=True
             )
 
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def _figures(self) -> str:
         if not self._rows:
             return "certified accuracy -"

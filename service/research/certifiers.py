@@ -34,8 +34,8 @@ class Verdict:
     radius: float  # certified, L2, in units of [0, 1] pixels; 0 when abstaining
     sigma: float | None  # that certifies; None when abstaining
     plain: int | None  # the class of the clean image, without a guarantee
-    outcome: str  # as CertifyAnswer.outcome
-    reason: str | None  # as CertifyAnswer.abstain_reason
+    outcome: str  # as CertifyAnswer.outcome, or "invalid": the image cannot be used
+    reason: str | None  # as CertifyAnswer.abstain_reason; of an invalid one, the code of what is wrong
     samples: int  # drawn
 
 
@@ -43,6 +43,7 @@ class RowCertifier(Protocol):
     """Certifies one image at a time; may be called for several at once."""
 
     classes: tuple[str, ...]
+    input_shape: tuple[int, int, int]  # (C, H, W) of the images it certifies
 
     def facts(self) -> dict[str, object]:
         """Everything that its rows depend on, beside the data."""
@@ -77,6 +78,7 @@ class LocalCertifier:
         if self.fixed and (given := [name for name in ("radius", "deadline_ms") if getattr(fields, name) is not None]):
             raise DataError(f"{', '.join(given)}: expected none, since only --policy best without --votes stops early")
         self.classes = self._info.class_names
+        self.input_shape = self._info.input_shape
 
     def votes_facts(self) -> dict[str, object]:
         """What a file of votes depends on, beside the data: not the policy."""
@@ -153,6 +155,7 @@ class RemoteCertifier:
         """info: as the client's service gives it. texts: the request's fields."""
         self._client, self._info, self._texts = client, info, dict(texts)
         self.classes = tuple(info.bundle.classes)
+        self.input_shape = info.bundle.input_shape
 
     @classmethod
     @asynccontextmanager

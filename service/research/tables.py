@@ -1,8 +1,9 @@
 """The field's file of results: tab-separated, one row an image, `idx label predict radius correct time` first.
 
 Ours come after them. locuslab/smoothing reads such a file with pandas, by column names; so does read_table(), which
-also takes files without our columns. -1 is "abstained". A row is written whole, and is on disk before the next one is
-asked for: a run that is killed loses nothing but the row it was at.
+also takes files without our columns. -1 is "abstained"; so is an image that cannot be used, with the outcome "invalid".
+A row is written whole, and is on disk before the next one is asked for: a run that is killed loses nothing but the row
+it was at.
 """
 
 from __future__ import annotations
@@ -137,8 +138,12 @@ class TableWriter:
 
 
 @contextmanager
-def open_table(path: Path, run: str, facts: Mapping[str, object]) -> Iterator[TableWriter]:
+def open_table(
+    path: Path, run: str, facts: Mapping[str, object], notes: Mapping[str, object] | None = None
+) -> Iterator[TableWriter]:
     """Begin the table at `path`, or go on with it if it is of the same run. One process at a time.
+
+    facts are kept beside it, and notes, which no row depends on.
 
     Raises DataError when the file is another run's, is no table, or is being written.
     """
@@ -170,7 +175,7 @@ def open_table(path: Path, run: str, facts: Mapping[str, object]) -> Iterator[Ta
                 f"{path}: expected rows of run {run}, got rows of run {done.run}, which had other parameters "
                 f"(see {facts_path(path).name}); name another --out"
             )
-        save_facts({"run": run, **facts}, facts_path(path))
+        save_facts({"run": run, **facts, **(notes or {})}, facts_path(path))
         yield TableWriter(path, stream, done)
 
 

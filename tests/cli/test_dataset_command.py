@@ -210,7 +210,8 @@ def test_tune_refuses_what_it_is_judged_by(folder: str, tmp_path: Path) -> None:
         (["--shard=3/2"], "1 <= i <= n"),
         (["--limit=0"], "limit: expected at least 1"),
         (["--samples=32"], "samples: expected at least"),
-        (["--part=tune"], "only digits has parts"),
+        (["--part=tune"], "part: expected none, since data has no parts"),
+        (["--resize=fit"], "resize: expected squash or center-crop, got 'fit'"),
         (["--url=http://127.0.0.1:9", "--policy=first"], "beside --url"),
     ],
 )
@@ -223,10 +224,10 @@ def test_a_wrong_option_is_refused_and_nothing_is_written(
     assert not (tmp_path / "t.tsv").exists()
 
 
-def test_an_image_that_cannot_be_used_is_named_and_the_rows_before_it_stay(folder: str, tmp_path: Path) -> None:
-    (Path(folder) / "0" / "3.png").write_bytes(b"no image")
+def test_images_of_another_size_end_the_run_and_the_rows_before_them_stay(folder: str, tmp_path: Path) -> None:
+    (Path(folder) / "0" / "3.png").write_bytes(pictures.png(size=(9, 8)))
     code, _, err = certify("dataset", folder, "--out", tmp_path / "t.tsv", *FAKE)
-    assert code == 1 and "data, image 1: image: " in err
+    assert code == 1 and "data, image 1: image: expected 8 x 8 pixels, got 9 x 8" in err
     assert len(read_table(tmp_path / "t.tsv")) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from certify.models.datasets import open_dataset
+from certify.models.datasets import digits_pixels, open_dataset
 from certify.service.answering.images import decode_image
 from certify.service.errors import DataError
 
@@ -88,6 +89,36 @@ def test_the_digest_is_of_images_labels_and_numbers(npz: Path) -> None:
     assert len(digests) == 3
 
 
+def test_digests_and_numbers_are_what_they_always_were(tmp_path: Path) -> None:
+    """Tables and votes that were begun with an earlier version go on."""
+    files = [b"first file", b"second", b"third one"]
+    offsets = np.cumsum([0, *map(len, files)])
+    jpegs = np.frombuffer(b"".join(files), np.uint8)
+    np.savez(tmp_path / "three.npz", jpeg=jpegs, offsets=offsets, labels=[1, 0, 1], classes=["dark", "light"])
+    data = open_dataset(str(tmp_path / "three.npz"))
+    assert data.digest() == "sha256:3f93351b32e7487ce5b12584e5a1e09b6e48fe7aae12ba496211fc17af538fe8"
+    for name, content in (("a/1.png", b"x"), ("a/10.jpg", b"y"), ("b/2.webp", b"z")):
+        (tmp_path / "f" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "f" / name).write_bytes(content)
+    data = open_dataset(str(tmp_path / "f"))
+    assert data.digest() == "sha256:9ddc2f614e12150309e995dbf5a554761058d35c8d5436fa450936be3dfbf44c"
+    assert (data.idx, data.labels, data.skipped) == ((0, 1, 2), (0, 0, 1), {})
+
+
+@pytest.mark.parametrize(("part", "first"), [("train", 1080), ("tune", 911), ("held_out", 652)])
+def test_the_digits_digest_is_of_their_png_files(part: str, first: int) -> None:
+    pytest.importorskip("sklearn")
+    data, pixels = open_dataset("digits", part=part), digits_pixels()[0]
+    assert data.idx[0] == first
+    whole = hashlib.sha256()
+    for position, idx in enumerate(data.idx):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels[idx]).save(buffer, "PNG")
+        content = hashlib.sha256(buffer.getvalue()).hexdigest()
+        whole.update(f"{idx}\t{data.labels[position]}\t{content}\n".encode())
+    assert data.digest() == f"sha256:{whole.hexdigest()}"
+
+
 def test_labels_go_by_name_not_by_number(npz: Path) -> None:
     data = open_dataset(str(npz))
     assert data.labels_in(("light", "other", "dark")) == (0, 2, 0)
@@ -118,7 +149,8 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path, npz: Path) -> None:
     (tmp_path / "empty" / "class").mkdir(parents=True)
     data = open_dataset(str(npz))
     for call, message in (
-        (lambda: open_dataset("nothing"), "expected digits, an .npz file or a folder, got 'nothing'"),
+        (lambda: open_dataset("nothing"), "expected digits, an .npz, .*; got 'nothing', and there is no such file"),
+        (lambda: open_dataset(__file__), r"expected digits, an .npz, .*; got .*test_datasets\.py"),
         (lambda: open_dataset(str(tmp_path / "broken.npz")), "expected an .npz file"),
         (lambda: open_dataset(str(tmp_path / "empty")), "expected a folder for each class"),
         (lambda: open_dataset("digits", part="test"), "part: expected one of train, tune, held_out, got 'test'"),

@@ -74,6 +74,32 @@ def test_saved_folders_become_a_bundle_that_certifies(parts: Path, tmp_path: Pat
     assert code == 0 and json.loads(out)["bundle"]["digest"] == manifest.digest, err
 
 
+def test_classes_are_what_the_classifiers_own_config_names(parts: Path, tmp_path: Path) -> None:
+    """As transformers writes it, and with two names that are one, as in ImageNet."""
+    path = parts / "classifier" / "config.json"
+    names = dict(enumerate(["crane", *"bcdefghi", "crane"]))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "id2label": names}))
+    code, _, err = pack(parts, tmp_path / "mine", "--sigmas=0.25")
+    assert code == 0, err
+    assert load_manifest(tmp_path / "mine").classes == ("crane (0)", *"bcdefghi", "crane (9)")
+
+
+def test_images_of_another_size_are_tried_when_resized_and_those_that_cannot_be_used_are_said(tmp_path: Path) -> None:
+    from tests import pictures
+
+    for number in range(3):
+        (tmp_path / "data" / str(number)).mkdir(parents=True)
+        (tmp_path / "data" / str(number) / "a.bmp").write_bytes(
+            pictures.encoded(pictures.gray(number, (16, 11)), "BMP")
+        )
+    (tmp_path / "data" / "0" / "b.png").write_bytes(b"no image")
+    options = ("--sigmas=0.25", f"--images={tmp_path / 'data'}")
+    code, _, err = pack(find_bundle("digits"), tmp_path / "a", *options)
+    assert code == 1 and "data, image 0: image: expected 8 x 8 pixels, got 16 x 11" in err
+    code, out, err = pack(find_bundle("digits"), tmp_path / "a", *options, "--resize=center-crop")
+    assert "not tried on image 1: " in err and ("clean accuracy on 3 images" in out or "denoise" in err)
+
+
 def test_a_good_bundle_passes_the_self_test(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     code, out, err = pack(find_bundle("digits"), tmp_path / "again", "--sigmas=0.12,0.25,0.5", "--images=digits")
@@ -208,6 +234,8 @@ def test_what_is_wrong_is_named_by_file_and_field_and_nothing_is_written(
         (["--sigmas=0.25,5000"], "sigmas: expected values in the scheduler's range"),
         (["--sigmas=0.25", "--threshold=0.4"], "thresholds: expected 1 values in [0.5, 1)"),
         (["--sigmas=0.25", "--classes=a,b"], "classes: expected 10 names"),
+        (["--sigmas=0.25", "--classes=@nowhere.txt"], "classes: expected a file of names: nowhere.txt: cannot be read"),
+        (["--sigmas=0.25", "--classes=imagenet"], "classes: expected 10 names, as"),
         (["--sigmas=0.25", "--final=guess"], "final: expected plurality or threshold"),
         (["--sigmas=0.25", "--dtype=float64"], "dtype: expected one of"),
         (["--sigmas=0.25", "--classifier=resnet17"], "expected a folder in timm's hub layout or a timm name"),
