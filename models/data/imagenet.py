@@ -41,7 +41,7 @@ def imagenet_names(subset: str) -> tuple[str, ...]:
     names = synset_names()
     folder = _folder()
     if folder is None:
-        raise DataError(f"classes: {subset}: expected timm, which has the names (pip install 'certify[embedded]')")
+        raise DataError(f"classes: {subset}: expected timm, which has the names (pip install 'certify[torch]')")
     synsets = (folder / LISTS[subset]).read_text(encoding="utf-8").split()
     found = [names.get(synset, synset) for synset in synsets]
     times = Counter(found)

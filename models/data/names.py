@@ -67,7 +67,7 @@ def _index(name: str, classes: tuple[str, ...], where: str) -> int:
         if found:
             return found[0]
     known = not is_synset(name) or synset_names()
-    hint = "" if known else " (timm has the synsets' names: pip install 'certify[embedded]')"
+    hint = "" if known else " (timm has the synsets' names: pip install 'certify[torch]')"
     raise DataError(f"{where}: expected classes of the bundle ({_shown(classes)}), got {name!r}{hint}")
 
 
