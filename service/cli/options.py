@@ -50,8 +50,8 @@ PART_HELP = (
 )
 RESIZES = ("squash", "center-crop")
 RESIZE_HELP = (
-    "Bring images of another size to the bundle's: squash (both sides, as a request's resize does) or center-crop (the "
-    "shorter side, then the centre) [they are refused]."
+    f"{CertifyFields.model_fields['resize'].description}: squash (both sides to the size, as a request's resize) or "
+    "center-crop (the shorter side to the size, then the centre)."
 )
 # What a value looks like, for --help. One option may name several: 0.25,0.5.
 _METAVARS = {float: "NUMBER", int: "INTEGER", str: "TEXT"}

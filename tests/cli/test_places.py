@@ -106,7 +106,7 @@ def test_shards_votes_are_kept_in_one_file_or_joined_from_several(folder: str, t
 
 @pytest.mark.slow
 def test_a_part_that_a_kill_cut_is_drawn_again(folder: str, tmp_path: Path) -> None:
-    (Path(folder) / "1" / "5.png").write_bytes(b"no image")  # the last: the run ends before its votes are one file
+    (Path(folder) / "1" / "5.png").write_bytes(pictures.png(size=(9, 9)))  # the last: no file of votes comes
     code, _, err = certify("dataset", folder, "--out", tmp_path / "t.tsv", "--votes", tmp_path / "v.npz", *FAKE)
     assert code == 1 and "image 5" in err
     part = tmp_path / "v.npz.parts" / "2.npz"
