@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from ..errors import RequestError
 
-__all__ = ("Header", "is_heavy", "is_quick", "read_header")
+__all__ = ("Header", "read_header")
 
 # Cameras write at most 16,320 pixels a side, WebP allows 16,383.
 MAX_SIDE = 16_384
@@ -54,31 +54,27 @@ class Header:
     scans: int  # passes over the picture: of a progressive JPEG several
     baseline: bool  # a JPEG of one pass: it can be decoded at a reduced scale in little memory
 
+    @property
+    def quick(self) -> bool:
+        """Whether decoding takes milliseconds at most."""
+        return len(self.data) <= QUICK_BYTES and self._work <= QUICK_PIXELS
 
-def is_quick(data: bytes) -> bool:
-    """Whether decoding takes milliseconds at most, by the file's length and by what its header promises."""
-    if len(data) > QUICK_BYTES:
-        return False
-    try:
-        header = read_header(data)
-    except RequestError:
-        return True  # the decoder refuses it as quickly
-    return header is None or header.width * header.height * header.scans <= QUICK_PIXELS
+    @property
+    def heavy(self) -> bool:
+        """Whether decoding may take long or much memory."""
+        return len(self.data) > HEAVY_BYTES or self._work > HEAVY_PIXELS
 
-
-def is_heavy(data: bytes) -> bool:
-    """Whether decoding may take long or much memory. Raises RequestError, as read_header does, for a file of less."""
-    if len(data) > HEAVY_BYTES:
-        return True
-    header = read_header(data)
-    return header is not None and header.width * header.height * header.scans > HEAVY_PIXELS
+    @property
+    def _work(self) -> int:
+        return self.width * self.height * self.scans
 
 
-def read_header(data: bytes) -> Header | None:
-    """The header of a JPEG, PNG or WebP file; None for other bytes.
+def read_header(data: bytes) -> Header:
+    """The header of a JPEG, PNG or WebP file.
 
-    Raises RequestError `image_undecodable` where the structure is damaged or holds more parts than a picture needs,
-    `image_multiframe` for an animation, `image_too_many_pixels` for a side above MAX_SIDE.
+    Raises RequestError `unsupported_format` for other bytes, `image_undecodable` where the structure is damaged or
+    holds more parts than a picture needs, `image_multiframe` for an animation, `image_too_many_pixels` for a side above
+    MAX_SIDE.
     """
     if data.startswith(b"\xff\xd8\xff"):
         header = _jpeg(data)
@@ -87,7 +83,7 @@ def read_header(data: bytes) -> Header | None:
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         header = _webp(data)
     else:
-        return None
+        raise RequestError("unsupported_format", "image: expected PNG, JPEG or WebP, got other bytes", field="image")
     if max(header.width, header.height) > MAX_SIDE:
         raise RequestError(
             "image_too_many_pixels",

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from certify.service.answering.image_headers import MAX_SCANS, is_quick
+from certify.service.answering.image_headers import MAX_SCANS, Header, read_header
 from certify.service.answering.images import decode_image
 from certify.service.errors import QueueFull, RequestError
+from certify.service.http import decoding
 from certify.service.http.decoding import MOST_HEAVY, PROCESSES, Decoders
 from tests import pictures
 
@@ -107,7 +108,9 @@ async def test_small_pictures_need_no_process() -> None:
     assert (await made.decode(pictures.png(), SHAPE, resize=False)).tensor.shape == SHAPE
     with pytest.raises(RequestError, match="PNG, JPEG or WebP"):
         await made.decode(b"no picture", SHAPE, resize=False)
-    assert not is_quick(LARGE) and not is_quick(slow_picture()) and is_quick(pictures.png())
+    large, slow, small = (read_header(data) for data in (LARGE, slow_picture(), pictures.png()))
+    assert (large.quick, slow.quick, small.quick) == (False, False, True)
+    assert (large.heavy, slow.heavy, small.heavy) == (False, True, False)
 
 
 async def test_heavy_pictures_take_one_process_and_others_pass() -> None:
@@ -122,11 +125,41 @@ async def test_heavy_pictures_take_one_process_and_others_pass() -> None:
         for task in heavy:
             task.cancel()
         await asyncio.gather(*heavy, return_exceptions=True)
-        again = asyncio.create_task(made.decode(slow_picture(), SHAPE, resize=True))
-        await asyncio.sleep(0)
-        assert not again.done()
-        again.cancel()
-        await asyncio.gather(again, return_exceptions=True)
+        assert not made._heavy  # all are given back, and whoever has none is forgotten
+
+
+async def test_a_client_s_heavy_picture_waits_for_one_of_another_s_and_not_for_all() -> None:
+    heavy = pictures.encoded(pictures.gray(size=(8, 8)).resize((2100, 2100)), "PNG")
+    done: list[str] = []
+
+    async def decode(lane: str) -> None:
+        await made.decode(heavy, SHAPE, resize=True, lane=lane)
+        done.append(lane)
+
+    async with decoders() as made:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(MOST_HEAVY):
+                group.create_task(decode("crowd"))
+            while made._heavy["crowd"] < MOST_HEAVY:
+                await asyncio.sleep(0)
+            group.create_task(decode("light"))  # let in, though there are as many as may be
+        assert done.index("light") <= 2 and len(done) == MOST_HEAVY + 1
+        assert not made._heavy
+
+
+async def test_a_header_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here: in the process there is no file left to read it from."""
+    read: list[int] = []
+
+    def count(data: bytes) -> Header:
+        read.append(len(data))
+        return read_header(data)
+
+    monkeypatch.setattr(decoding, "read_header", count)
+    async with decoders() as made:
+        read.clear()
+        await made.decode(LARGE, SHAPE, resize=True)
+    assert read == [len(LARGE)]
 
 
 async def test_what_the_structure_forbids_needs_no_process(monkeypatch: pytest.MonkeyPatch) -> None:

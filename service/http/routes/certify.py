@@ -53,7 +53,8 @@ async def certify(request: Request) -> Response:
 
 
 async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
-    client = gateway.keys.client(request.headers.get("authorization"))
+    address = request.client.host if request.client else None
+    client = gateway.keys.client(request.headers.get("authorization"), address=address)
     request.state.client = client.name
     with gateway.admission.arrival(client):
         # In a list, so that parsing can take it out: a file that waits for its turn is kept once, not twice.
@@ -77,7 +78,7 @@ async def _work(
     with gateway.admission.size(place, samples):
         async with gateway.budgets.reserve(client, samples) as reservation:
             try:
-                job = await _decode(body.image, question, gateway)
+                job = await _decode(body.image, question, gateway, client)
                 del body  # what waits for turns is the small tensor, not the file
                 return job, await _sample(job, gateway, place)
             finally:
@@ -105,10 +106,11 @@ async def _parse(content: list[bytes], request: Request, gateway: Gateway) -> tu
     return done
 
 
-async def _decode(image: bytes, question: Question, gateway: Gateway) -> Job:
+async def _decode(image: bytes, question: Question, gateway: Gateway, client: Client) -> Job:
+    shape, resize = question.info.input_shape, question.resize
     try:
         async with asyncio.timeout_at(question.loop_deadline()):
-            picture = await gateway.decoders.decode(image, question.info.input_shape, resize=question.resize)
+            picture = await gateway.decoders.decode(image, shape, resize=resize, lane=client.lane)
     except TimeoutError:
         raise DeadlineExceeded("deadline_ms: the deadline came while the image was being decoded") from None
     return Job(question=question, picture=picture)
