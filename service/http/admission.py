@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from ..errors import Draining, QueueFull
@@ -26,6 +26,9 @@ __all__ = ("Admission", "Place")
 
 # Weight of the newest request in the moving average of service times: about the last ten count.
 _NEWEST = 0.2
+# Refusals in a second that are sent at once: those of honest clients. In a flood each is held back for the least
+# Retry-After: whoever asks again as soon as it is answered would else take a core from those who were let in.
+_PROMPT_REFUSALS, _HELD_BACK_SECONDS = 10, 1.0
 # Retry-After: never an instant retry, never longer than a client would wait.
 _RETRY_SECONDS = (1, 300)
 
@@ -49,6 +52,7 @@ class Admission:
         self._large = 0
         self._mean_seconds = 1.0
         self._draining = False
+        self._refusals: deque[float] = deque(maxlen=_PROMPT_REFUSALS)  # when the latest were sent
         self.aborted = asyncio.Event()
         """Set when grace is over: whoever still works must stop and answer Draining."""
 
@@ -129,6 +133,14 @@ class Admission:
             yield
         finally:
             self._large -= large
+
+    async def hold_back(self) -> None:
+        """Wait before a refusal is sent, if it is one of a flood."""
+        now = self._clock()
+        flood = len(self._refusals) == _PROMPT_REFUSALS and now - self._refusals[0] < 1.0
+        self._refusals.append(now)
+        if flood:
+            await asyncio.sleep(_HELD_BACK_SECONDS)
 
     def _check_free(self, client: Client) -> None:
         if self._accepted >= self._limit and not below_share(self._places, client.lane, self._limit):

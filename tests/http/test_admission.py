@@ -125,6 +125,24 @@ async def test_draining_refuses_the_new_and_keeps_what_had_come_in() -> None:
     assert house.idle
 
 
+async def test_refusals_are_held_back_only_in_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, held = Clock(), []
+
+    async def sleep(seconds: float) -> None:
+        held.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    house, _ = admission(1, 1, clock)
+    for _ in range(10):
+        await house.hold_back()
+    assert not held
+    await house.hold_back()
+    assert held == [1.0]
+    clock.now = 1.0
+    await house.hold_back()
+    assert held == [1.0]
+
+
 async def test_abort_tells_whoever_waits() -> None:
     house, _ = admission(1, 1)
     waiting = asyncio.create_task(house.aborted.wait())

@@ -14,7 +14,15 @@ from starlette.responses import Response
 from ...answering.certify import Job, Question, answer, ask, run
 from ...answering.driver import Run
 from ...answering.schemas import CertifyAnswer
-from ...errors import BackendUnavailable, DeadlineExceeded, Draining, RequestError
+from ...errors import (
+    BackendUnavailable,
+    BudgetSpent,
+    DeadlineExceeded,
+    Draining,
+    QueueFull,
+    RequestError,
+    Unauthorized,
+)
 from ...tracing import span
 from ..admission import Place
 from ..bodies import Body, parse_body
@@ -45,7 +53,12 @@ async def certify(request: Request) -> Response:
     In a form, `threshold` and `sigmas` are lists as repeated fields, comma-separated values or JSON lists.
     """
     with span("POST /certify", {"request_id": request.state.request_id}, headers=request.headers) as current:
-        made = await _certify(request, gateway_of(request))
+        gateway = gateway_of(request)
+        try:
+            made = await _certify(request, gateway)
+        except (QueueFull, BudgetSpent, Unauthorized):
+            await gateway.admission.hold_back()
+            raise
         current.set_attribute("outcome", made.outcome)
         current.set_attribute("samples_used", made.samples_used)
     request.state.outcome = made.outcome
