@@ -36,6 +36,8 @@ class Arrivals:
         self._seconds = seconds
         self._bodies: list[_Body] = []  # the oldest first
         self._held = 0
+        self.came = 0
+        """Bytes of all bodies since the start."""
 
     async def read(self, stream: AsyncIterable[bytes], *, declared: str | None) -> bytes:
         """A whole body. Raises RequestError (too large, too slow), QueueFull (cut off) or Draining (after stop())."""
@@ -62,6 +64,7 @@ class Arrivals:
     def _came(self, body: _Body, size: int) -> None:
         body.held += size
         self._held += size
+        self.came += size
         for oldest in self._bodies:
             if self._held <= self._max_bytes:
                 return
