@@ -96,7 +96,6 @@ async def test_a_fault_is_logged_with_its_traceback_and_id(stream: io.StringIO) 
     assert "Traceback" in str(fault["exception"])
 
 
-@pytest.mark.anyio
 def test_a_warning_of_the_server_comes_once_a_minute_and_all_else_always() -> None:
     now = 0.0
     once = OnceAMinute(lambda: now)
@@ -112,6 +111,7 @@ def test_a_warning_of_the_server_comes_once_a_minute_and_all_else_always() -> No
     assert passes(logging.WARNING, "a") and not passes(logging.WARNING, "a")
 
 
+@pytest.mark.anyio
 async def test_without_api_keys_the_log_says_at_start_that_anybody_may_ask(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         async with in_process():

@@ -223,6 +223,21 @@ def test_grace_is_the_end_even_for_a_request_that_would_never_end(tmp_path: Path
                 assert service.popen.wait() == 0
 
 
+def test_without_keys_an_address_that_a_trusted_proxy_names_is_a_client(tmp_path: Path) -> None:
+    def ask(address: str) -> httpx.Response:
+        files, headers = {"image": ("a.png", pictures.png())}, {"X-Forwarded-For": address}
+        return httpx.post(f"{service.url}/certify", files=files, headers=headers, timeout=None)
+
+    with real_process(tmp_path / "log", fake_delay_seconds=0.5, max_running=1, max_queued=1) as service:
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
+            held = [threads.submit(ask, "192.0.2.1") for _ in range(2)]
+            while service.metric("certify_queue_depth") + service.metric("certify_in_flight") < 2:
+                time.sleep(0.01)
+            assert ask("192.0.2.1").status_code == 429
+            assert ask("192.0.2.2").status_code == 200
+            assert [future.result().status_code for future in held] == [200, 200]
+
+
 def test_a_second_signal_ends_it_at_once_and_tells_whoever_waits(tmp_path: Path) -> None:
     with real_process(tmp_path / "log", fake_delay_seconds=3600, grace_seconds=3600) as service:
         with half_sent(service, whole_request(1)) as sampling, half_sent(service, whole_request(2)[:-50]) as sending:
