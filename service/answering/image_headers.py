@@ -139,7 +139,7 @@ def _jpeg(data: bytes) -> Header:
     if size is None or not scans:
         raise _damaged("a JPEG frame with a scan", at)
     return Header(
-        kind="JPEG", width=size[0], height=size[1], data=b"".join(kept), exif=exif, scans=scans, baseline=baseline
+        kind="JPEG", width=size[0], height=size[1], data=_joined(kept, data), exif=exif, scans=scans, baseline=baseline
     )
 
 
@@ -164,7 +164,7 @@ def _png(data: bytes) -> Header:
     else:
         raise _too_many("chunks", MAX_CHUNKS)
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    return Header(kind="PNG", width=width, height=height, data=b"".join(kept), exif=exif, scans=1, baseline=False)
+    return Header(kind="PNG", width=width, height=height, data=_joined(kept, data), exif=exif, scans=1, baseline=False)
 
 
 def _webp(data: bytes) -> Header:
@@ -196,6 +196,11 @@ def _webp_size(data: bytes) -> tuple[int, int]:
         case b"VP8 ":  # 14 bits each, after the frame tag and start code (RFC 6386, section 9.1)
             return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
     raise _damaged("a WebP's VP8, VP8L or VP8X chunk", 12)
+
+
+def _joined(kept: list[bytes], data: bytes) -> bytes:
+    """The pieces of `data` that were kept, without a copy where all of them were."""
+    return data if sum(map(len, kept)) == len(data) else b"".join(kept)
 
 
 def _damaged(expected: str, at: int) -> RequestError:

@@ -54,16 +54,16 @@ class Decoders:
         self._heavy_seconds = _HEAVY_SECONDS
         self._limiter = CapacityLimiter(PROCESSES)
 
-    async def decode(self, data: bytes, shape: tuple[int, int, int], *, resize: bool, lane: str = "") -> Picture:
+    async def decode(self, file: list[bytes], shape: tuple[int, int, int], *, resize: bool, lane: str = "") -> Picture:
         """answering.images.decode_image, in another process unless that cannot take long.
 
-        lane: whose picture it is. Raises RequestError, or QueueFull for one heavy picture too many; cancelling kills
-        the process.
+        file: one file's bytes, which are taken out: what waits for its turn is only what is to be decoded. lane: whose
+        picture it is. Raises RequestError, or QueueFull for one heavy picture too many; cancelling kills the process.
         """
         work = partial(_decode, shape=shape, resize=resize, max_pixels=self._max_pixels)
-        begun = await asyncio.to_thread(_begin, data, work)
-        if isinstance(begun, Picture):
-            return begun
+        begun = await asyncio.to_thread(_begin, file, work)
+        if not isinstance(begun, Header):
+            return _picture(begun)
         async with self._heavy_place(lane) if begun.heavy else contextlib.nullcontext(), _turn(self._turns, lane):
             try:
                 async with asyncio.timeout(self._seconds):
@@ -116,10 +116,13 @@ async def _turn(turns: Turns, lane: str) -> AsyncIterator[None]:
             yield
 
 
-def _begin(data: bytes, work: Callable[[Header], Decoded]) -> Picture | Header:
-    """The picture, or of one that may take longer the header. Raises RequestError. In a thread."""
-    header = read_header(data)
-    return _picture(work(header)) if header.quick else header
+def _begin(file: list[bytes], work: Callable[[Header], Decoded]) -> Decoded | Header:
+    """What came of it, or of one that may take longer the header. In a thread, whose errors would keep the file."""
+    try:
+        header = read_header(file.pop())
+    except RequestError as error:
+        return error.code, error.detail, error.extra
+    return work(header) if header.quick else header
 
 
 def _decode(header: Header, *, shape: tuple[int, int, int], resize: bool, max_pixels: int) -> Decoded:

@@ -53,16 +53,20 @@ async def certify(request: Request) -> Response:
     In a form, `threshold` and `sigmas` are lists as repeated fields, comma-separated values or JSON lists.
     """
     with span("POST /certify", {"request_id": request.state.request_id}, headers=request.headers) as current:
-        gateway = gateway_of(request)
-        try:
-            made = await _certify(request, gateway)
-        except (QueueFull, BudgetSpent, Unauthorized):
-            await gateway.admission.hold_back()
-            raise
+        made = await _certify_or_hold_back(request, gateway_of(request))
         current.set_attribute("outcome", made.outcome)
         current.set_attribute("samples_used", made.samples_used)
     request.state.outcome = made.outcome
     return JSONResponse(made.model_dump(mode="json"))
+
+
+async def _certify_or_hold_back(request: Request, gateway: Gateway) -> CertifyAnswer:
+    try:
+        return await _certify(request, gateway)
+    except (QueueFull, BudgetSpent, Unauthorized) as error:
+        refusal = error.with_traceback(None)  # its frames have the body, which is not to wait
+    await gateway.admission.hold_back()
+    raise refusal
 
 
 async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
@@ -91,8 +95,9 @@ async def _work(
     with gateway.admission.size(place, samples):
         async with gateway.budgets.reserve(client, samples) as reservation:
             try:
-                job = await _decode(body.image, question, gateway, client)
+                file = [body.image]
                 del body  # what waits for turns is the small tensor, not the file
+                job = await _decode(file, question, gateway, client)
                 return job, await _sample(job, gateway, place)
             finally:
                 reservation.used = place.drawn
@@ -119,11 +124,11 @@ async def _parse(content: list[bytes], request: Request, gateway: Gateway) -> tu
     return done
 
 
-async def _decode(image: bytes, question: Question, gateway: Gateway, client: Client) -> Job:
+async def _decode(file: list[bytes], question: Question, gateway: Gateway, client: Client) -> Job:
     shape, resize = question.info.input_shape, question.resize
     try:
         async with asyncio.timeout_at(question.loop_deadline()):
-            picture = await gateway.decoders.decode(image, shape, resize=resize, lane=client.lane)
+            picture = await gateway.decoders.decode(file, shape, resize=resize, lane=client.lane)
     except TimeoutError:
         raise DeadlineExceeded("deadline_ms: the deadline came while the image was being decoded") from None
     return Job(question=question, picture=picture)
