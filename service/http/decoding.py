@@ -21,7 +21,7 @@ from functools import partial
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from anyio.to_process import run_sync
 
-from ..answering.image_headers import Header, read_header
+from ..answering.image_headers import Header
 from ..answering.images import Picture, decode_pixels
 from ..errors import QueueFull, RequestError
 from .turns import Turns, below_share
@@ -54,20 +54,19 @@ class Decoders:
         self._heavy_seconds = _HEAVY_SECONDS
         self._limiter = CapacityLimiter(PROCESSES)
 
-    async def decode(self, file: list[bytes], shape: tuple[int, int, int], *, resize: bool, lane: str = "") -> Picture:
-        """answering.images.decode_image, in another process unless that cannot take long.
+    async def decode(self, header: Header, shape: tuple[int, int, int], *, resize: bool, lane: str = "") -> Picture:
+        """answering.images.decode_pixels, in another process unless that cannot take long.
 
-        file: one file's bytes, which are taken out: what waits for its turn is only what is to be decoded. lane: whose
-        picture it is. Raises RequestError, or QueueFull for one heavy picture too many; cancelling kills the process.
+        lane: whose picture it is. Raises RequestError, or QueueFull for one heavy picture too many; cancelling kills
+        the process.
         """
-        work = partial(_decode, shape=shape, resize=resize, max_pixels=self._max_pixels)
-        begun = await asyncio.to_thread(_begin, file, work)
-        if not isinstance(begun, Header):
-            return _picture(begun)
-        async with self._heavy_place(lane) if begun.heavy else contextlib.nullcontext(), _turn(self._turns, lane):
+        work = partial(_decode, header, shape=shape, resize=resize, max_pixels=self._max_pixels)
+        if header.quick:
+            return _picture(await asyncio.to_thread(work))
+        async with self._heavy_place(lane) if header.heavy else contextlib.nullcontext(), _turn(self._turns, lane):
             try:
                 async with asyncio.timeout(self._seconds):
-                    done = await self._elsewhere(partial(work, begun))
+                    done = await self._elsewhere(work)
             except TimeoutError:
                 detail = f"image: expected one that is decoded within {self._seconds:g} s"
                 raise RequestError("image_undecodable", detail, field="image") from None
@@ -114,15 +113,6 @@ async def _turn(turns: Turns, lane: str) -> AsyncIterator[None]:
     with turns.request(lane) as requester:
         async with requester.turn(0):
             yield
-
-
-def _begin(file: list[bytes], work: Callable[[Header], Decoded]) -> Decoded | Header:
-    """What came of it, or of one that may take longer the header. In a thread, whose errors would keep the file."""
-    try:
-        header = read_header(file.pop())
-    except RequestError as error:
-        return error.code, error.detail, error.extra
-    return work(header) if header.quick else header
 
 
 def _decode(header: Header, *, shape: tuple[int, int, int], resize: bool, max_pixels: int) -> Decoded:

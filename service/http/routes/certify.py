@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from ...answering.certify import Job, Question, answer, ask, run
 from ...answering.driver import Run
+from ...answering.image_headers import Header, read_header
 from ...answering.schemas import CertifyAnswer
 from ...errors import (
     BackendUnavailable,
@@ -25,7 +26,7 @@ from ...errors import (
 )
 from ...tracing import span
 from ..admission import Place
-from ..bodies import Body, parse_body
+from ..bodies import parse_body
 from ..context import Gateway, gateway_of
 from ..keys import Client
 from ..openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
@@ -90,29 +91,30 @@ async def _work(
 ) -> tuple[Job, Run]:
     """From the body's bytes, taken out of `content`, to votes. Samples are reserved before the image is
     decoded, and what is not drawn is not spent."""
-    body, question = await _parse(content, request, gateway)
+    with gateway.arrivals.parsing(len(content[0])):
+        header, question = await _parse(content, request, gateway)
     samples = question.plan.samples
     with gateway.admission.size(place, samples):
         async with gateway.budgets.reserve(client, samples) as reservation:
             try:
-                file = [body.image]
-                del body  # what waits for turns is the small tensor, not the file
-                job = await _decode(file, question, gateway, client)
+                job = await _decode(header, question, gateway, client)
+                del header  # what waits for turns is the small tensor, not the file
                 return job, await _sample(job, gateway, place)
             finally:
                 reservation.used = place.drawn
 
 
-async def _parse(content: list[bytes], request: Request, gateway: Gateway) -> tuple[Body, Question]:
+async def _parse(content: list[bytes], request: Request, gateway: Gateway) -> tuple[Header, Question]:
     settings, headers = gateway.settings, request.headers
     content_type, encoding = headers.get("content-type"), headers.get("content-encoding")
 
-    made: list[tuple[Body, Question] | RequestError] = []
+    made: list[tuple[Header, Question] | RequestError] = []
 
     def work() -> None:
         try:
             body = parse_body(content.pop(), content_type=content_type, content_encoding=encoding)
-            made.append((body, ask(body.fields, gateway.info, settings, arrival=request.state.arrival)))
+            question = ask(body.fields, gateway.info, settings, arrival=request.state.arrival)
+            made.append((read_header(body.image), question))
         except RequestError as error:
             made.append(error.with_traceback(None))  # its frames have the body
 
@@ -124,11 +126,11 @@ async def _parse(content: list[bytes], request: Request, gateway: Gateway) -> tu
     return done
 
 
-async def _decode(file: list[bytes], question: Question, gateway: Gateway, client: Client) -> Job:
+async def _decode(header: Header, question: Question, gateway: Gateway, client: Client) -> Job:
     shape, resize = question.info.input_shape, question.resize
     try:
         async with asyncio.timeout_at(question.loop_deadline()):
-            picture = await gateway.decoders.decode(file, shape, resize=resize, lane=client.lane)
+            picture = await gateway.decoders.decode(header, shape, resize=resize, lane=client.lane)
     except TimeoutError:
         raise DeadlineExceeded("deadline_ms: the deadline came while the image was being decoded") from None
     return Job(question=question, picture=picture)
