@@ -95,7 +95,8 @@ def read_header(data: bytes) -> Header:
 
 
 def _jpeg(data: bytes) -> Header:
-    kept, exif, scans, at = [data[:2]], b"", 0, 2
+    kept: list[bytes | memoryview] = [data[:2]]
+    exif, scans, at = b"", 0, 2
     size: tuple[int, int] | None = None
     baseline = False
     for _ in range(MAX_SEGMENTS):
@@ -144,7 +145,8 @@ def _jpeg(data: bytes) -> Header:
 
 
 def _png(data: bytes) -> Header:
-    kept, exif, at = [_PNG_MAGIC], b"", len(_PNG_MAGIC)
+    kept: list[bytes | memoryview] = [_PNG_MAGIC]
+    whole, exif, at = memoryview(data), b"", len(_PNG_MAGIC)  # a view: no second copy of megabytes
     if data[at + 4 : at + 8] != b"IHDR":
         raise _damaged("a PNG's IHDR chunk", at)
     for _ in range(MAX_CHUNKS):
@@ -155,7 +157,7 @@ def _png(data: bytes) -> Header:
         if name == b"acTL" and int.from_bytes(data[at + 8 : at + 12], "big") != 1:
             raise RequestError("image_multiframe", "image: expected one frame, got an animation", field="image")
         if name[:1].isupper() or name == b"tRNS":
-            kept.append(data[at:end])
+            kept.append(whole[at:end])
         elif name == b"eXIf" and length <= MAX_EXIF:
             exif = data[at + 8 : at + 8 + length]
         at = end
@@ -198,7 +200,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     raise _damaged("a WebP's VP8, VP8L or VP8X chunk", 12)
 
 
-def _joined(kept: list[bytes], data: bytes) -> bytes:
+def _joined(kept: list[bytes | memoryview], data: bytes) -> bytes:
     """The pieces of `data` that were kept, without a copy where all of them were."""
     return data if sum(map(len, kept)) == len(data) else b"".join(kept)
 

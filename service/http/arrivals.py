@@ -19,7 +19,7 @@ __all__ = ("Arrivals",)
 
 # Bodies that are whole and wait to be parsed, together: beyond, the others come more slowly. Parsing goes on whatever
 # clients do, so nobody can make them wait long; those that come in a piece or two do not wait.
-_MOST_WHOLE_BYTES, _SMALL_BYTES = 32 * 2**20, 64 * 2**10
+_MOST_WHOLE_BYTES, _SMALL_BYTES = 16 * 2**20, 64 * 2**10
 # A body was cut off for want of memory: by then the ones that pressed on it have come or gone.
 _RETRY_SECONDS = 1
 

@@ -117,8 +117,8 @@ def kept() -> int:
 async def test_large_bodies_come_on_only_when_those_before_are_parsed_and_small_ones_pass() -> None:
     megabyte = 2**20
     house = arrivals(max_body_bytes=64 * megabyte, max_bytes=64 * megabyte)
-    with house.parsing(20 * megabyte):
-        with house.parsing(20 * megabyte):
+    with house.parsing(10 * megabyte):
+        with house.parsing(10 * megabyte):
             small, large = Sender(house), Sender(house)
             await small.send(b"x" * 100)
             await small.send(None)
