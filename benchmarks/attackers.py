@@ -22,6 +22,9 @@ __all__ = ("ATTACKS", "Attack", "attack", "form", "post")
 _BODY_BYTES = 10 * 2**20 - 1024
 # Between two attempts of one attacker: a flood of connections that are refused would only measure the kernel.
 _PAUSE_SECONDS = 0.01
+# Attackers are elsewhere: honest clients ask from 127.0.0.1. All of 127/8 is this machine.
+_ADDRESS = ("127.0.0.2", 0)
+_IP_BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>
 # A connection that is answered nothing is given up, so that no attack outlives its time.
 _PATIENCE_SECONDS = 30.0
 
@@ -52,9 +55,23 @@ def post(
     return f"{head}Connection: close\r\n\r\n".encode() + body
 
 
+async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    connection = socket.socket()
+    connection.setblocking(False)
+    # Else binding takes a port from all connections of this machine, and a flood soon has taken every one.
+    connection.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+    connection.bind(_ADDRESS)
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+        return await asyncio.open_connection(sock=connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
 async def ask(port: int, request: bytes) -> None:
     """Send it and read the answer to its end."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await _connect(port)
     with contextlib.closing(writer):
         writer.write(request)
         await writer.drain()
@@ -64,7 +81,7 @@ async def ask(port: int, request: bytes) -> None:
 
 async def leave(port: int, request: bytes) -> None:
     """Send it and hang up at once."""
-    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    _, writer = await _connect(port)
     with contextlib.closing(writer):
         writer.write(request)
         await writer.drain()
@@ -72,7 +89,7 @@ async def leave(port: int, request: bytes) -> None:
 
 async def stay(port: int, request: bytes) -> None:
     """Send it, and nothing more, until the other side closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await _connect(port)
     with contextlib.closing(writer):
         writer.write(request)
         await reader.read()
@@ -80,7 +97,7 @@ async def stay(port: int, request: bytes) -> None:
 
 async def drip(port: int, request: bytes) -> None:
     """The head, and then one byte a second."""
-    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    _, writer = await _connect(port)
     writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with contextlib.closing(writer):
         head = request.index(b"\r\n\r\n") + 4

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from ..errors import RequestError
 
-__all__ = ("Header", "is_heavy", "is_quick", "read_header")
+__all__ = ("Header", "read_header")
 
 # Cameras write at most 16,320 pixels a side, WebP allows 16,383.
 MAX_SIDE = 16_384
@@ -54,31 +54,27 @@ class Header:
     scans: int  # passes over the picture: of a progressive JPEG several
     baseline: bool  # a JPEG of one pass: it can be decoded at a reduced scale in little memory
 
+    @property
+    def quick(self) -> bool:
+        """Whether decoding takes milliseconds at most."""
+        return len(self.data) <= QUICK_BYTES and self._work <= QUICK_PIXELS
 
-def is_quick(data: bytes) -> bool:
-    """Whether decoding takes milliseconds at most, by the file's length and by what its header promises."""
-    if len(data) > QUICK_BYTES:
-        return False
-    try:
-        header = read_header(data)
-    except RequestError:
-        return True  # the decoder refuses it as quickly
-    return header is None or header.width * header.height * header.scans <= QUICK_PIXELS
+    @property
+    def heavy(self) -> bool:
+        """Whether decoding may take long or much memory."""
+        return len(self.data) > HEAVY_BYTES or self._work > HEAVY_PIXELS
 
-
-def is_heavy(data: bytes) -> bool:
-    """Whether decoding may take long or much memory. Raises RequestError, as read_header does, for a file of less."""
-    if len(data) > HEAVY_BYTES:
-        return True
-    header = read_header(data)
-    return header is not None and header.width * header.height * header.scans > HEAVY_PIXELS
+    @property
+    def _work(self) -> int:
+        return self.width * self.height * self.scans
 
 
-def read_header(data: bytes) -> Header | None:
-    """The header of a JPEG, PNG or WebP file; None for other bytes.
+def read_header(data: bytes) -> Header:
+    """The header of a JPEG, PNG or WebP file.
 
-    Raises RequestError `image_undecodable` where the structure is damaged or holds more parts than a picture needs,
-    `image_multiframe` for an animation, `image_too_many_pixels` for a side above MAX_SIDE.
+    Raises RequestError `unsupported_format` for other bytes, `image_undecodable` where the structure is damaged or
+    holds more parts than a picture needs, `image_multiframe` for an animation, `image_too_many_pixels` for a side above
+    MAX_SIDE.
     """
     if data.startswith(b"\xff\xd8\xff"):
         header = _jpeg(data)
@@ -87,7 +83,7 @@ def read_header(data: bytes) -> Header | None:
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         header = _webp(data)
     else:
-        return None
+        raise RequestError("unsupported_format", "image: expected PNG, JPEG or WebP, got other bytes", field="image")
     if max(header.width, header.height) > MAX_SIDE:
         raise RequestError(
             "image_too_many_pixels",
@@ -99,7 +95,8 @@ def read_header(data: bytes) -> Header | None:
 
 
 def _jpeg(data: bytes) -> Header:
-    kept, exif, scans, at = [data[:2]], b"", 0, 2
+    kept: list[bytes | memoryview] = [data[:2]]
+    exif, scans, at = b"", 0, 2
     size: tuple[int, int] | None = None
     baseline = False
     for _ in range(MAX_SEGMENTS):
@@ -143,12 +140,13 @@ def _jpeg(data: bytes) -> Header:
     if size is None or not scans:
         raise _damaged("a JPEG frame with a scan", at)
     return Header(
-        kind="JPEG", width=size[0], height=size[1], data=b"".join(kept), exif=exif, scans=scans, baseline=baseline
+        kind="JPEG", width=size[0], height=size[1], data=_joined(kept, data), exif=exif, scans=scans, baseline=baseline
     )
 
 
 def _png(data: bytes) -> Header:
-    kept, exif, at = [_PNG_MAGIC], b"", len(_PNG_MAGIC)
+    kept: list[bytes | memoryview] = [_PNG_MAGIC]
+    whole, exif, at = memoryview(data), b"", len(_PNG_MAGIC)  # a view: no second copy of megabytes
     if data[at + 4 : at + 8] != b"IHDR":
         raise _damaged("a PNG's IHDR chunk", at)
     for _ in range(MAX_CHUNKS):
@@ -159,7 +157,7 @@ def _png(data: bytes) -> Header:
         if name == b"acTL" and int.from_bytes(data[at + 8 : at + 12], "big") != 1:
             raise RequestError("image_multiframe", "image: expected one frame, got an animation", field="image")
         if name[:1].isupper() or name == b"tRNS":
-            kept.append(data[at:end])
+            kept.append(whole[at:end])
         elif name == b"eXIf" and length <= MAX_EXIF:
             exif = data[at + 8 : at + 8 + length]
         at = end
@@ -168,7 +166,7 @@ def _png(data: bytes) -> Header:
     else:
         raise _too_many("chunks", MAX_CHUNKS)
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    return Header(kind="PNG", width=width, height=height, data=b"".join(kept), exif=exif, scans=1, baseline=False)
+    return Header(kind="PNG", width=width, height=height, data=_joined(kept, data), exif=exif, scans=1, baseline=False)
 
 
 def _webp(data: bytes) -> Header:
@@ -200,6 +198,11 @@ def _webp_size(data: bytes) -> tuple[int, int]:
         case b"VP8 ":  # 14 bits each, after the frame tag and start code (RFC 6386, section 9.1)
             return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
     raise _damaged("a WebP's VP8, VP8L or VP8X chunk", 12)
+
+
+def _joined(kept: list[bytes | memoryview], data: bytes) -> bytes:
+    """The pieces of `data` that were kept, without a copy where all of them were."""
+    return data if sum(map(len, kept)) == len(data) else b"".join(kept)
 
 
 def _damaged(expected: str, at: int) -> RequestError:

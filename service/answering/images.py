@@ -28,7 +28,7 @@ from PIL import Image
 from ..errors import RequestError
 from .image_headers import Header, read_header
 
-__all__ = ("Picture", "decode_image")
+__all__ = ("Picture", "decode_image", "decode_pixels")
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 _ORIENTATION = 0x0112  # the EXIF tag; its values 2 to 8 and what undoes each:
@@ -66,9 +66,13 @@ def decode_image(
 
     crop: resize so that the shorter side fits, and take the centre, as torchvision's Resize and CenterCrop do.
     """
-    header = read_header(data)
-    if header is None:
-        raise RequestError("unsupported_format", "image: expected PNG, JPEG or WebP, got other bytes", field="image")
+    return decode_pixels(read_header(data), shape, resize=resize, max_pixels=max_pixels, crop=crop)
+
+
+def decode_pixels(
+    header: Header, shape: tuple[int, int, int], *, resize: bool, max_pixels: int, crop: bool = False
+) -> Picture:
+    """The rest of decode_image, for a file whose header has been read."""
     image = _open(header, shape, max_pixels=max_pixels, resize=resize)
     transpose = _UPRIGHT.get(_orientation(header.exif))
     image = _decode(image) if transpose is None else _decode(image).transpose(transpose)

@@ -14,18 +14,21 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from ..errors import Draining, QueueFull
 from .keys import ANYBODY, Client
 from .metrics import Metrics
-from .turns import QUANTUM, Requester, Turns
+from .turns import QUANTUM, Requester, Turns, below_share
 
 __all__ = ("Admission", "Place")
 
 # Weight of the newest request in the moving average of service times: about the last ten count.
 _NEWEST = 0.2
+# Refusals in a second that are sent at once: those of honest clients. In a flood each is held back for the least
+# Retry-After: whoever asks again as soon as it is answered would else take a core from those who were let in.
+_PROMPT_REFUSALS, _HELD_BACK_SECONDS = 10, 1.0
 # Retry-After: never an instant retry, never longer than a client would wait.
 _RETRY_SECONDS = (1, 300)
 
@@ -41,7 +44,7 @@ class Admission:
         # Of requests above QUANTUM samples: a crowd of them leaves a quarter of the house to small ones.
         self._large_limit = max(running, self._limit * 3 // 4)
         self._turns = Turns(running)
-        self._places: Counter[str] = Counter()  # by client
+        self._places: Counter[str] = Counter()  # by client's lane, of those that hold any
         self._metrics = metrics
         self._clock = clock
         self._arriving = 0
@@ -49,6 +52,7 @@ class Admission:
         self._large = 0
         self._mean_seconds = 1.0
         self._draining = False
+        self._refusals: deque[float] = deque(maxlen=_PROMPT_REFUSALS)  # when the latest were sent
         self.aborted = asyncio.Event()
         """Set when grace is over: whoever still works must stop and answer Draining."""
 
@@ -86,15 +90,15 @@ class Admission:
     def place(self, client: Client = ANYBODY) -> Iterator[Place]:
         """Hold a place for the length of the block, for a request that came in before draining. Raises QueueFull."""
         self._check_free(client)
-        if client.places is not None and self._places[client.name] >= client.places:
+        if client.places is not None and self._places[client.lane] >= client.places:
             raise QueueFull(
                 f"expected at most {client.places} requests of {client.name} at once, and there are as many",
                 self._retry_after(),
             )
-        self._places[client.name] += 1
+        self._places[client.lane] += 1
         self._count(accepted=1)
         try:
-            with self._turns.request(client.name) as requester:
+            with self._turns.request(client.lane) as requester:
                 waited = self._metrics.queue_wait_seconds.observe
                 place = Place(client, requester, self._clock, waited=waited, show=self._count)
                 try:
@@ -103,7 +107,9 @@ class Admission:
                     if place.began is not None:
                         self._mean_seconds += _NEWEST * (self._clock() - place.began - self._mean_seconds)
         finally:
-            self._places[client.name] -= 1
+            self._places[client.lane] -= 1
+            if not self._places[client.lane]:
+                del self._places[client.lane]
             self._count(accepted=-1)
 
     @contextlib.contextmanager
@@ -113,7 +119,8 @@ class Admission:
         Raises QueueFull for one large request too many.
         """
         large = samples > QUANTUM
-        if large and self._large >= self._large_limit and not self._below_share(place.client, self._large_limit):
+        full = self._large >= self._large_limit
+        if large and full and not below_share(self._places, place.client.lane, self._large_limit):
             raise QueueFull(
                 f"expected at most {self._large_limit} requests of more than {QUANTUM} samples at once, and there are "
                 "as many",
@@ -127,13 +134,16 @@ class Admission:
         finally:
             self._large -= large
 
-    def _below_share(self, client: Client, limit: int) -> bool:
-        """Whether it is one of several clients and holds less than half of its even share of `limit` places."""
-        others = sum(1 for name, places in self._places.items() if places and name != client.name)
-        return others > 0 and self._places[client.name] < max(1, limit // (2 * (others + 1)))
+    async def hold_back(self) -> None:
+        """Wait before a refusal is sent, if it is one of a flood."""
+        now = self._clock()
+        flood = len(self._refusals) == _PROMPT_REFUSALS and now - self._refusals[0] < 1.0
+        self._refusals.append(now)
+        if flood:
+            await asyncio.sleep(_HELD_BACK_SECONDS)
 
     def _check_free(self, client: Client) -> None:
-        if self._accepted >= self._limit and not self._below_share(client, self._limit):
+        if self._accepted >= self._limit and not below_share(self._places, client.lane, self._limit):
             raise QueueFull(
                 f"expected at most {self._limit} requests at once ({self._running_limit} of them sampling), "
                 "and there are as many",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -25,6 +26,7 @@ from .context import Gateway, gateway_of
 from .decoding import Decoders
 from .keys import ApiKeys
 from .log import RequestLog
+from .memory import Trimmer, malloc_trim
 from .metrics import Metrics
 from .openapi import use_openapi
 from .readiness import Readiness
@@ -57,6 +59,8 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
         with ThreadPoolExecutor(_PARSERS, thread_name_prefix="parse") as parsers:
             gateway = _gateway(settings, served, parsers)
             app.state.gateway = gateway
+            trim = malloc_trim()
+            trimming = trim and asyncio.create_task(Trimmer(trim, lambda: gateway.arrivals.came).run(), name="trimming")
             try:
                 # Servers come and go; what this process loads itself is there at the start, or never.
                 await gateway.serving.start(background=settings.backend == "triton")
@@ -64,6 +68,8 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
             except BundleError as exc:
                 raise SettingsError(f"{ENV_PREFIX}BUNDLE: {exc}") from exc
             finally:
+                if trimming:
+                    trimming.cancel()
                 await gateway.readiness.close()
                 await gateway.serving.close()
                 await gateway.budgets.close()

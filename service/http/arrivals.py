@@ -7,7 +7,8 @@ cut off: an honest body takes milliseconds to seconds, so the oldest is the slow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,6 +17,9 @@ from .bodies import read_limited
 
 __all__ = ("Arrivals",)
 
+# Bodies that are whole and wait to be parsed, together: beyond, the others come more slowly. Parsing goes on whatever
+# clients do, so nobody can make them wait long; those that come in a piece or two do not wait.
+_MOST_WHOLE_BYTES, _SMALL_BYTES = 16 * 2**20, 64 * 2**10
 # A body was cut off for want of memory: by then the ones that pressed on it have come or gone.
 _RETRY_SECONDS = 1
 
@@ -36,6 +40,11 @@ class Arrivals:
         self._seconds = seconds
         self._bodies: list[_Body] = []  # the oldest first
         self._held = 0
+        self._whole = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self.came = 0
+        """Bytes of all bodies since the start."""
 
     async def read(self, stream: AsyncIterable[bytes], *, declared: str | None) -> bytes:
         """A whole body. Raises RequestError (too large, too slow), QueueFull (cut off) or Draining (after stop())."""
@@ -44,7 +53,10 @@ class Arrivals:
         try:
             async with body.clock:
                 return await read_limited(
-                    stream, declared=declared, limit=self._max_body_bytes, came=partial(self._came, body)
+                    self._gently(stream, body),
+                    declared=declared,
+                    limit=self._max_body_bytes,
+                    came=partial(self._came, body),
                 )
         except TimeoutError:
             if body.cut:
@@ -54,6 +66,25 @@ class Arrivals:
             self._bodies.remove(body)
             self._release(body)
 
+    @contextlib.contextmanager
+    def parsing(self, size: int) -> Iterator[None]:
+        """A whole body of so many bytes, from when it has come until it is parsed."""
+        self._whole += size
+        if self._whole > _MOST_WHOLE_BYTES:
+            self._room.clear()
+        try:
+            yield
+        finally:
+            self._whole -= size
+            if self._whole <= _MOST_WHOLE_BYTES:
+                self._room.set()
+
+    async def _gently(self, stream: AsyncIterable[bytes], body: _Body) -> AsyncIterator[bytes]:
+        async for piece in stream:
+            if body.held > _SMALL_BYTES:
+                await self._room.wait()
+            yield piece
+
     def stop(self) -> None:
         """End every body that is still arriving: grace is over."""
         for body in self._bodies:
@@ -62,6 +93,7 @@ class Arrivals:
     def _came(self, body: _Body, size: int) -> None:
         body.held += size
         self._held += size
+        self.came += size
         for oldest in self._bodies:
             if self._held <= self._max_bytes:
                 return

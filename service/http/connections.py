@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +59,12 @@ class Connection(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: ConnectionLimits,
+        no_http: Callable[[], None],
     ) -> None:
+        """no_http: called when what came is no HTTP. uvicorn's warning of it: see http/log.py."""
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
+        self._no_http = no_http
         self._head_timer: asyncio.TimerHandle | None = None
         self._last_bytes = self.loop.time()
 
@@ -85,6 +89,10 @@ class Connection(H11Protocol):
             self._stop_head_timer()
         elif self._head_timer is None and self.conn.trailing_data[0]:
             self._start_head_timer()  # the beginning of a next request
+
+    def send_400_response(self, msg: str) -> None:
+        self._no_http()
+        super().send_400_response(msg)
 
     @property
     def unfinished(self) -> bool:

@@ -5,7 +5,8 @@ a client that leaves and SIGTERM end a decoding at once, and a picture that brin
 and nobody else's. A picture that is small, in bytes and by its header, is decoded in a thread: it takes milliseconds.
 
 A heavy one (large, or of many scans) waits until it is the only heavy one: their memory does not add up, and whoever
-sends nothing else keeps one process from others, never all. Few may wait so; more are told to come again.
+sends nothing else keeps one process from others, never all. Few may wait so; more are told to come again. Clients take
+turns here as they do with the backend (http/turns.py).
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from anyio.to_process import run_sync
 
-from ..answering.image_headers import is_heavy, is_quick
-from ..answering.images import Picture, decode_image
+from ..answering.image_headers import Header
+from ..answering.images import Picture, decode_pixels
 from ..errors import QueueFull, RequestError
+from .turns import Turns, below_share
 
 __all__ = ("Decoders",)
 
@@ -43,45 +47,45 @@ class Decoders:
     def __init__(self, *, max_pixels: int, seconds: float) -> None:
         self._max_pixels = max_pixels
         self._seconds = seconds
-        self._turns = asyncio.Semaphore(PROCESSES)  # first come, first served
-        self._heavy_turn = asyncio.Semaphore(1)
-        self._heavy = 0
+        # No newcomer passes: memory is for so many pictures.
+        self._turns = Turns(PROCESSES, newcomers=0)
+        self._heavy_turns = Turns(1, newcomers=0)
+        self._heavy: Counter[str] = Counter()  # by lane, of those that have any
         self._heavy_seconds = _HEAVY_SECONDS
         self._limiter = CapacityLimiter(PROCESSES)
 
-    async def decode(self, data: bytes, shape: tuple[int, int, int], *, resize: bool) -> Picture:
-        """answering.images.decode_image, in another process unless that cannot take long.
+    async def decode(self, header: Header, shape: tuple[int, int, int], *, resize: bool, lane: str = "") -> Picture:
+        """answering.images.decode_pixels, in another process unless that cannot take long.
 
-        Raises RequestError, or QueueFull for one heavy picture too many; cancelling kills the process.
+        lane: whose picture it is. Raises RequestError, or QueueFull for one heavy picture too many; cancelling kills
+        the process.
         """
-        if is_quick(data):
-            return await asyncio.to_thread(decode_image, data, shape, resize=resize, max_pixels=self._max_pixels)
-        async with self._heavy_place() if is_heavy(data) else contextlib.nullcontext(), self._turns:
+        work = partial(_decode, header, shape=shape, resize=resize, max_pixels=self._max_pixels)
+        if header.quick:
+            return _picture(await asyncio.to_thread(work))
+        async with self._heavy_place(lane) if header.heavy else contextlib.nullcontext(), _turn(self._turns, lane):
             try:
                 async with asyncio.timeout(self._seconds):
-                    done = await self._elsewhere(data, shape, resize)
+                    done = await self._elsewhere(work)
             except TimeoutError:
                 detail = f"image: expected one that is decoded within {self._seconds:g} s"
                 raise RequestError("image_undecodable", detail, field="image") from None
             except BrokenWorkerProcess as error:
                 detail = "image: the decoder died of it"
                 raise RequestError("image_undecodable", detail, field="image") from error
-        if isinstance(done, Picture):
-            return done
-        code, detail, extra = done
-        raise RequestError(code, detail, **extra)
+        return _picture(done)
 
     @contextlib.asynccontextmanager
-    async def _heavy_place(self) -> AsyncIterator[None]:
+    async def _heavy_place(self, lane: str) -> AsyncIterator[None]:
         """Be the one heavy picture that is decoded, for the length of the block. Raises QueueFull."""
-        if self._heavy >= MOST_HEAVY:
+        if (waiting := self._heavy.total()) >= MOST_HEAVY and not below_share(self._heavy, lane, MOST_HEAVY):
             raise QueueFull(
                 f"image: expected at most {MOST_HEAVY} large pictures to decode at once, and there are as many",
-                max(1, math.ceil(self._heavy * self._heavy_seconds)),
+                max(1, math.ceil(waiting * self._heavy_seconds)),
             )
-        self._heavy += 1
+        self._heavy[lane] += 1
         try:
-            async with self._heavy_turn:
+            async with _turn(self._heavy_turns, lane):
                 began = asyncio.get_running_loop().time()
                 try:
                     yield
@@ -89,13 +93,13 @@ class Decoders:
                     took = asyncio.get_running_loop().time() - began
                     self._heavy_seconds += _NEWEST * (took - self._heavy_seconds)
         finally:
-            self._heavy -= 1
+            self._heavy[lane] -= 1
+            if not self._heavy[lane]:
+                del self._heavy[lane]
 
-    async def _elsewhere(self, data: bytes, shape: tuple[int, int, int], resize: bool) -> Decoded:
+    async def _elsewhere(self, work: Callable[[], Decoded]) -> Decoded:
         async def once() -> Decoded:
-            return await run_sync(
-                _decode, data, shape, resize, self._max_pixels, cancellable=True, limiter=self._limiter
-            )
+            return await run_sync(work, cancellable=True, limiter=self._limiter)
 
         try:
             return await once()
@@ -104,9 +108,23 @@ class Decoders:
             return await once()
 
 
-def _decode(data: bytes, shape: tuple[int, int, int], resize: bool, max_pixels: int) -> Decoded:
+@contextlib.asynccontextmanager
+async def _turn(turns: Turns, lane: str) -> AsyncIterator[None]:
+    with turns.request(lane) as requester:
+        async with requester.turn(0):
+            yield
+
+
+def _decode(header: Header, *, shape: tuple[int, int, int], resize: bool, max_pixels: int) -> Decoded:
     """In the process. A RequestError goes back as its parts: exceptions with arguments of their own do not pickle."""
     try:
-        return decode_image(data, shape, resize=resize, max_pixels=max_pixels)
+        return decode_pixels(header, shape, resize=resize, max_pixels=max_pixels)
     except RequestError as error:
         return error.code, error.detail, error.extra
+
+
+def _picture(done: Decoded) -> Picture:
+    if isinstance(done, Picture):
+        return done
+    code, detail, extra = done
+    raise RequestError(code, detail, **extra)

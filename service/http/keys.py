@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import logging
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import SettingsError, Unauthorized
@@ -40,6 +41,12 @@ class Client:
     name: str
     samples_a_minute: int | None  # None: no budget
     places: int | None  # requests at once; None: as many as there are
+    peer: str = ""  # the network that it asks from, where nothing else tells clients apart
+
+    @property
+    def lane(self) -> str:
+        """Whom turns and places go round by."""
+        return f"{self.name} {self.peer}" if self.peer else self.name
 
 
 # Without a file of keys.
@@ -66,10 +73,13 @@ class ApiKeys:
         self._look_again()
         return tuple(client.name for client in self._clients.values()) if self.required else (ANYBODY.name,)
 
-    def client(self, authorization: str | None) -> Client:
-        """The client whose key the Authorization header carries. Raises Unauthorized."""
+    def client(self, authorization: str | None, *, address: str | None = None) -> Client:
+        """The client whose key the Authorization header carries; without a file, whoever asks from its network.
+
+        address: the connection's, or what a trusted proxy says that it was. Raises Unauthorized.
+        """
         if not self.required:
-            return ANYBODY
+            return replace(ANYBODY, peer=_network(address)) if address else ANYBODY
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Unauthorized("Authorization: expected `Bearer KEY` with a key of this service, got none")
@@ -96,6 +106,17 @@ class ApiKeys:
                 logger.info("api keys read again", extra={"facts": {"clients": len(self._clients)}})
         except SettingsError as error:
             logger.error("api keys cannot be read again: those of before stay", extra={"facts": {"error": str(error)}})
+
+
+def _network(address: str) -> str:
+    """An IPv4 address, or the /64 of an IPv6 address, which one host may use all of; empty for anything else."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.IPv6Address(int(ip) >> 64 << 64))
+    return str(ip)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

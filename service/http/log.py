@@ -8,17 +8,20 @@ from __future__ import annotations
 import contextvars
 import json
 import logging
+import math
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ("JsonFormatter", "RequestLog", "configure")
+__all__ = ("JsonFormatter", "OnceAMinute", "RequestLog", "configure")
 
 logger = logging.getLogger(__name__)
+_MINUTE_SECONDS = 60.0
 _request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 
 
@@ -47,9 +50,31 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("uvicorn.error").filters[:] = [OnceAMinute()]
     # Parsers of what clients send must not be able to write it into the log, at any level.
     for parser in ("PIL", "python_multipart"):
         logging.getLogger(parser).setLevel(logging.ERROR)
+
+
+class OnceAMinute(logging.Filter):
+    """Lets each warning through at most once a minute: uvicorn has one for every connection that sends no HTTP.
+
+    The metric certify_no_http_total counts them. Its texts are few and its own, so what is remembered is bounded.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._last: dict[str, float] = {}  # message -> when it was let through
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        now, message = self._clock(), str(record.msg)
+        if now - self._last.get(message, -math.inf) < _MINUTE_SECONDS:
+            return False
+        self._last[message] = now
+        return True
 
 
 class RequestLog:

@@ -134,6 +134,7 @@ def _process_rows(codes: tuple[str, ...]) -> tuple[_Row, ...]:
         _Row("client_samples", Counter, "Noise samples used by answered requests, by client.", ("client",)),
         _Row("disconnects", Counter, "Requests whose client left before the answer."),
         _Row("errors", Counter, "Problem documents sent, by code.", ("code",), product(codes)),
+        _Row("no_http", Counter, "Connections closed because what came was no HTTP."),
     )
 
 
@@ -159,6 +160,7 @@ class Metrics:
         self.queue_wait_seconds = self._of(Histogram, "queue_wait_seconds")
         self.ready = self._of(Gauge, "ready")
         self.disconnects = self._of(Counter, "disconnects")
+        self.no_http = self._of(Counter, "no_http")
 
     def serve(self, info: BackendInfo) -> None:
         """From now on this bundle is served: its series begin. Those of an earlier one stay, counters never fall."""

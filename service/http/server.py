@@ -8,10 +8,13 @@ accepted request is answered, or when grace is over. A second signal ends it at 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
+import gc
 import logging
 import os
 import signal
 import socket
+import sys
 import time
 from functools import partial
 from types import FrameType
@@ -37,8 +40,14 @@ _LAST_BYTES_SECONDS = 3
 _KEEP_ALIVE_SECONDS = 75
 # Connections that the kernel holds until they are taken: uvicorn's own default.
 _KERNEL_QUEUE = 2048
+# How long a thread keeps the interpreter from others that want it. A slice of sampling wants it a dozen times for some
+# microseconds: at Python's 5 ms a loop that refuses a flood makes it several times as slow.
+_SWITCH_SECONDS = 0.0005
 # For requests that are cut off to answer so.
 _SAY_SO_SECONDS = 0.1
+# After grace the process is gone, whatever a thread of it is doing: within the 5 s that Kubernetes' defaults leave
+# (terminationGracePeriodSeconds 30, CERTIFY_GRACE_SECONDS 25), so that its log says what it was.
+_GONE_SECONDS = 4.5
 
 
 class Server(uvicorn.Server):
@@ -50,7 +59,7 @@ class Server(uvicorn.Server):
         )
         config = uvicorn.Config(
             app,
-            http=cast("type[asyncio.Protocol]", partial(Connection, limits=limits)),
+            http=cast("type[asyncio.Protocol]", partial(Connection, limits=limits, no_http=self._no_http)),
             ws="none",
             backlog=ACCEPTED_AT_ONCE,
             host=settings.http_host,
@@ -68,22 +77,39 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Raises SettingsError when the address cannot be listened on, CertifyError when nothing can be served."""
+        where = f"{self.config.host}:{self.config.port}"
         try:
-            await super().startup(sockets)
+            bound = await self._bind()
+            await super().startup(bound)
         except SystemExit:
-            if self.lifespan.should_exit:  # the application could not start
-                if isinstance(failure := self._app.state.failure, CertifyError):
-                    raise failure from None
-                raise
-            where = f"{self.config.host}:{self.config.port}"
+            if isinstance(failure := self._app.state.failure, CertifyError):
+                raise failure from None
+            raise
+        except OSError as error:
             raise SettingsError(
-                f"{ENV_PREFIX}HTTP_HOST, {ENV_PREFIX}HTTP_PORT: cannot listen on {where}; is another process there?"
+                f"{ENV_PREFIX}HTTP_HOST, {ENV_PREFIX}HTTP_PORT: cannot listen on {where}; is another process there? "
+                f"({error.strerror})"
             ) from None
+        self._log_started_message(bound)  # which uvicorn does only for sockets that it made itself
         for server in self.servers:
             for listening in server.sockets:
                 # asyncio takes as many sockets at once as the kernel may queue; only the first number is to be small.
                 with socket.socket(fileno=os.dup(listening.fileno())) as twin:
                     twin.listen(_KERNEL_QUEUE)
+        # The libraries' million objects are there for ever: looking through them at each full collection would stop
+        # the loop for a quarter of a second.
+        gc.collect()
+        gc.freeze()
+        sys.setswitchinterval(_SWITCH_SECONDS)
+
+    async def _bind(self) -> list[socket.socket]:
+        """The address's sockets, which do not listen yet: a port in use is noticed before a bundle is loaded."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, self.config.host, self.config.port, start_serving=False)
+        # Closing it closes its own; these are the same sockets under other numbers.
+        bound = [socket.socket(fileno=os.dup(each.fileno())) for each in server.sockets]
+        server.close()
+        return bound
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Before uvicorn cancels what still runs, which would answer 500."""
@@ -92,12 +118,14 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal: only note it, the loop's next tick acts on it."""
+        """A signal: only note it, the loop's next tick acts on it. If that never comes, the process ends by itself."""
         if self._signalled is not None or not self.started:
             self.should_exit = True
             self.force_exit = self._signalled is not None and sig == signal.SIGINT
+            faulthandler.dump_traceback_later(_GONE_SECONDS, exit=True)
         else:
             self._signalled = time.monotonic()
+            faulthandler.dump_traceback_later(self._grace_seconds + _GONE_SECONDS, exit=True)
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn asks ten times a second whether to go on."""
@@ -122,6 +150,9 @@ class Server(uvicorn.Server):
         """Whether the backend was waited for in vain."""
         return self._gateway().serving.failure is not None
 
+    def _no_http(self) -> None:
+        self._gateway().metrics.no_http.inc()
+
     def _gateway(self) -> Gateway:
         gateway = self._app.state.gateway
         assert isinstance(gateway, Gateway)
@@ -138,3 +169,4 @@ def serve(settings: Settings) -> bool:
         return server.started and not server.failed
     finally:
         tracing.shut_down()
+        gc.freeze()  # the interpreter's own end looks through every object once more: a second or two for nothing

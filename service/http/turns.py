@@ -3,13 +3,16 @@
 A turn is one call of at most CERTIFY_CALL_SAMPLES, not a whole request, so nobody waits for a long request to end.
 
 Between clients: each in its turn. A client alone may use every turn; beside others it holds at most half of an even
-share, so that a newcomer finds the backend half idle, and at least one; a client that holds none need not wait at all.
+share, so that a newcomer finds the backend half idle, and at least one. A client that holds none need not wait for
+others to end theirs, until such newcomers hold as many calls again: addresses are cheap.
 Within a client: a request that has drawn less than QUANTUM comes before those that have drawn more, of equals the one
 that came first. Requests of the usual size are so answered first come, first served, and a hundred large ones wait
 while a small one passes (a feedback queue; Kleinrock 1976, section 4.7).
 
-Requests that ask for more than QUANTUM go in a lane of their own, as if another client had sent them: without keys
-everybody is one client, and somebody's small request is not to wait for others' large ones.
+Requests that ask for more than QUANTUM go in a lane of their own, as if another client had sent them: somebody's small
+request is not to wait for large ones, and without keys a whole network is one client. That lane holds at most a quarter
+of the turns even when it is alone. Each of its calls keeps a whole device busy, and a small request that comes is one
+call beside theirs: it takes as many times as long as there are.
 """
 
 from __future__ import annotations
@@ -18,19 +21,30 @@ import asyncio
 import contextlib
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ("Requester", "Turns")
+__all__ = ("Requester", "Turns", "below_share")
 
 # A request's default number of samples: whoever asks for no more is never set back.
 QUANTUM = 10_000
+
+
+def below_share(held: Mapping[str, int], lane: str, limit: int) -> bool:
+    """Whether a client may come in though `limit` are in: one that holds less than half of an even share.
+
+    held: lane -> how many it has. Half as many more come in so at most, however many clients there are.
+    """
+    others = sum(1 for name, count in held.items() if count and name != lane)
+    share = max(1, limit // (2 * (others + 1)))
+    return others > 0 and held.get(lane, 0) < share and sum(held.values()) < limit * 3 // 2
 
 
 @dataclass(eq=False)
 class _Client:
     """One client with requests in the house."""
 
+    large: bool = False
     requests: int = 0
     held: int = 0
     waiting: dict[Requester, asyncio.Future[None]] = field(default_factory=dict)
@@ -40,10 +54,14 @@ class _Client:
 
 
 class Turns:
-    """`limit` calls at once, and one more for each client that holds none. Create it in the loop that serves."""
+    """`limit` calls at once, and up to `newcomers` more (None: as many again) for clients that hold none.
 
-    def __init__(self, limit: int) -> None:
+    Create it in the loop that serves.
+    """
+
+    def __init__(self, limit: int, *, newcomers: int | None = None) -> None:
         self._limit = limit
+        self._most = limit + (limit if newcomers is None else newcomers)
         self._clients: OrderedDict[str, _Client] = OrderedDict()  # in the order in which their turns come
         self._arrivals = itertools.count()
 
@@ -66,7 +84,7 @@ class Turns:
     def enlarge(self, requester: Requester) -> None:
         """Put a request that holds no turn and waits for none into its client's lane of large ones."""
         before, requester.client = requester.client, f"{requester.client} large"  # no client has a name with a space
-        self._clients.setdefault(requester.client, _Client()).requests += 1
+        self._clients.setdefault(requester.client, _Client(large=True)).requests += 1
         self._leave(before)
 
     def _leave(self, lane: str) -> None:
@@ -106,9 +124,10 @@ class Turns:
 
     def _next(self) -> str | None:
         share = self._limit if len(self._clients) < 2 else max(1, self._limit // (2 * len(self._clients)))
-        free = self.held < self._limit
+        held, few = self.held, max(1, self._limit // 4)
         for name, client in self._clients.items():
-            if client.waiting and (client.held == 0 or (free and client.held < share)):
+            most = min(share, few) if client.large else share
+            if client.waiting and client.held < most and held < (self._limit if client.held else self._most):
                 return name
         return None
 

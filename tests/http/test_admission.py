@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from certify.service.errors import Draining, QueueFull
 from certify.service.http.admission import Admission
-from certify.service.http.keys import Client
+from certify.service.http.keys import ANYBODY, Client
 from certify.service.http.metrics import Metrics
 from certify.service.http.turns import QUANTUM
 
@@ -124,6 +125,24 @@ async def test_draining_refuses_the_new_and_keeps_what_had_come_in() -> None:
     assert house.idle
 
 
+async def test_refusals_are_held_back_only_in_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, held = Clock(), []
+
+    async def sleep(seconds: float) -> None:
+        held.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    house, _ = admission(1, 1, clock)
+    for _ in range(10):
+        await house.hold_back()
+    assert not held
+    await house.hold_back()
+    assert held == [1.0]
+    clock.now = 1.0
+    await house.hold_back()
+    assert held == [1.0]
+
+
 async def test_abort_tells_whoever_waits() -> None:
     house, _ = admission(1, 1)
     waiting = asyncio.create_task(house.aborted.wait())
@@ -202,6 +221,18 @@ async def test_a_full_house_lets_in_a_client_below_its_share_and_no_more_of_it()
         with pytest.raises(QueueFull), house.place(light):
             raise AssertionError("a third was let into a full house")
     assert house.idle
+
+
+async def test_a_full_house_lets_in_half_as_many_more_however_many_clients_there_are() -> None:
+    house, _ = admission(2, 6)
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(house.place(replace(ANYBODY, peer="192.0.2.1")))
+        for number in range(4):
+            stack.enter_context(house.place(replace(ANYBODY, peer=f"198.51.100.{number}")))
+        with pytest.raises(QueueFull), house.place(replace(ANYBODY, peer="203.0.113.1")):
+            raise AssertionError("a thirteenth was let into a house of eight")
+    assert not house._places  # an address that has left is forgotten
 
 
 async def test_a_small_request_does_not_wait_for_large_ones_of_its_client() -> None:

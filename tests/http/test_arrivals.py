@@ -112,3 +112,19 @@ def kept() -> int:
     """Bytes that the service's own lines have allocated and that are still there."""
     traces = tracemalloc.take_snapshot().traces
     return sum(trace.size for trace in traces if "/service/http/" in trace.traceback[0].filename)
+
+
+async def test_large_bodies_come_on_only_when_those_before_are_parsed_and_small_ones_pass() -> None:
+    megabyte = 2**20
+    house = arrivals(max_body_bytes=64 * megabyte, max_bytes=64 * megabyte)
+    with house.parsing(10 * megabyte):
+        with house.parsing(10 * megabyte):
+            small, large = Sender(house), Sender(house)
+            await small.send(b"x" * 100)
+            await small.send(None)
+            assert await small.read == b"x" * 100
+            for _ in range(3):
+                await large.send(b"x" * megabyte)
+            await large.send(None)
+            assert house.came == megabyte + 100 and not large.read.done()
+        assert len(await large.read) == 3 * megabyte

@@ -123,10 +123,21 @@ def test_a_body_in_crumbs_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
+def test_what_is_no_http_is_counted_and_does_not_fill_the_log(tmp_path: Path) -> None:
+    with real_process(tmp_path / "log") as service:
+        with connections(service, 20, b"\x00\xff\r\n\r\n") as sockets:
+            assert all(ended(connection) for connection in sockets)
+        assert service.metric("certify_no_http_total") == 20
+        assert len([entry for entry in service.log_entries() if "Invalid HTTP" in str(entry["message"])]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_a_port_in_use_is_the_last_line_of_the_log(tmp_path: Path) -> None:
+    """And it is noticed before the bundle is looked for."""
     with real_process(tmp_path / "log") as service:
         second = subprocess.run(
-            [sys.executable, "-m", "certify", "serve", "--backend=fake", f"--port={service.port}"],
+            [sys.executable, "-m", "certify", "serve", "--bundle=/nowhere", f"--port={service.port}"],
             cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
     assert second.returncode == 2

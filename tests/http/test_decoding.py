@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from certify.service.answering.image_headers import MAX_SCANS, is_quick
-from certify.service.answering.images import decode_image
+from certify.service.answering.image_headers import MAX_SCANS, Header, read_header
+from certify.service.answering.images import decode_pixels
 from certify.service.errors import QueueFull, RequestError
 from certify.service.http.decoding import MOST_HEAVY, PROCESSES, Decoders
 from tests import pictures
 
 SHAPE = (3, 8, 8)
-LARGE = pictures.png(size=(600, 600))  # too large to be decoded in a thread
+LARGE = read_header(pictures.png(size=(600, 600)))  # too large to be decoded in a thread
 MAX_PIXELS = 16 * 2**20
 CASES = Path(__file__).parents[1] / "cases" / "images"
 
@@ -33,12 +33,12 @@ async def decoders(seconds: float = 60.0) -> AsyncIterator[Decoders]:
     yield Decoders(max_pixels=MAX_PIXELS, seconds=seconds)
 
 
-def slow_picture() -> bytes:
+def slow_picture() -> Header:
     """As many scans as are let through, over 16 million pixels: seconds of work in 200 KB."""
     good = pictures.encoded(pictures.gray(size=(8, 8)).resize((4096, 4096)), "JPEG", progressive=True, quality=5)
     last = good.rindex(b"\xff\xda")
     scan = good[last:-2]
-    return good[:last] + scan * (MAX_SCANS - good.count(b"\xff\xda") + 1) + b"\xff\xd9"
+    return read_header(good[:last] + scan * (MAX_SCANS - good.count(b"\xff\xda") + 1) + b"\xff\xd9")
 
 
 def processes() -> set[int]:
@@ -57,7 +57,7 @@ async def until_begun(before: set[int]) -> None:
 async def test_a_process_decodes_as_this_one_does() -> None:
     async with decoders() as made:
         there = await made.decode(LARGE, SHAPE, resize=True)
-    here = decode_image(LARGE, SHAPE, resize=True, max_pixels=MAX_PIXELS)
+    here = decode_pixels(LARGE, SHAPE, resize=True, max_pixels=MAX_PIXELS)
     assert there.sha256 == here.sha256 and (there.tensor == here.tensor).all()
 
 
@@ -104,33 +104,43 @@ async def test_a_picture_that_brings_its_decoders_down_is_refused_and_no_other()
 
 async def test_small_pictures_need_no_process() -> None:
     made = Decoders(max_pixels=MAX_PIXELS, seconds=60.0)
-    assert (await made.decode(pictures.png(), SHAPE, resize=False)).tensor.shape == SHAPE
-    with pytest.raises(RequestError, match="PNG, JPEG or WebP"):
-        await made.decode(b"no picture", SHAPE, resize=False)
-    assert not is_quick(LARGE) and not is_quick(slow_picture()) and is_quick(pictures.png())
+    assert (await made.decode(read_header(pictures.png()), SHAPE, resize=False)).tensor.shape == SHAPE
+    large, slow, small = LARGE, slow_picture(), read_header(pictures.png())
+    assert (large.quick, slow.quick, small.quick) == (False, False, True)
+    assert (large.heavy, slow.heavy, small.heavy) == (False, True, False)
 
 
 async def test_heavy_pictures_take_one_process_and_others_pass() -> None:
+    slow = slow_picture()
     async with decoders() as made:
-        heavy = [asyncio.create_task(made.decode(slow_picture(), SHAPE, resize=True)) for _ in range(MOST_HEAVY)]
-        await until_begun(processes())
-        assert (await made.decode(LARGE, SHAPE, resize=True)).tensor.shape == SHAPE
-        assert not any(task.done() for task in heavy)
+        heavy = [asyncio.create_task(made.decode(slow, SHAPE, resize=True)) for _ in range(MOST_HEAVY)]
+        while made._heavy.total() < MOST_HEAVY:
+            await asyncio.sleep(0)
         with pytest.raises(QueueFull, match="large pictures") as caught:
-            await made.decode(slow_picture(), SHAPE, resize=True)
+            await made.decode(slow, SHAPE, resize=True)
         assert caught.value.retry_after_seconds == MOST_HEAVY  # at a second each, as long as none is done
+        assert (await made.decode(LARGE, SHAPE, resize=True)).tensor.shape == SHAPE
+        assert not all(task.done() for task in heavy)
         for task in heavy:
             task.cancel()
         await asyncio.gather(*heavy, return_exceptions=True)
-        again = asyncio.create_task(made.decode(slow_picture(), SHAPE, resize=True))
-        await asyncio.sleep(0)
-        assert not again.done()
-        again.cancel()
-        await asyncio.gather(again, return_exceptions=True)
+        assert not made._heavy  # all are given back, and whoever has none is forgotten
 
 
-async def test_what_the_structure_forbids_needs_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Decoders(max_pixels=MAX_PIXELS, seconds=60.0)
-    monkeypatch.setattr("certify.service.http.decoding.run_sync", None)
-    with pytest.raises(RequestError, match="at most 64 scans"):
-        await made.decode((CASES / "progressive_3000_scans.jpg").read_bytes(), SHAPE, resize=True)
+async def test_a_client_s_heavy_picture_waits_for_one_of_another_s_and_not_for_all() -> None:
+    heavy = read_header(pictures.encoded(pictures.gray(size=(8, 8)).resize((2100, 2100)), "PNG"))
+    done: list[str] = []
+
+    async def decode(lane: str) -> None:
+        await made.decode(heavy, SHAPE, resize=True, lane=lane)
+        done.append(lane)
+
+    async with decoders() as made:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(MOST_HEAVY):
+                group.create_task(decode("crowd"))
+            while made._heavy["crowd"] < MOST_HEAVY:
+                await asyncio.sleep(0)
+            group.create_task(decode("light"))  # let in, though there are as many as may be
+        assert done.index("light") <= 2 and len(done) == MOST_HEAVY + 1
+        assert not made._heavy

@@ -71,6 +71,29 @@ def test_without_a_file_anybody_may_ask() -> None:
     assert ApiKeys(None).client(None) is ANYBODY and not ApiKeys(None).required
 
 
+def test_without_a_file_whoever_asks_from_one_network_is_one_client() -> None:
+    keys = ApiKeys(None)
+    addresses = (
+        "192.0.2.1",
+        "192.0.2.2",
+        "::ffff:192.0.2.1",
+        "2001:db8::1",
+        "2001:db8::9:1",
+        "2001:db8:0:1::1",
+        "unix:",
+    )
+    clients = [keys.client(None, address=address) for address in addresses]
+    assert {client.name for client in clients} == {ANYBODY.name}  # metrics and logs know no addresses
+    one, two, mapped, host, neighbour, other, nowhere = (client.lane for client in clients)
+    assert one == mapped and host == neighbour and nowhere == ANYBODY.lane
+    assert len({one, two, host, other, nowhere}) == 5
+
+
+def test_with_a_file_an_address_says_nothing(path: Path) -> None:
+    keys = ApiKeys(path)
+    assert keys.client("Bearer k1", address="192.0.2.1").lane == keys.client("Bearer k1", address="192.0.2.2").lane
+
+
 def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from certify.service.http import log
+from certify.service.http.log import OnceAMinute
 from tests import pictures
 from tests.servers import in_process
 
@@ -93,6 +94,21 @@ async def test_a_fault_is_logged_with_its_traceback_and_id(stream: io.StringIO) 
     (fault,) = [entry for entry in entries(stream) if entry["message"] == "unexpected error"]
     assert f"urn:uuid:{fault['request_id']}" == response.json()["instance"]
     assert "Traceback" in str(fault["exception"])
+
+
+def test_a_warning_of_the_server_comes_once_a_minute_and_all_else_always() -> None:
+    now = 0.0
+    once = OnceAMinute(lambda: now)
+
+    def passes(level: int, message: str) -> bool:
+        return once.filter(logging.LogRecord("uvicorn.error", level, "", 0, message, None, None))
+
+    assert passes(logging.WARNING, "a") and passes(logging.WARNING, "b")
+    assert passes(logging.ERROR, "a") and passes(logging.INFO, "a")
+    now = 59.0
+    assert not passes(logging.WARNING, "a") and passes(logging.ERROR, "a")
+    now = 61.0
+    assert passes(logging.WARNING, "a") and not passes(logging.WARNING, "a")
 
 
 @pytest.mark.anyio

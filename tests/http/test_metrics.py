@@ -54,6 +54,7 @@ async def test_every_series_exists_from_the_start_at_zero() -> None:
         "certify_queue_depth",
         "certify_in_flight",
         "certify_disconnects_total",
+        "certify_no_http_total",
     ]
     for name in expected:
         assert at_start[name] == 0, name

@@ -10,6 +10,8 @@ import random
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ import pytest
 
 from tests import pictures
 from tests.answer_rules import check
-from tests.servers import Process, real_process
+from tests.servers import ROOT, Process, real_process
 
 # Waiting has no clock of its own here: a test that waits in vain is ended after two minutes.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -221,6 +223,21 @@ def test_grace_is_the_end_even_for_a_request_that_would_never_end(tmp_path: Path
                 assert service.popen.wait() == 0
 
 
+def test_without_keys_an_address_that_a_trusted_proxy_names_is_a_client(tmp_path: Path) -> None:
+    def ask(address: str) -> httpx.Response:
+        files, headers = {"image": ("a.png", pictures.png())}, {"X-Forwarded-For": address}
+        return httpx.post(f"{service.url}/certify", files=files, headers=headers, timeout=None)
+
+    with real_process(tmp_path / "log", fake_delay_seconds=0.5, max_running=1, max_queued=1) as service:
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
+            held = [threads.submit(ask, "192.0.2.1") for _ in range(2)]
+            while service.metric("certify_queue_depth") + service.metric("certify_in_flight") < 2:
+                time.sleep(0.01)
+            assert ask("192.0.2.1").status_code == 429
+            assert ask("192.0.2.2").status_code == 200
+            assert [future.result().status_code for future in held] == [200, 200]
+
+
 def test_a_second_signal_ends_it_at_once_and_tells_whoever_waits(tmp_path: Path) -> None:
     with real_process(tmp_path / "log", fake_delay_seconds=3600, grace_seconds=3600) as service:
         with half_sent(service, whole_request(1)) as sampling, half_sent(service, whole_request(2)[:-50]) as sending:
@@ -233,6 +250,50 @@ def test_a_second_signal_ends_it_at_once_and_tells_whoever_waits(tmp_path: Path)
             assert answer_on(sampling) == answer_on(sending) == (503, "draining")
             assert service.popen.wait() == 0
         assert not [entry for entry in service.log_entries() if entry["level"] == "error"]
+
+
+STUCK = """
+import sys, time
+from certify.service.backends.fake import FakeBackend
+from certify.service.http import server
+from certify.service.http.app import create_app
+from certify.service.settings import load_settings
+
+class Stuck(FakeBackend):
+    async def count_votes(self, image, **call):
+        sys.stderr.write("stuck\\n")
+        while True:
+            time.sleep(3600)
+
+server._GONE_SECONDS = 0.1
+settings = load_settings(backend="fake", http_port=int(sys.argv[1]), grace_seconds=0.1)
+server.Server(create_app(settings, Stuck()), settings).run()
+"""
+
+
+def test_a_process_that_hears_nothing_ends_after_its_grace_and_says_what_it_was_at() -> None:
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK, str(port)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as popen:
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
+                break
+            time.sleep(0.02)
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(whole_request())
+            assert popen.stderr is not None
+            while popen.stderr.readline() != "stuck\n":
+                pass
+            popen.send_signal(signal.SIGTERM)
+            assert popen.wait() == 1
+            assert "in count_votes" in popen.stderr.read()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_an_idle_service_ends_at_once_on_either_signal(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.anyio
 class House:
     """Requests whose calls last until the test ends them, in the order in which they began."""
 
-    def __init__(self, limit: int) -> None:
-        self.turns = Turns(limit)
+    def __init__(self, limit: int, newcomers: int | None = None) -> None:
+        self.turns = Turns(limit, newcomers=newcomers)
         self.stack = contextlib.ExitStack()  # every request stays in the house until the test is over
         self.running: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
@@ -73,6 +73,26 @@ async def test_a_newcomer_does_not_wait_and_the_others_fall_back_to_their_share(
     assert house.running == ["a3", "b"]
     await house.end("a3")
     assert len(house.running) == 2
+
+
+async def test_newcomers_hold_as_many_turns_again_and_no_more() -> None:
+    house = House(2)
+    for name, requester in zip("ABcdef", requesters(house, *"aacdef"), strict=True):
+        await house.call(name, requester)
+    assert house.running == ["A", "B", "c", "d"]  # e and f wait, and however many more there were
+    await house.end("c")
+    assert house.running == ["A", "B", "d", "e"]
+
+
+async def test_no_newcomer_passes_where_none_may() -> None:
+    house = House(1, newcomers=0)
+    for name, requester in zip(("a0", "a1", "a2", "b"), requesters(house, *"aaab"), strict=True):
+        await house.call(name, requester)
+    assert house.running == ["a0"]
+    await house.end("a0")
+    assert house.running == ["a1"]  # a was here first
+    await house.end("a1")
+    assert house.running == ["b"]  # and then each in its turn
 
 
 async def test_equal_requests_of_one_client_are_served_in_the_order_in_which_they_came() -> None:
@@ -141,16 +161,15 @@ async def test_a_client_that_has_left_is_forgotten() -> None:
     assert turns.held == 0 and not turns._clients
 
 
-async def test_large_requests_fall_back_to_a_lane_s_share_beside_small_ones_of_the_same_client() -> None:
-    house = House(4)
+async def test_large_requests_leave_turns_to_small_ones_of_the_same_client() -> None:
+    house = House(8)
     crowd = list(requesters(house, *"aaaaaaaa"))
     for index, requester in enumerate(crowd):
         requester.enlarge()
         await house.call(f"large{index}", requester)
-    assert len(house.running) == 4  # alone they use every turn
-    (small,) = requesters(house, "a")
-    await house.call("small", small)
-    assert "small" in house.running
-    for index in range(3):  # one of the four turns is the share of one lane of two
-        await house.end(f"large{index}")
-    assert house.running == ["large3", "small"]
+    assert house.running == ["large0", "large1"]  # a quarter of the turns, and nobody else is here
+    for index, small in enumerate(requesters(house, "a", "a")):
+        await house.call(f"small{index}", small)
+    assert house.running == ["large0", "large1", "small0", "small1"]
+    await house.end("large0")
+    assert house.running == ["large1", "small0", "small1", "large2"]

@@ -13,11 +13,20 @@ from starlette.responses import Response
 
 from ...answering.certify import Job, Question, answer, ask, run
 from ...answering.driver import Run
+from ...answering.image_headers import Header, read_header
 from ...answering.schemas import CertifyAnswer
-from ...errors import BackendUnavailable, DeadlineExceeded, Draining, RequestError
+from ...errors import (
+    BackendUnavailable,
+    BudgetSpent,
+    DeadlineExceeded,
+    Draining,
+    QueueFull,
+    RequestError,
+    Unauthorized,
+)
 from ...tracing import span
 from ..admission import Place
-from ..bodies import Body, parse_body
+from ..bodies import parse_body
 from ..context import Gateway, gateway_of
 from ..keys import Client
 from ..openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
@@ -45,15 +54,25 @@ async def certify(request: Request) -> Response:
     In a form, `threshold` and `sigmas` are lists as repeated fields, comma-separated values or JSON lists.
     """
     with span("POST /certify", {"request_id": request.state.request_id}, headers=request.headers) as current:
-        made = await _certify(request, gateway_of(request))
+        made = await _certify_or_hold_back(request, gateway_of(request))
         current.set_attribute("outcome", made.outcome)
         current.set_attribute("samples_used", made.samples_used)
     request.state.outcome = made.outcome
     return JSONResponse(made.model_dump(mode="json"))
 
 
+async def _certify_or_hold_back(request: Request, gateway: Gateway) -> CertifyAnswer:
+    try:
+        return await _certify(request, gateway)
+    except (QueueFull, BudgetSpent, Unauthorized) as error:
+        refusal = error.with_traceback(None)  # its frames have the body, which is not to wait
+    await gateway.admission.hold_back()
+    raise refusal
+
+
 async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
-    client = gateway.keys.client(request.headers.get("authorization"))
+    address = request.client.host if request.client else None
+    client = gateway.keys.client(request.headers.get("authorization"), address=address)
     request.state.client = client.name
     with gateway.admission.arrival(client):
         # In a list, so that parsing can take it out: a file that waits for its turn is kept once, not twice.
@@ -72,28 +91,30 @@ async def _work(
 ) -> tuple[Job, Run]:
     """From the body's bytes, taken out of `content`, to votes. Samples are reserved before the image is
     decoded, and what is not drawn is not spent."""
-    body, question = await _parse(content, request, gateway)
+    with gateway.arrivals.parsing(len(content[0])):
+        header, question = await _parse(content, request, gateway)
     samples = question.plan.samples
     with gateway.admission.size(place, samples):
         async with gateway.budgets.reserve(client, samples) as reservation:
             try:
-                job = await _decode(body.image, question, gateway)
-                del body  # what waits for turns is the small tensor, not the file
+                job = await _decode(header, question, gateway, client)
+                del header  # what waits for turns is the small tensor, not the file
                 return job, await _sample(job, gateway, place)
             finally:
                 reservation.used = place.drawn
 
 
-async def _parse(content: list[bytes], request: Request, gateway: Gateway) -> tuple[Body, Question]:
+async def _parse(content: list[bytes], request: Request, gateway: Gateway) -> tuple[Header, Question]:
     settings, headers = gateway.settings, request.headers
     content_type, encoding = headers.get("content-type"), headers.get("content-encoding")
 
-    made: list[tuple[Body, Question] | RequestError] = []
+    made: list[tuple[Header, Question] | RequestError] = []
 
     def work() -> None:
         try:
             body = parse_body(content.pop(), content_type=content_type, content_encoding=encoding)
-            made.append((body, ask(body.fields, gateway.info, settings, arrival=request.state.arrival)))
+            question = ask(body.fields, gateway.info, settings, arrival=request.state.arrival)
+            made.append((read_header(body.image), question))
         except RequestError as error:
             made.append(error.with_traceback(None))  # its frames have the body
 
@@ -105,10 +126,11 @@ async def _parse(content: list[bytes], request: Request, gateway: Gateway) -> tu
     return done
 
 
-async def _decode(image: bytes, question: Question, gateway: Gateway) -> Job:
+async def _decode(header: Header, question: Question, gateway: Gateway, client: Client) -> Job:
+    shape, resize = question.info.input_shape, question.resize
     try:
         async with asyncio.timeout_at(question.loop_deadline()):
-            picture = await gateway.decoders.decode(image, question.info.input_shape, resize=question.resize)
+            picture = await gateway.decoders.decode(header, shape, resize=resize, lane=client.lane)
     except TimeoutError:
         raise DeadlineExceeded("deadline_ms: the deadline came while the image was being decoded") from None
     return Job(question=question, picture=picture)
