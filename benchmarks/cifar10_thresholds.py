@@ -77,9 +77,9 @@ def ship(data: Path, choice: Choice, tuning: VotesFile, judging: VotesFile) -> N
     replayed = adaptive(judging, judging.samples, list(thresholds), "plurality")
     rows.append(named(replayed, f"shipped: {replayed.name}"))
     chose = (
-        f"Chosen for the largest ACR on {len(tuning.idx)} training images held aside, N = {tuning.samples}, among "
-        f"{len(choice.candidates)} choices that keep a certified accuracy of {choice.floor:.3f} at 0 there: the finest "
-        "scale's alone, less .02."
+        f"Chosen on {len(tuning.idx)} training images held aside, N = {tuning.samples} at each scale, for the largest "
+        f"ACR of the choices, out of {len(choice.candidates)}, whose certified accuracy at 0 is at least "
+        f"{choice.floor:.3f} there: the finest scale's alone, less .02."
     )
     made = f"`python -m benchmarks.cifar10_thresholds --data DIR`, {judging.runtime} ({here()})"
     text = (
