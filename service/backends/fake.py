@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import struct
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,8 @@ class FakeBackend:
 
     def __init__(self, info: BackendInfo = FAKE_INFO, *, delay_seconds: float = 0.0) -> None:
         self._info = info
+        self._stream = np.random.Philox(key=0)
+        self._state = self._stream.state  # of a stream's beginning: key and counter are written into it
         self.delay_seconds = delay_seconds
         self.failing = False
         self.absent = False
@@ -80,15 +83,14 @@ class FakeBackend:
         chunk = self._info.chunk
         votes = np.zeros((count // chunk, len(probabilities)), dtype=np.int64)
         (sigma_bits,) = struct.unpack("<Q", struct.pack("<d", sigma))
-        # Key and counter are Philox's own inputs, so every (seed, sigma, chunk) has a stream of its own.
-        # As uint64 arrays: numpy would make float64 of a list with a seed above 2^63, and drop its last bits.
-        key = np.array([seed, 0], dtype=np.uint64)
-        stream = np.random.Philox(key=key, counter=np.array([0, 0, 0, sigma_bits], dtype=np.uint64))
-        draw, start = np.random.Generator(stream).multinomial, stream.state
+        # Key and counter are Philox's own inputs, so every (seed, sigma, chunk) has a stream of its own. Setting one
+        # generator to each beginning takes a twentieth of making it.
+        key, counter = self._state["state"]["key"], self._state["state"]["counter"]
+        key[0], counter[3] = seed, sigma_bits
+        draw = np.random.Generator(self._stream).multinomial
         for row, index in enumerate(range(first // chunk, (first + count) // chunk)):
-            # A stream is set back to another chunk's beginning twenty times as fast as one is made.
-            start["state"]["key"][1] = index
-            stream.state = start
+            key[1] = index
+            self._stream.state = self._state
             votes[row] = draw(chunk, probabilities)
         return votes
 
@@ -99,16 +101,7 @@ class FakeBackend:
 
     def probabilities(self, image: NDArray[np.float32], sigma: float) -> NDArray[np.float64]:
         """(K,) class probabilities under noise: one class favoured by the image's hash, less so as sigma grows."""
-        digest = hashlib.sha256(image.tobytes()).digest()
-        classes = len(self._info.class_names)
-        top, second = digest[0] % classes, digest[1] % classes
-        # Clean confidence in [0.9, 1) and a half-life in sigma in [0.5, 2.5): some images reach far, some abstain.
-        strength = (0.9 + 0.1 * digest[2] / 256) * 0.5 ** (sigma / (0.5 + 2.0 * digest[3] / 256))
-        probabilities = np.full(classes, (1.0 - strength) / (2 * classes))
-        probabilities[second] += (1.0 - strength) / 2
-        probabilities[top] += strength
-        probabilities /= probabilities.sum()
-        return probabilities
+        return _probabilities(image.tobytes(), len(self._info.class_names), sigma)
 
     async def _work(self) -> None:
         self.calls += 1
@@ -120,3 +113,17 @@ class FakeBackend:
             self.running -= 1
         if self.failing:
             raise BackendUnavailable("the fake backend was told to fail")
+
+
+@lru_cache(maxsize=256)  # some dozen images at every scale: one request asks for the same ones again and again
+def _probabilities(image: bytes, classes: int, sigma: float) -> NDArray[np.float64]:
+    digest = hashlib.sha256(image).digest()
+    top, second = digest[0] % classes, digest[1] % classes
+    # Clean confidence in [0.9, 1) and a half-life in sigma in [0.5, 2.5): some images reach far, some abstain.
+    strength = (0.9 + 0.1 * digest[2] / 256) * 0.5 ** (sigma / (0.5 + 2.0 * digest[3] / 256))
+    probabilities = np.full(classes, (1.0 - strength) / (2 * classes))
+    probabilities[second] += (1.0 - strength) / 2
+    probabilities[top] += strength
+    probabilities /= probabilities.sum()
+    probabilities.flags.writeable = False
+    return probabilities
