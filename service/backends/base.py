@@ -8,7 +8,7 @@ generator's output. Any part of a stream can therefore be read in any order, in 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from ...models.bundle import Final
 from ..core import Cascade
 from ..errors import BackendUnavailable
 
-__all__ = ("Backend", "BackendInfo", "Runtime", "check_range", "check_votes")
+__all__ = ("AheadDraw", "Backend", "BackendInfo", "DrawsAhead", "Runtime", "check_range", "check_votes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,30 @@ class Backend(Protocol):
 
     async def classify(self, image: NDArray[np.float32]) -> int:
         """The plain classifier's class index for the clean image: no noise, no denoiser, no guarantee."""
+
+
+class AheadDraw(Protocol):
+    """Votes that nobody waits for yet."""
+
+    async def votes(self) -> NDArray[np.int64]:
+        """Wait for them, as count_votes; what has not begun is no longer put off."""
+
+    def drop(self) -> bool:
+        """Nobody will wait for them. Whether they had begun: then they are drawn in vain."""
+
+
+@runtime_checkable
+class DrawsAhead(Protocol):
+    """What a backend may have besides: hands that would idle while one request's look is drawn."""
+
+    def width(self) -> int:
+        """Pieces of info().grain samples that it computes at once."""
+
+    def draw_ahead(self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int) -> AheadDraw:
+        """count_votes' arguments and votes, begun only while fewer than width() pieces are under way and nobody waits.
+
+        Raises as count_votes does.
+        """
 
 
 def check_range(info: BackendInfo, image: NDArray[np.float32], sigma: float, seed: int, first: int, count: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendUnavailable
-from .base import BackendInfo, Runtime, check_range, check_votes
+from .base import AheadDraw, BackendInfo, Runtime, check_range, check_votes
 
 __all__ = ("FAKE_INFO", "FakeBackend")
 
@@ -37,6 +37,7 @@ class FakeBackend:
     """`delay_seconds` is how long each call takes; setting `failing` makes every call fail until it is cleared.
 
     With `absent` set it cannot be opened, with `offered` it is outdated, and opened again it runs that bundle.
+    `hands` is its width(): with more than one, draws ahead are asked for, and begin at once.
     `calls` and `running` count calls ever begun and calls now under way, for tests of cancellation.
     """
 
@@ -45,6 +46,7 @@ class FakeBackend:
         self._stream = np.random.Philox(key=0)
         self._state = self._stream.state  # of a stream's beginning: key and counter are written into it
         self.delay_seconds = delay_seconds
+        self.hands = 1
         self.failing = False
         self.absent = False
         self.offered: BackendInfo | None = None
@@ -73,6 +75,14 @@ class FakeBackend:
         votes: NDArray[np.int64] = rows.sum(axis=0)
         check_votes(votes, self._info, count)
         return votes
+
+    def width(self) -> int:
+        return self.hands
+
+    def draw_ahead(self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int) -> AheadDraw:
+        return _Ahead(
+            asyncio.create_task(self.count_votes(image.copy(), sigma=sigma, seed=seed, first=first, count=count))
+        )
 
     async def chunk_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
@@ -113,6 +123,20 @@ class FakeBackend:
             self.running -= 1
         if self.failing:
             raise BackendUnavailable("the fake backend was told to fail")
+
+
+class _Ahead:
+    def __init__(self, task: asyncio.Task[NDArray[np.int64]]) -> None:
+        self._task = task
+        # Seen: nobody may ever ask for them.
+        task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+
+    async def votes(self) -> NDArray[np.int64]:
+        return await self._task
+
+    def drop(self) -> bool:
+        self._task.cancel()
+        return True
 
 
 @lru_cache(maxsize=256)  # some dozen images at every scale: one request asks for the same ones again and again

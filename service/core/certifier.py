@@ -42,6 +42,7 @@ from . import strategy
 from .allocation import FUTILITY_LEVEL
 from .bounds import clopper_pearson_lower
 from .certificate import Cascade, level_bounds
+from .outlook import outlook
 from .reasons import Reason
 from .results import ProtocolError, Query, Result, StageOutcome, StageResult
 from .state import Ask, Decision, Level, Plan, State
@@ -129,6 +130,10 @@ class Certifier:
         if state.pending is None and state.phase == "estimate":
             self._apply(strategy.next_look(state))
         return state.pending
+
+    def outlook(self) -> list[Query]:
+        """What may be asked after the pending query, the likeliest first: a guess, for draws ahead (outlook.py)."""
+        return outlook(self._state)
 
     def _apply(self, decision: Decision) -> None:
         state = self._state

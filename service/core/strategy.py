@@ -16,7 +16,7 @@ from .looks import EARLY_SHARE, EXTENSION_SHARE, Look, max_looks, radius_looks
 from .results import Query
 from .state import Ask, Plan, State, Stop
 
-__all__ = ("next_look", "next_pilot")
+__all__ = ("likely_path", "next_look", "next_pilot", "undone")
 
 # Measured: weights and the pilot's end in docs/protocol.md, 4.3; paths in docs/protocol.md, 4.6.
 PLANNED_WEIGHT = 0.9  # alpha's part on the planned level: the rest keeps the other paths alive
@@ -157,6 +157,21 @@ def next_look(c: State) -> Ask | Stop:
     if len(unmet) > 1:
         unmet = [min(_doubts(c, live_path, unmet, estimates))[1]]
     return _ask(c, live_path, unmet[0] if unmet else None)
+
+
+def likely_path(c: State) -> int:
+    """While pilots are drawn: the path that looks best on those there are."""
+    return _plan_radius(c)[1]
+
+
+def undone(c: State, path: int) -> list[int]:
+    """Levels whose terms on the path are still worth draws: that miss the requested radius, or their heavy look.
+
+    Without a requested radius the own level comes last, and is always worth more.
+    """
+    if c.radius is not None:
+        return _unmet(c, path)
+    return [k for k in reversed(range(path, len(c.levels))) if k == path or c.levels[k].taken <= c.levels[k].heavy]
 
 
 def _ask(c: State, path: int, k: int | None) -> Ask | Stop:
