@@ -179,7 +179,8 @@ class _Calls:
         step = max(chunk, self._limits.samples // chunk * chunk)
         total = np.zeros(len(self._info.class_names), dtype=np.int64)
         for low, high in cut(query.first, query.count, step):
-            total += await self._call(replace(query, first=low, count=high - low))
+            whole = high - low == query.count
+            total += await self._call(query if whole else replace(query, first=low, count=high - low))
         return total
 
     async def _call(self, query: Query) -> NDArray[np.int64]:

@@ -87,8 +87,8 @@ def make_plan(fields: CertifyFields, info: BackendInfo, *, max_samples_allowed: 
         )
     cascade = _cascade(fields, info)
     samples = fields.samples // info.chunk * info.chunk
-    limits = {"alpha": fields.alpha, "samples": samples, "chunk": info.chunk, "grain": info.grain}
-    if not reachable(cascade, **limits) and samples < (need := _min_samples(cascade, fields.alpha, info)):
+    can = reachable(cascade, alpha=fields.alpha, samples=samples, chunk=info.chunk, grain=info.grain)
+    if not can and samples < (need := _min_samples(cascade, fields.alpha, info)):
         raise RequestError(
             "budget_too_small",
             f"samples: expected at least {need} for these sigmas, thresholds and alpha to certify anything, "

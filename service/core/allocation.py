@@ -235,7 +235,7 @@ class Outlay:
     def _height(self, spent: float) -> float:
         """Above 0 while it is cheaper than the budget."""
         least = self.budget / 100 or 1.0
-        return max(spent, least) ** -0.5 - max(self.budget, least) ** -0.5
+        return 1.0 / math.sqrt(max(spent, least)) - 1.0 / math.sqrt(max(self.budget, least))
 
 
 def waterfill(outlay: Outlay, *, above: float | None = None) -> Allocation | None:

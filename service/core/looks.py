@@ -71,10 +71,11 @@ def radius_looks(target: float, error: float, cap: int, grain: int, *, single: b
         return ()
     if single or not 0.0 < target < 1.0 or error <= 0.0:
         return (Look(cap, 1.0),)
-    count, first, last = 0, 0.0, cap / 1.1  # a look within 10% of the cap would only take error from it
+    first: float = 0.0
+    count, last = 0, cap / 1.1  # a look within 10% of the cap would only take error from it
     for _ in range(4):  # the first look's share depends on how many looks there are: a few rounds settle it
         share = (1 - LAST_SHARE) / max(count, 1)
-        first = size = math.floor(math.log(error * share) / math.log(target)) + 1
+        size = first = float(math.floor(math.log(error * share) / math.log(target)) + 1)
         count = 0
         while size < last:
             size *= LOOK_RATIO

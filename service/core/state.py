@@ -46,6 +46,7 @@ class Level:
         # What was last asked about these votes: a look changes one level, and the strategy asks about all of them.
         self._estimates: dict[int, Estimate] = {}
         self._splits: dict[tuple[int, bool], tuple[int, int]] = {}
+        self.futile: dict[object, bool] = {}  # the strategy's, by what it asked
 
     def add_pilot(self, votes: Sequence[int]) -> None:
         """Take pilot votes, one count a class."""
@@ -62,6 +63,7 @@ class Level:
     def _forget(self) -> None:
         self._estimates.clear()
         self._splits.clear()
+        self.futile.clear()
 
     def freeze(self, looks: tuple[Look, ...], alpha: float, split: tuple[float, float]) -> None:
         """Fix the looks and what each of them spends; `split` is the level's (lower, upper) part of alpha."""

@@ -215,11 +215,19 @@ def _looks_that_matter(c: State, k: int, budget: int) -> list[int]:
 
 def _futile(c: State, k: int, path: int, radius: float, budget: int) -> bool:
     """Whether the term still misses `radius` at its last look, even at the most optimistic plausible rates."""
-    label, _ = c.chosen
     level = c.levels[k]
     looks = _looks_that_matter(c, k, budget)
     if not looks:
         return True
+    asked = (k == path, radius, *looks)
+    if asked not in level.futile:
+        level.futile[asked] = _misses(c, k, path, radius, looks)
+    return level.futile[asked]
+
+
+def _misses(c: State, k: int, path: int, radius: float, looks: list[int]) -> bool:
+    label, _ = c.chosen
+    level = c.levels[k]
 
     def reached(label_rate: float, rival_rate: float) -> bool:
         values = (_at_look(c, k, path, look, label_rate, rival_rate) for look in looks)

@@ -1,8 +1,8 @@
 """Connections: how many at once, how long a request's head may take, and how finely a body may be cut.
 
-uvicorn alone has no limit before a whole head has come, and httptools none on its size. Here a new connection beyond the limit is let in and the one
-that has been silent longest is closed for it, among those whose request is not whole: a probe is answered however
-many connections wait, and no request that is worked on is ended.
+uvicorn alone has no limit before a whole head has come, and httptools none on a head's size. Here a new connection
+beyond the limit is let in and the one that has been silent longest is closed for it, among those whose request is not
+whole: a probe is answered however many connections wait, and no request that is worked on is ended.
 """
 
 from __future__ import annotations
