@@ -70,10 +70,12 @@ class Ahead:
             return
         # Alone it may fill every hand but for what it waits for; as many requests as hands draw nothing ahead.
         share = self._backend.width() // _SHARING.get(self._shared, 1)
-        free = (share if share > 1 else 0) - sum(map(len, self._pieces.values()))
-        if free <= 0:
-            return
-        for query in likely():
+        most = share if share > 1 else 0
+        queries = likely() if most or self._pieces else []
+        for stream in self._pieces.keys() - {(query.level, query.purpose) for query in queries}:
+            self._drop_all(self._pieces.pop(stream))  # no longer likely: others have its place
+        free = most - sum(map(len, self._pieces.values()))
+        for query in queries:
             pieces = self._pieces.setdefault((query.level, query.purpose), [])
             first, end = max([query.first, *(piece.end for piece in pieces)]), query.first + query.count
             while first < end:
@@ -99,17 +101,17 @@ class Ahead:
             elif piece.first >= query.first + query.count:  # of a later look
                 self._pieces.setdefault((query.level, query.purpose), []).append(piece)
             else:
-                self._drop(piece)
+                self._drop_all([piece])
         return taken
 
     def close(self) -> None:
         """Nothing more will be asked for."""
         self._closed = True
         for pieces in self._pieces.values():
-            for piece in pieces:
-                self._drop(piece)
+            self._drop_all(pieces)
         self._pieces.clear()
 
-    def _drop(self, piece: Piece) -> None:
-        if piece.draw.drop():
-            self._dropped += piece.end - piece.first
+    def _drop_all(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            if piece.draw.drop():
+                self._dropped += piece.end - piece.first

@@ -27,14 +27,18 @@ def outlook(c: State) -> list[Query]:
 
 
 def _pilots(c: State, pending: Query) -> list[Query]:
-    """The other levels' pilots; then, of the path that looks best so far, the first draws of each term."""
+    """The other levels' pilots, and of the path that looks best so far the first draws of each term.
+
+    With a requested radius the pilots may end with this one: then the path's own level comes before all but the next.
+    """
     levels = range(len(c.levels))
     pilots = [k for k in reversed(levels) if not c.levels[k].pilot_samples and k != pending.level]
     path = pending.level
     if any(level.pilot_samples for level in c.levels):
         path = strategy.likely_path(c)
-    likely = [_query(k, "pilot", 0, c.pilot) for k in pilots]
-    return likely + [_query(k, "estimation", 0, c.grain) for k in levels[path:] if k not in pilots]
+    asked = [_query(k, "pilot", 0, c.pilot) for k in pilots]
+    terms = [_query(k, "estimation", 0, c.grain) for k in levels[path:] if k not in pilots]
+    return [*asked, *terms] if c.radius is None else [*asked[:1], *terms, *asked[1:]]
 
 
 def _looks(c: State, pending: Query) -> list[Query]:
