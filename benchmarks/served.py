@@ -18,7 +18,7 @@ from PIL import Image
 
 from certify.models.train.data import digits_split, load_digits
 
-__all__ = ("Service", "service", "write_digits")
+__all__ = ("Service", "free_port", "service", "write_digits")
 
 START_SECONDS = 120  # a cold disk reads torch's gigabyte slowly
 
@@ -31,12 +31,17 @@ class Service:
     pid: int
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
 def service(*options: str) -> Iterator[Service]:
     """It runs with these options of `certify serve`; it is stopped at the end, and its log shown if anything failed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-m", "certify", "serve", "--port", str(port), *options]
