@@ -186,6 +186,7 @@ class _Calls:
     async def _call(self, query: Query) -> NDArray[np.int64]:
         """One turn's votes; what was drawn ahead of it is there, or nearly."""
         loop = asyncio.get_running_loop()
+        self._stream(query, 0, 0)  # made here once, where a fault of ours does not count as the backend's
         async with self._turn(query.count):
             began = loop.time()
             # Once this call is in the backend's queue, what may follow it: never before it.
