@@ -47,3 +47,14 @@ def test_what_the_budget_does_not_pay_for_is_not_expected() -> None:
     certifier = Certifier(Cascade.of((0.25, 0.5)), 2, samples=136, chunk=8, pilot=64)
     assert certifier.next() is not None
     assert [(q.level, q.purpose, q.count) for q in certifier.outlook()] == [(0, "pilot", 64), (1, "estimation", 8)]
+
+
+def test_behind_a_levels_last_look_nothing_more_is_expected_there() -> None:
+    certifier = Certifier(Cascade.of((0.25,)), 2, samples=72, chunk=8, pilot=32, radius=0.01)
+    queries = []
+    while (query := certifier.next()) is not None:
+        queries.append((query, certifier.outlook()))
+        votes = query.count * 13 // 16  # enough at the last look, and not before
+        certifier.observe(query, (votes, query.count - votes))
+    last, expected = queries[-1]
+    assert last.first + last.count == 40 and expected == []
