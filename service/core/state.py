@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -95,11 +94,8 @@ class Level:
 
     def affordable(self, budget: int) -> list[int]:
         """Indices of the looks not taken that `budget` draws can complete, ascending."""
-        return list(range(self.taken, bisect_right(self.looks, self.samples + budget, key=_until)))
-
-
-def _until(look: Look) -> int:
-    return look.samples
+        end = self.samples + budget
+        return [i for i in range(self.taken, len(self.looks)) if self.looks[i].samples <= end]
 
 
 def _split(votes: Sequence[int], label: int) -> tuple[int, int]:

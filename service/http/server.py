@@ -8,6 +8,7 @@ accepted request is answered, or when grace is over. A second signal ends it at 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -84,6 +85,9 @@ class Server(uvicorn.Server):
                 # asyncio takes as many sockets at once as the kernel may queue; only the first number is to be small.
                 with socket.socket(fileno=os.dup(listening.fileno())) as twin:
                     twin.listen(_KERNEL_QUEUE)
+        # What is loaded stays: a full collection that walks through all of it would hold every request up.
+        gc.collect()
+        gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Before uvicorn cancels what still runs, which would answer 500."""
