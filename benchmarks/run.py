@@ -3,12 +3,14 @@
     throughput   samples a second of the default engine against the reference loop at its best batch and threads
     peak         the share of the machine's own matrix and convolution peaks, measured in the same run
     overhead     what a 10,000-sample request over HTTP costs beside its bare draws; the state machine alone
+    gateway      the gateway's processor time over a bare FastAPI endpoint's
+    shares       of the bare rate, what 1, 8 and 32 clients get; how long a client alone waits; what was drawn ahead
     answers      samples and seconds of an answer by `best`, against the paper's protocol on the reference loop
     clients      answers a second, median and 95th percentile for 1, 8 and 32 clients, embedded and Triton; memory
     stages       where the time of a sample goes
 
 What is compared is alternated in rounds, A B B A, and medians of the rounds' ratios are quoted: a machine that slows
-down in between slows both sides. Under six minutes on two cores; the tables go to stdout, progress to stderr.
+down in between slows both sides. Under eight minutes on two cores; the tables go to stdout, progress to stderr.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answers, chart, clients, overhead, peak, stages, throughput
+from benchmarks import answers, chart, clients, gateway, overhead, peak, stages, throughput
 from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, save
 from benchmarks.served import DIGITS, service
@@ -29,7 +31,7 @@ from benchmarks.tables import PERFORMANCE, write
 from certify.models.bundle import find_bundle, load_manifest
 from certify.service.backends.embedded import EmbeddedBackend
 
-PARTS = ("throughput", "peak", "overhead", "answers", "clients", "stages")
+PARTS = ("throughput", "peak", "overhead", "gateway", "shares", "answers", "clients", "stages")
 BUNDLE = "digits"  # served over HTTP: its images come with scikit-learn
 SHOWN = PERFORMANCE.parent / "performance"  # what docs/performance.md shows beside its tables
 
@@ -125,6 +127,12 @@ async def bench(
     if "overhead" in parts:
         figures["overhead"] = await _overhead(pace)
         done("overhead", overhead.text(figures["overhead"], figures["overhead"]["state_machine_seconds"]))
+    if "gateway" in parts:
+        figures["gateway"] = gateway.cost(rounds=pace.rounds, seconds=pace.seconds)
+        done("gateway", gateway.cost_text(figures["gateway"]))
+    if "shares" in parts:
+        figures["shares"] = await gateway.shares(rounds=pace.crowds, seconds=pace.crowd)
+        done("shares", gateway.shares_text(figures["shares"]))
     if "clients" in parts:
         figures["clients"] = await clients.measure(rounds=pace.crowds, seconds=pace.crowd)
         done("clients", f"{clients.text(figures['clients'])}\n\n{clients.memory_text(figures['clients'])}")

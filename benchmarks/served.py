@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-__all__ = ("DIGITS", "Service", "service")
+__all__ = ("DIGITS", "Service", "free_port", "service")
 
 # A held-out picture of each digit, 0 to 9: neither training nor the choice of thresholds has seen them.
 DIGITS = tuple(Path(__file__).parents[1] / "examples" / "digits" / f"{digit}.png" for digit in range(10))
@@ -30,12 +30,17 @@ class Service:
     pid: int
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
 def service(*options: str) -> Iterator[Service]:
     """It runs with these options of `certify serve`; it is stopped at the end, and its log shown if anything failed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-m", "certify", "serve", "--port", str(port), *options]

@@ -10,18 +10,20 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...models.ranges import cut
-from ..backends.base import Backend, check_votes
+from ..backends.base import AheadDraw, Backend, DrawsAhead, check_votes
 from ..core import Certifier, Query, Result
 from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded
 from ..tracing import span
-from .pace import pace_of
+from .ahead import Ahead, Drawn, Piece, sharing
+from .pace import Pace, pace_of
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -71,6 +73,7 @@ class Run:
     # Of each sigma: the most voted class's share of all draws, pilots included; None where nothing was drawn. A metric
     # shows it; no bound rests on it.
     leading: tuple[float | None, ...]
+    ahead: Drawn
 
 
 async def drive(
@@ -90,20 +93,21 @@ async def drive(
     turn(samples): held around each call of the backend; waiting for it counts against the deadline.
     Raises DeadlineExceeded when no look was complete by the deadline, BackendUnavailable when the backend failed.
     """
-    call = _Calls(backend=backend, image=image, seed_of=seed_of, limits=limits, turn=turn)
+    call = _Calls(backend, certifier, image, sigmas=sigmas, seed_of=seed_of, limits=limits, turn=turn)
     uncertified_class: int | None = None
     timed_out = False
     drawn = np.zeros((len(sigmas), len(backend.info().class_names)), dtype=np.int64)
     try:
-        async with asyncio.timeout_at(deadline):
-            async with turn(0):
-                # One image costs what the smallest call does.
-                seconds = limits.allowed(backend, backend.info().chunk)
-                uncertified_class = await guard(backend.classify(image), seconds)
-            while (query := certifier.next()) is not None:
-                votes = await _look(call, query, sigmas[query.level])
-                certifier.observe(query, votes.tolist())
-                drawn[query.level] += votes
+        with sharing(backend), contextlib.closing(call.ahead):
+            async with asyncio.timeout_at(deadline):
+                async with turn(0):
+                    # One image costs what the smallest call does.
+                    seconds = limits.allowed(backend, backend.info().chunk)
+                    uncertified_class = await guard(backend.classify(image), seconds)
+                while (query := certifier.next()) is not None:
+                    votes = await call.look(query)
+                    certifier.observe(query, votes.tolist())
+                    drawn[query.level] += votes
     except TimeoutError:
         timed_out = True
     result = certifier.result()
@@ -115,6 +119,7 @@ async def drive(
         uncertified_class=uncertified_class,
         sampling_seconds=call.seconds,
         leading=tuple(float(votes.max() / votes.sum()) if votes.any() else None for votes in drawn),
+        ahead=call.ahead.drawn,
     )
 
 
@@ -133,43 +138,100 @@ async def guard(call: Awaitable[T], seconds: float | None) -> T:
         raise BackendUnavailable(f"the backend failed: {type(exc).__name__}") from exc
 
 
-@dataclass(kw_only=True)
 class _Calls:
     """How one request's votes are asked for, and how long the backend took for them."""
 
-    backend: Backend
-    image: NDArray[np.float32]
-    seed_of: Callable[[str, float], int]
-    limits: CallLimits
-    turn: Turn
-    seconds: float = 0.0
+    def __init__(
+        self,
+        backend: Backend,
+        certifier: Certifier,
+        image: NDArray[np.float32],
+        *,
+        sigmas: tuple[float, ...],
+        seed_of: Callable[[str, float], int],
+        limits: CallLimits,
+        turn: Turn,
+    ) -> None:
+        self._backend = backend
+        self._certifier = certifier
+        self._image = image
+        self._sigmas = sigmas
+        self._seed_of = cache(seed_of)  # a stream is asked for again at each of its looks
+        self._limits = limits
+        self._turn = turn
+        self._pace: Pace = pace_of(backend)
+        self._info = backend.info()
+        self.ahead = Ahead(backend, self._draw_ahead)
+        self.seconds = 0.0
 
+    async def look(self, query: Query) -> NDArray[np.int64]:
+        """One look's votes, in a span of its own."""
+        sigma = self._sigmas[query.level]
+        facts = {"sigma": sigma, "purpose": query.purpose, "first": query.first, "count": query.count}
+        with span("look", facts) as current:
+            votes = await self._votes(query)
+            current.set_attribute("votes", votes.tolist())
+        return votes
 
-async def _look(calls: _Calls, query: Query, sigma: float) -> NDArray[np.int64]:
-    """_votes, in a span of its own."""
-    facts = {"sigma": sigma, "purpose": query.purpose, "first": query.first, "count": query.count}
-    with span("look", facts) as current:
-        votes = await _votes(calls, query, sigma)
-        current.set_attribute("votes", votes.tolist())
-    return votes
+    async def _votes(self, query: Query) -> NDArray[np.int64]:
+        """In calls of at most limits.samples: a stream is the same however it is cut at chunks."""
+        chunk = self._info.chunk
+        step = max(chunk, self._limits.samples // chunk * chunk)
+        total = np.zeros(len(self._info.class_names), dtype=np.int64)
+        for low, high in cut(query.first, query.count, step):
+            whole = high - low == query.count
+            total += await self._call(query if whole else replace(query, first=low, count=high - low))
+        return total
 
-
-async def _votes(calls: _Calls, query: Query, sigma: float) -> NDArray[np.int64]:
-    """One look's votes, in calls of at most limits.samples: a stream is the same however it is cut at chunks."""
-    clock = asyncio.get_running_loop().time
-    seed, info = calls.seed_of(query.purpose, sigma), calls.backend.info()
-    step = max(info.chunk, calls.limits.samples // info.chunk * info.chunk)
-    total = np.zeros(len(info.class_names), dtype=np.int64)
-    for low, high in cut(query.first, query.count, step):
-        count = high - low
-        async with calls.turn(count):
-            began = clock()
-            call = calls.backend.count_votes(calls.image, sigma=sigma, seed=seed, first=low, count=count)
+    async def _call(self, query: Query) -> NDArray[np.int64]:
+        """One turn's votes; what was drawn ahead of it is there, or nearly."""
+        loop = asyncio.get_running_loop()
+        self._stream(query, 0, 0)  # made here once, where a fault of ours does not count as the backend's
+        async with self._turn(query.count):
+            began = loop.time()
+            # Once this call is in the backend's queue, what may follow it: never before it.
+            loop.call_soon(self.ahead.begin, self._certifier.outlook, self._info.grain)
             try:
-                votes = await guard(call, calls.limits.allowed(calls.backend, count))
+                allowed = self._limits.allowed(self._backend, query.count)
+                votes = await guard(self._drawn(query, self.ahead.take(query)), allowed)
             finally:
-                calls.seconds += clock() - began
-            pace_of(calls.backend).took(count, clock() - began)
-        check_votes(votes, info, count)
-        total += votes
-    return total
+                self.seconds += loop.time() - began
+            self._pace.took(query.count, loop.time() - began)
+        check_votes(votes, self._info, query.count)
+        return votes
+
+    async def _drawn(self, query: Query, ready: list[Piece]) -> NDArray[np.int64]:
+        """`ready`: pieces that `query` begins with."""
+        first = ready[-1].end if ready else query.first
+        missing = query.first + query.count - first
+        if not ready:
+            return await self._backend.count_votes(self._image, **self._stream(query, first, missing))
+        total = np.zeros(len(self._info.class_names), dtype=np.int64)
+
+        async def add(votes: Awaitable[NDArray[np.int64]]) -> None:
+            np.add(total, await votes, out=total)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for piece in ready:
+                    group.create_task(add(piece.draw.votes()))
+                if missing:
+                    rest = self._backend.count_votes(self._image, **self._stream(query, first, missing))
+                    group.create_task(add(rest))
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
+        return total
+
+    def _draw_ahead(self, backend: DrawsAhead, query: Query) -> AheadDraw:
+        return backend.draw_ahead(self._image, **self._stream(query, query.first, query.count))
+
+    def _stream(self, query: Query, first: int, count: int) -> _Range:
+        sigma = self._sigmas[query.level]
+        return {"sigma": sigma, "seed": self._seed_of(query.purpose, sigma), "first": first, "count": count}
+
+
+class _Range(TypedDict):
+    sigma: float
+    seed: int
+    first: int
+    count: int

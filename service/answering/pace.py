@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+from bisect import bisect_left, insort
 from collections import deque
 from weakref import WeakKeyDictionary
 
@@ -18,14 +18,19 @@ class Pace:
     """Of one backend. Only calls that were answered count: a stall says nothing of how long work takes."""
 
     def __init__(self) -> None:
-        self._rates: deque[float] = deque(maxlen=_LATELY)  # seconds a sample
+        self._rates: deque[float] = deque()  # seconds a sample, the latest last
+        self._sorted: list[float] = []  # the same, so that each call can ask for their median
 
     def took(self, samples: int, seconds: float) -> None:
         self._rates.append(seconds / samples)
+        insort(self._sorted, seconds / samples)
+        if len(self._rates) > _LATELY:
+            del self._sorted[bisect_left(self._sorted, self._rates.popleft())]
 
     def seconds(self, samples: int) -> float:
         """What a call for so many samples took lately; 0 before the first."""
-        return statistics.median(self._rates) * samples if self._rates else 0.0
+        rates = self._sorted
+        return (rates[len(rates) // 2] + rates[(len(rates) - 1) // 2]) / 2 * samples if rates else 0.0
 
 
 # Requests come and go; what one saw of the backend serves the next.
@@ -33,4 +38,6 @@ _PACES: WeakKeyDictionary[Backend, Pace] = WeakKeyDictionary()
 
 
 def pace_of(backend: Backend) -> Pace:
-    return _PACES.setdefault(backend, Pace())
+    if (pace := _PACES.get(backend)) is None:
+        pace = _PACES[backend] = Pace()
+    return pace

@@ -10,7 +10,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Literal
 
 from ..backends.base import BackendInfo
-from ..core import Cascade, Certifier, max_radius, min_samples
+from ..core import Cascade, Certifier, max_radius, min_samples, reachable
 from ..errors import RequestError
 from .schemas import CertifyFields
 from .seeds import SeedScope
@@ -87,8 +87,8 @@ def make_plan(fields: CertifyFields, info: BackendInfo, *, max_samples_allowed: 
         )
     cascade = _cascade(fields, info)
     samples = fields.samples // info.chunk * info.chunk
-    need = _min_samples(cascade, fields.alpha, info)
-    if samples < need:
+    can = reachable(cascade, alpha=fields.alpha, samples=samples, chunk=info.chunk, grain=info.grain)
+    if not can and samples < (need := _min_samples(cascade, fields.alpha, info)):
         raise RequestError(
             "budget_too_small",
             f"samples: expected at least {need} for these sigmas, thresholds and alpha to certify anything, "
@@ -181,6 +181,10 @@ def _target(fields: CertifyFields, dimension: int) -> float | None:
 
 def _check_reachable(plan: Plan) -> None:
     if plan.radius is None:
+        return
+    if reachable(
+        plan.cascade, alpha=plan.alpha, samples=plan.samples, radius=plan.target, chunk=plan.chunk, grain=plan.grain
+    ):
         return
     # Both are in the units of norm, and `largest` lies on the grid: a request at the hint itself is accepted.
     if plan.radius > (largest := largest_radius(plan)):

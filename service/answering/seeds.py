@@ -24,6 +24,7 @@ import hmac
 import secrets
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 
 __all__ = ("SeedScope", "key_from_number", "random_key")
 
@@ -46,7 +47,13 @@ class SeedScope:
 
     def seed(self, key: bytes, purpose: str, sigma: float) -> int:
         """The uint64 seed of the stream (purpose, sigma)."""
-        parts = (
+        message = self._request + _parts(purpose.encode(), _floats((sigma,)))
+        return int.from_bytes(hmac.digest(key, message, "sha256")[:8], "big")
+
+    @cached_property
+    def _request(self) -> bytes:
+        """The message's first ten parts, which all streams of a request share."""
+        return _parts(
             SCHEME,
             self.tensor_sha256,
             self.bundle_digest.encode(),
@@ -57,11 +64,7 @@ class SeedScope:
             struct.pack("<Q", self.chunks),
             b"" if self.radius is None else _floats((self.radius,)),
             self.norm.encode(),
-            purpose.encode(),
-            _floats((sigma,)),
         )
-        message = b"".join(struct.pack(">Q", len(part)) + part for part in parts)
-        return int.from_bytes(hmac.digest(key, message, hashlib.sha256)[:8], "big")
 
 
 def random_key() -> bytes:
@@ -72,6 +75,10 @@ def random_key() -> bytes:
 def key_from_number(number: int) -> bytes:
     """The key of `certify image --seed N`: repeatable by anyone, so only for those who ask about their own images."""
     return hashlib.sha256(b"certify-seed-number-v1:" + str(number).encode()).digest()
+
+
+def _parts(*parts: bytes) -> bytes:
+    return b"".join(struct.pack(">Q", len(part)) + part for part in parts)
 
 
 def _floats(values: tuple[float, ...]) -> bytes:

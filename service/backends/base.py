@@ -8,7 +8,7 @@ generator's output. Any part of a stream can therefore be read in any order, in 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from ...models.bundle import Final
 from ..core import Cascade
 from ..errors import BackendUnavailable
 
-__all__ = ("Backend", "BackendInfo", "Runtime", "check_range", "check_votes")
+__all__ = ("AheadDraw", "Backend", "BackendInfo", "DrawsAhead", "Runtime", "check_range", "check_votes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +95,35 @@ class Backend(Protocol):
         """The plain classifier's class index for the clean image: no noise, no denoiser, no guarantee."""
 
 
+class AheadDraw(Protocol):
+    """Votes that nobody waits for yet."""
+
+    async def votes(self) -> NDArray[np.int64]:
+        """Wait for them, as count_votes; what has not begun is no longer put off."""
+
+    def drop(self) -> bool:
+        """Nobody will wait for them. Whether they had begun: then they are drawn in vain."""
+
+
+@runtime_checkable
+class DrawsAhead(Protocol):
+    """What a backend may have besides: hands that would idle while one request's look is drawn."""
+
+    def width(self) -> int:
+        """Pieces of info().grain samples that it computes at once."""
+
+    def draw_ahead(self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int) -> AheadDraw:
+        """count_votes' arguments and votes, begun only while fewer than width() pieces are under way and nobody waits.
+
+        Raises as count_votes does.
+        """
+
+
 def check_range(info: BackendInfo, image: NDArray[np.float32], sigma: float, seed: int, first: int, count: int) -> None:
     """Raise ValueError, saying what was expected and what came, unless the arguments of count_votes are legal."""
     if image.shape != info.input_shape or image.dtype != np.float32:
         raise ValueError(f"image: expected float32 {info.input_shape}, got {image.dtype} {image.shape}")
-    if not (np.isfinite(image).all() and image.min() >= 0.0 and image.max() <= 1.0):
+    if not (image.min() >= 0.0 and image.max() <= 1.0):  # NaN is neither
         raise ValueError("image: expected finite values in [0, 1]")
     if sigma not in info.sigmas:
         raise ValueError(f"sigma: expected one of {list(info.sigmas)}, got {sigma}")
@@ -112,7 +136,8 @@ def check_range(info: BackendInfo, image: NDArray[np.float32], sigma: float, see
 def check_votes(votes: NDArray[np.int64], info: BackendInfo, count: int) -> None:
     """Raise BackendUnavailable unless these are int64 votes (K,), none negative, one for each of `count` samples."""
     classes = len(info.class_names)
-    if votes.shape != (classes,) or votes.dtype != np.int64 or votes.min() < 0 or int(votes.sum()) != count:
+    counts = votes.tolist() if votes.shape == (classes,) and votes.dtype == np.int64 else [-1]
+    if min(counts) < 0 or sum(counts) != count:
         raise BackendUnavailable(f"the backend answered impossible votes for {count} samples of {classes} classes")
 
 

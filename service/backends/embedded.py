@@ -2,12 +2,13 @@
 
 What computes is imported inside functions, so that a gateway without an engine can import this module.
 
-Fairness without a scheduler: a request is cut into slices and never has more than one for each thread in the pool's
+Fairness without a scheduler: a request is cut into slices and never has more than one for each thread in the workers'
 first-in-first-out queue. Requests take turns slice by slice: a short one waits for the slices ahead of it, not for a
 long request to end, and a cancelled one leaves at most its running slices behind. A slice is one micro-batch: a longer
 one would leave threads idle longer at the end of each look. A thread for which nobody else waits goes on with the next
 slice by itself: a micro-batch of digits takes a few milliseconds, and going by way of the event loop would add one.
-Memory does not grow with `count`: slices are cut as they are needed.
+Memory does not grow with `count`: slices are cut as they are needed. Draws ahead wait in a queue of their own, for
+threads that would be idle.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from ...models.ranges import cut
 from ..errors import BackendUnavailable, BundleError
 from .base import BackendInfo, Runtime, check_range
+from .workers import Workers
 
 if TYPE_CHECKING:
     from ...models.pipeline import Pipeline
@@ -60,12 +62,10 @@ class EmbeddedBackend:
         self._device = device
         self._engine = engine
         self._micro_batch = micro_batch
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Workers | None = None
         self._pipeline: Pipeline | None = None
         self._info: BackendInfo | None = None
         self._lanes = 1  # threads of the pool
-        self._waiting = 0  # calls in the pool's queue that no thread has begun
-        self._waiting_lock = threading.Lock()
 
     async def open(self) -> None:
         """Load and verify the bundle and run it once. Raises BundleError, or BackendUnavailable without an engine."""
@@ -80,13 +80,12 @@ class EmbeddedBackend:
                 bundle=self._bundle, micro_batch=self._micro_batch, workers=self._workers,
             )  # fmt: skip
             self._lanes = options.callers
-            pool = ThreadPoolExecutor(
-                self._lanes, "certify-sampler", initializer=limit_threads, initargs=(options.engine,)
-            )
+            start = partial(limit_threads, options.engine)
+            pool = Workers(self._lanes, busy=self._workers, name="certify-sampler", start=start)
         try:
-            self._pipeline = await asyncio.get_running_loop().run_in_executor(pool, self._load, options)
+            self._pipeline = await asyncio.wrap_future(pool.submit(partial(self._load, options)))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.close(wait=False)
             raise
         self._pool = pool
         self._info = _info_of(self._pipeline)
@@ -95,7 +94,7 @@ class EmbeddedBackend:
         """Drop what waits, let the running slices end, release the networks; a second call does nothing."""
         pool, self._pool, self._pipeline, self._info = self._pool, None, None, None
         if pool is not None:
-            await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
+            await asyncio.to_thread(pool.close)
 
     @property
     def workers(self) -> int:
@@ -118,7 +117,7 @@ class EmbeddedBackend:
         info, pipeline = self.info(), self._pipeline
         check_range(info, image, sigma, seed, first, count)
         assert pipeline is not None
-        image = np.ascontiguousarray(image).copy()  # the caller may go on with its array while threads read this one
+        image = _own(image)
         total = np.zeros(len(info.class_names), dtype=np.int64)
 
         def work(low: int, high: int) -> NDArray[np.int64]:
@@ -136,7 +135,7 @@ class EmbeddedBackend:
         info, pipeline = self.info(), self._pipeline
         check_range(info, image, sigma, seed, first, count)
         assert pipeline is not None
-        image = np.ascontiguousarray(image).copy()
+        image = _own(image)
         rows = np.zeros((count // info.chunk, len(info.class_names)), dtype=np.int64)
 
         def work(low: int, high: int) -> NDArray[np.int64]:
@@ -156,8 +155,9 @@ class EmbeddedBackend:
         take: Callable[[int, int, NDArray[np.int64]], None],
     ) -> None:
         """take(low, high, work(low, high)) for each slice, on the pool: `work` side by side, `take` one by one."""
-        assert self._pipeline is not None
-        slices = cut(first, count, self._pipeline.micro_batch)
+        assert self._pipeline is not None and self._pool is not None
+        pool, size = self._pool, self._pipeline.micro_batch
+        slices = cut(first, count, size)
         turn, given_up = threading.Lock(), threading.Event()
 
         def some() -> bool:
@@ -170,19 +170,24 @@ class EmbeddedBackend:
                 votes = work(low, high)
                 with turn:
                     take(low, high, votes)
-                if self._waiting or self._pool is None:
+                if pool.wanted:
                     return False
             return True
 
-        async def lane() -> None:
-            while not await self._run(some):
-                pass
+        async def lane(work: Future[bool]) -> None:
+            while not await asyncio.wrap_future(work):
+                work = self._submit(some)
 
+        # Lanes share one iterator: whichever is free takes the next slice. All are in the queue before this is awaited:
+        # draws ahead come after them.
+        begun = [self._submit(some) for _ in range(min(self._lanes, -(-(first % size + count) // size)))]
         try:
-            # Lanes share one iterator: whichever is free takes the next slice.
+            if len(begun) == 1:
+                await lane(begun[0])
+                return
             async with asyncio.TaskGroup() as lanes:
-                for _ in range(self._lanes):
-                    lanes.create_task(lane())
+                for work_begun in begun:
+                    lanes.create_task(lane(work_begun))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
         finally:
@@ -193,38 +198,53 @@ class EmbeddedBackend:
         # The checks of an image are count_votes' own; the other arguments are the smallest legal ones.
         check_range(info, image, info.sigmas[0], 0, 0, info.chunk)
         assert pipeline is not None
-        image = np.ascontiguousarray(image).copy()
-        return await self._run(partial(pipeline.classify, image))
+        return await asyncio.wrap_future(self._submit(partial(pipeline.classify, _own(image))))
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    def width(self) -> int:
+        return self.workers
+
+    def draw_ahead(self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int) -> _Ahead:
+        check_range(self.info(), image, sigma, seed, first, count)
+        assert self._pipeline is not None and self._pool is not None
+        work = partial(self._pipeline.votes, _own(image), sigma=sigma, seed=seed, first=first, count=count)
+        return _Ahead(self._pool, self._submit(work, ahead=True))
+
+    def _submit(self, work: Callable[[], T], *, ahead: bool = False) -> Future[T]:
         """Run `work` in the pool. Cancelling drops it if it has not begun; a slice that runs is not interrupted."""
-        if self._pool is None:
-            raise BackendUnavailable("the embedded backend was closed")
 
         def translated() -> T:
-            self._wait(-1)
             with _translated():
                 return work()
 
-        self._wait(+1)
-        try:
-            future = self._pool.submit(translated)
-        except RuntimeError as error:  # shut down between the check and here
-            self._wait(-1)
-            raise BackendUnavailable("the embedded backend was closed") from error
-        future.add_done_callback(lambda done: self._wait(-1) if done.cancelled() else None)
-        return await asyncio.wrap_future(future)
-
-    def _wait(self, change: int) -> None:
-        """Count who waits for a thread. From any thread."""
-        with self._waiting_lock:
-            self._waiting += change
+        if self._pool is None:
+            raise BackendUnavailable("the embedded backend was closed")
+        return self._pool.submit(translated, ahead=ahead)
 
     def _load(self, options: RuntimeOptions) -> Pipeline:
         with _translated():
             from ...models.runtime import load_pipeline
 
             return load_pipeline(self._bundle, options)
+
+
+class _Ahead:
+    """One piece that is drawn when a thread would idle."""
+
+    def __init__(self, pool: Workers, future: Future[NDArray[np.int64]]) -> None:
+        self._pool = pool
+        self._future = future
+
+    async def votes(self) -> NDArray[np.int64]:
+        self._pool.promote(self._future)
+        return await asyncio.wrap_future(self._future)
+
+    def drop(self) -> bool:
+        return not self._future.cancel()
+
+
+def _own(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A copy: the caller may go on with its array while threads read this one."""
+    return np.ascontiguousarray(image).copy()
 
 
 def _info_of(pipeline: Pipeline) -> BackendInfo:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .bounds import clopper_pearson_lower, clopper_pearson_upper, floor_radius
     from .certificate import Cascade, Certificate, cascade_certificate
     from .certifier import Certifier
-    from .limits import max_radius, min_samples
+    from .limits import max_radius, min_samples, reachable
     from .reasons import Reason
     from .replay import PilotPlan, plan_from_pilot
     from .results import ProtocolError, Query, Result, StageOutcome, StageResult
@@ -43,6 +43,7 @@ _HOMES = {
     "max_radius": "limits",
     "min_samples": "limits",
     "plan_from_pilot": "replay",
+    "reachable": "limits",
 }
 
 __all__ = (
@@ -63,4 +64,5 @@ __all__ = (
     "max_radius",
     "min_samples",
     "plan_from_pilot",
+    "reachable",
 )

@@ -14,12 +14,13 @@ from typing import NamedTuple
 from .bounds import normal_cdf, normal_quantile
 from .certificate import Cascade
 
-__all__ = ("Estimate", "path_z", "rate", "term_z", "waterfill")
+__all__ = ("Errors", "Estimate", "Outlay", "path_z", "rate", "term_z", "waterfill")
 
 # Max mode: a term gets up to 8 times its estimated need while that is below 12% of the budget, because the estimate may
 # be too good. Measured: docs/protocol.md, 4.4.
 SLACK, SLACK_LIMIT = 8.0, 0.12
 _BISECTIONS = 16  # radius to 2^-16 of its range: finer than any estimate of a rate
+_GUESSES = 12  # by false position; 6 on average, measured on random plans
 FUTILITY_LEVEL = 0.005  # a term is given up wrongly once in 200 times at most (docs/protocol.md, 4.6)
 
 
@@ -93,7 +94,7 @@ def _rival_rate(estimate: Estimate, cautious: bool) -> float:
 
 
 def _plurality_draws(sigma: float, p: float, q: float, error: float) -> tuple[float, Draws]:
-    z = -normal_quantile(error)
+    z, log_error = -normal_quantile(error), math.log(error)
     zp, zq = normal_quantile(p), normal_quantile(q)
     slope = z * (math.sqrt(p * (1 - p)) / _density(zp) + math.sqrt(q * (1 - q)) / _density(zq))
 
@@ -102,31 +103,33 @@ def _plurality_draws(sigma: float, p: float, q: float, error: float) -> tuple[fl
         top = normal_cdf(radius / sigma)
         if gap <= 0 or top >= 1.0:
             return math.inf
-        return max((slope / gap) ** 2, math.log(error) / math.log(top))
+        return max((slope / gap) ** 2, log_error / math.log(top))
 
     return sigma / 2 * (zp - zq), draws
 
 
 def _own_draws(sigma: float, base: float, p: float, error: float) -> tuple[float, Draws]:
-    z = -normal_quantile(error)
+    z, log_error = -normal_quantile(error), math.log(error)
+    spread = z * z * p * (1 - p)
 
     def draws(radius: float) -> float:
         target = normal_cdf(base + radius / sigma)
         if p <= target or target >= 1.0:
             return math.inf
-        return max(z * z * p * (1 - p) / (p - target) ** 2, math.log(error) / math.log(target))
+        return max(spread / (p - target) ** 2, log_error / math.log(target))
 
     return sigma * (normal_quantile(p) - base), draws
 
 
 def _shield_draws(sigma: float, base: float, rival: float, error: float) -> tuple[float, Draws]:
-    z = -normal_quantile(error)
+    z, log_error = -normal_quantile(error), math.log(error)
+    spread = z * z * rival * (1 - rival)
 
     def draws(radius: float) -> float:
         target = normal_cdf(base - radius / sigma)
         if rival >= target:
             return math.inf
-        return max(z * z * rival * (1 - rival) / (target - rival) ** 2, math.log(error) / math.log1p(-target))
+        return max(spread / (target - rival) ** 2, log_error / math.log1p(-target))
 
     return sigma * (base - normal_quantile(rival)) if rival < 1 else -math.inf, draws
 
@@ -159,35 +162,98 @@ class Allocation(NamedTuple):
     draws: tuple[int, ...]  # draws[0] is the path's own level, then its shields
 
 
-def waterfill(
-    cascade: Cascade,
-    path: int,
-    estimates: Sequence[Estimate],
-    errors: Sequence[Errors],
-    budget: int,
-    *,
-    cautious: bool = True,
-    done: Sequence[int] | None = None,
-) -> Allocation | None:
-    """The largest radius at which the needed draws of every term on the path add up to `budget`; None if none is.
+class Outlay:
+    """What a radius costs on a path, in draws, against a budget.
 
     estimates, errors, done: one a level, finest first; `done[k]` draws of level k exist already. cautious: rates are
-    taken one standard error on the bad side. Shields get their need with slack; the own level gets the rest.
+    taken one standard error on the bad side. Without `done` a term is given its need with slack.
     """
-    levels = range(path, cascade.levels)
-    terms = [_draws_function(cascade, k, k == path, estimates[k], errors[k], cautious) for k in levels]
-    had = [done[k] if done else 0 for k in levels]
-    limit = 0.0 if done else min(SLACK_LIMIT, 0.5 / len(levels)) * budget
 
-    def cost(radius: float) -> float:
-        return sum(max(0.0, _with_slack(need(radius), limit) - n) for (_, need), n in zip(terms, had, strict=True))
+    def __init__(
+        self,
+        cascade: Cascade,
+        path: int,
+        estimates: Sequence[Estimate],
+        errors: Sequence[Errors],
+        budget: int,
+        *,
+        cautious: bool = True,
+        done: Sequence[int] | None = None,
+    ) -> None:
+        levels = range(path, cascade.levels)
+        terms = [_draws_function(cascade, k, k == path, estimates[k], errors[k], cautious) for k in levels]
+        self.reach = min(reach for reach, _ in terms)  # no draws reach it
+        self.step = self.reach / 2**_BISECTIONS  # largest() is as fine as this
+        self.needs = [need for _, need in terms]  # the path's own level, then its shields
+        self.budget = budget
+        self._had = [done[k] if done else 0 for k in levels]
+        self._limit = 0.0 if done else min(SLACK_LIMIT, 0.5 / len(levels)) * budget
 
-    high = min(reach for reach, _ in terms)
-    if not high > 0 or cost(0.0) > budget:
+    def draws(self, need: Draws, radius: float) -> float:
+        """Of one term."""
+        return _with_slack(need(radius), self._limit) if self._limit else need(radius)
+
+    def cost(self, radius: float) -> float:
+        """Draws still to be made so that every term allows `radius`."""
+        total = 0.0
+        for need, had in zip(self.needs, self._had, strict=True):
+            missing = self.draws(need, radius) - had
+            if missing > 0.0:
+                total += missing
+        return total
+
+    def affords(self, radius: float) -> bool:
+        return radius < self.reach and self.cost(radius) <= self.budget
+
+    def largest(self, above: float | None = None) -> float | None:
+        """The largest radius that the budget pays; None if there is none, or none above `above`.
+
+        That is where bisecting [0, reach) ends after _BISECTIONS steps. A term needs draws in proportion to the inverse
+        square of its distance from what no draws reach, so 1 / sqrt(cost) is nearly straight, and false position (by
+        the Illinois rule: an end that stays counts half) comes there in a few steps.
+        """
+        if not (self.reach > 0.0 and self.affords(above or 0.0)):
+            return None
+        low, top = 0, 2**_BISECTIONS  # in steps: low is within the budget, top is not
+        left, right = self._height(self.cost(0.0)), self._height(math.inf)
+        calls, moved = 0, ""
+        while top - low > 1:
+            calls += 1
+            # Where the curve is far from straight, bisection after all.
+            share = left / (left - right) if calls <= _GUESSES else 0.5
+            step = min(max(low + int((top - low) * share), low + 1), top - 1)
+            spent = self.cost(self.reach * (step / 2**_BISECTIONS))
+            if spent <= self.budget:
+                low, left, right = step, self._height(spent), right / 2 if moved == "low" else right
+                moved = "low"
+            else:
+                top, right, left = step, self._height(spent), left / 2 if moved == "top" else left
+                moved = "top"
+        radius = _midpoint(low, self.reach)
+        return radius if above is None or radius > above else None
+
+    def _height(self, spent: float) -> float:
+        """Above 0 while it is cheaper than the budget."""
+        least = self.budget / 100 or 1.0
+        return 1.0 / math.sqrt(max(spent, least)) - 1.0 / math.sqrt(max(self.budget, least))
+
+
+def waterfill(outlay: Outlay, *, above: float | None = None) -> Allocation | None:
+    """The largest radius at which the needed draws of every term on the path add up to the budget; None if none is.
+
+    above: None, too, unless the radius is above it. Shields get their need with slack; the own level gets the rest.
+    """
+    radius = outlay.largest(above)
+    if radius is None:
         return None
+    shields = [math.ceil(outlay.draws(need, radius)) for need in outlay.needs[1:]]
+    return Allocation(radius, (max(0, outlay.budget - sum(shields)), *shields))
+
+
+def _midpoint(number: int, high: float) -> float:
+    """Where bisection would have come to: each midpoint is rounded, and plans are compared to the last bit."""
     low = 0.0
-    for _ in range(_BISECTIONS):
+    for place in reversed(range(_BISECTIONS)):
         middle = (low + high) / 2
-        low, high = (middle, high) if cost(middle) <= budget else (low, middle)
-    shields = [math.ceil(_with_slack(need(low), limit)) for _, need in terms[1:]]
-    return Allocation(low, (max(0, budget - sum(shields)), *shields))
+        low, high = (middle, high) if number >> place & 1 else (low, middle)
+    return low

@@ -130,20 +130,12 @@ class Cascade:
 
         lower, upper: in [0, 1], one a level, finest first, on the label's and on every other class's probability.
         """
-        own = [self.own(k, lower[k], upper[k]) for k in range(self.levels)]
-        paths: list[float | None] = [None] * self.levels
-        ceiling: float | None = math.inf  # min of the shields above; None once one of them is open
-        for k in reversed(range(self.levels)):
-            term = own[k]
-            if term is not None and ceiling is not None:
-                paths[k] = min(term, ceiling)
-            shield = self.shield(k, upper[k])
-            ceiling = None if ceiling is None or shield is None else min(ceiling, shield)
+        paths = self._paths(lower, upper)
         best, level = max(((r, k) for k, r in enumerate(paths) if r is not None), default=(0.0, None))
         radius = floor_radius(best)
         if radius > 0.0:
             reason = Reason.CERTIFIED
-        elif any(term is not None for term in own):
+        elif any(self.own(k, lower[k], upper[k]) is not None for k in range(self.levels)):
             reason = Reason.BLOCKED
         else:
             plural = self.final == "plurality"
@@ -156,6 +148,24 @@ class Cascade:
             upper=tuple(upper),
             reason=reason,
         )
+
+    def radius(self, lower: Sequence[float], upper: Sequence[float]) -> float:
+        """certify()'s radius alone."""
+        return floor_radius(max((r for r in self._paths(lower, upper) if r is not None), default=0.0))
+
+    def _paths(self, lower: Sequence[float], upper: Sequence[float]) -> list[float | None]:
+        """The radius of each level's path, unrounded; None where it is closed."""
+        paths: list[float | None] = [None] * self.levels
+        ceiling = math.inf  # min of the shields above
+        for k in reversed(range(self.levels)):
+            term = self.own(k, lower[k], upper[k])
+            if term is not None:
+                paths[k] = min(term, ceiling)
+            shield = self.shield(k, upper[k])
+            if shield is None:  # open: no finer level is asked in safety
+                break
+            ceiling = min(ceiling, shield)
+        return paths
 
 
 def level_bounds(label_count: int, rival_count: int, trials: int, alpha: tuple[float, float]) -> tuple[float, float]:

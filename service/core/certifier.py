@@ -42,6 +42,7 @@ from . import strategy
 from .allocation import FUTILITY_LEVEL
 from .bounds import clopper_pearson_lower
 from .certificate import Cascade, level_bounds
+from .outlook import outlook
 from .reasons import Reason
 from .results import ProtocolError, Query, Result, StageOutcome, StageResult
 from .state import Ask, Decision, Level, Plan, State
@@ -130,6 +131,10 @@ class Certifier:
             self._apply(strategy.next_look(state))
         return state.pending
 
+    def outlook(self) -> list[Query]:
+        """What may be asked after the pending query, the likeliest first: a guess, for draws ahead (outlook.py)."""
+        return outlook(self._state)
+
     def _apply(self, decision: Decision) -> None:
         state = self._state
         if isinstance(decision, Plan):  # rule 2
@@ -152,23 +157,7 @@ class Certifier:
         Raises ProtocolError, and changes nothing, for a call out of turn, another query than the pending one, a wrong
         number of classes, negative or fractional counts, or a wrong total.
         """
-        event = f"observe({query}) in state {self._state.phase!r}"
-        if self._state.pending is None:
-            raise ProtocolError(f"{event}: no query is pending")
-        if query != self._state.pending:
-            raise ProtocolError(f"{event}: expected counts for {self._state.pending}")
-        try:
-            votes = [index(v) for v in counts]
-        except TypeError as error:
-            raise ProtocolError(f"{event}: counts: expected integers, got {counts!r}") from error
-        if len(votes) != self._state.classes:
-            raise ProtocolError(
-                f"{event}: counts: expected one for each of {self._state.classes} classes, got {len(votes)}"
-            )
-        if min(votes) < 0:
-            raise ProtocolError(f"{event}: counts: expected values >= 0, got {min(votes)}")
-        if sum(votes) != query.count:
-            raise ProtocolError(f"{event}: counts: expected a total of {query.count}, got {sum(votes)}")
+        votes = self._checked(query, counts)
         level = self._state.levels[query.level]
         if query.purpose == "pilot":
             level.add_pilot(votes)
@@ -176,6 +165,26 @@ class Certifier:
             level.add(votes)
             self._look(query.level)
         self._state.pending = None
+
+    def _checked(self, query: Query, counts: Sequence[int]) -> list[int]:
+        def refusal(what: str) -> ProtocolError:
+            return ProtocolError(f"observe({query}) in state {self._state.phase!r}: {what}")
+
+        if self._state.pending is None:
+            raise refusal("no query is pending")
+        if query != self._state.pending:
+            raise refusal(f"expected counts for {self._state.pending}")
+        try:
+            votes = [index(v) for v in counts]
+        except TypeError as error:
+            raise refusal(f"counts: expected integers, got {counts!r}") from error
+        if len(votes) != self._state.classes:
+            raise refusal(f"counts: expected one for each of {self._state.classes} classes, got {len(votes)}")
+        if min(votes) < 0:
+            raise refusal(f"counts: expected values >= 0, got {min(votes)}")
+        if sum(votes) != query.count:
+            raise refusal(f"counts: expected a total of {query.count}, got {sum(votes)}")
+        return votes
 
     def _look(self, k: int) -> None:
         """Rule 3: tighten level k's bounds at the look that its draws have just completed."""

@@ -7,22 +7,52 @@ from functools import lru_cache
 from .certificate import Cascade
 from .certifier import Certifier
 
-__all__ = ("max_radius", "min_samples")
+__all__ = ("max_radius", "min_samples", "reachable")
 
 _CLASSES = 2  # the rivals of a unanimous vote have no votes, however many there are
 _MOST_DRAWS = 2**40  # beyond any budget; float64 bounds still tell counts apart
+_FARTHEST = 40  # Phi^-1 never reaches it in float64
 _CACHED = 1024  # parameter sets kept; requests come with few different ones
 
 
 def _unanimous(cascade: Cascade, alpha: float, samples: int, chunk: int, grain: int, radius: float | None) -> float:
-    """The radius certified when every draw at every scale votes for one class; 0.0 when the budget is too small."""
+    """The radius certified when every draw at every scale votes for one class; 0.0 when the budget is too small.
+
+    Without a requested radius: the first that is certified.
+    """
     try:
         certifier = Certifier(cascade, _CLASSES, alpha=alpha, samples=samples, radius=radius, chunk=chunk, grain=grain)
     except ValueError:
         return 0.0
     while (query := certifier.next()) is not None:
         certifier.observe(query, (query.count, 0))
+        if radius is None and (proved := certifier.result().radius):
+            return proved  # that it certifies is all that is asked without a radius
     return certifier.result().radius
+
+
+def reachable(
+    cascade: Cascade,
+    *,
+    alpha: float,
+    samples: int,
+    radius: float | None = None,
+    chunk: int = 1,
+    grain: int | None = None,
+) -> bool:
+    """Whether unanimous votes are certified at all, or at `radius`: one run, where the limits below take dozens.
+
+    alpha, samples, chunk, grain: as of the Certifier that will be asked.
+    """
+    if radius is not None and radius > _FARTHEST * cascade.sigmas[-1]:
+        return False
+    return _reachable(cascade, float(alpha), samples // chunk * chunk, radius, chunk, grain or chunk)
+
+
+@lru_cache(maxsize=_CACHED)
+def _reachable(cascade: Cascade, alpha: float, samples: int, radius: float | None, chunk: int, grain: int) -> bool:
+    reached = _unanimous(cascade, alpha, samples, chunk, grain, radius)
+    return reached > 0.0 if radius is None else reached >= radius
 
 
 def min_samples(cascade: Cascade, *, alpha: float, chunk: int = 1, grain: int | None = None) -> int:
@@ -60,7 +90,7 @@ def max_radius(cascade: Cascade, *, alpha: float, samples: int, chunk: int = 1, 
 @lru_cache(maxsize=_CACHED)
 def _max_radius(cascade: Cascade, alpha: float, samples: int, chunk: int, grain: int) -> float:
     scale = 1_000_000  # radii are cut to six digits
-    low, high = 0, int(40 * cascade.sigmas[-1] * scale)  # Phi^-1 never reaches 40 in float64
+    low, high = 0, int(_FARTHEST * cascade.sigmas[-1] * scale)
     while high - low > 1:
         middle = (low + high) // 2
         radius = middle / scale

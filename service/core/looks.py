@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = ("Look", "max_looks", "radius_looks")
@@ -15,6 +16,7 @@ FIRST_LOOK = 64  # max mode: below this no useful radius comes out, and each ear
 EARLY_UNTIL = 0.75  # max mode: no early look this close to the heavy one
 EARLY_SHARE = EXTENSION_SHARE = 0.1  # max mode: what early looks and extensions may spend; the heavy look has the rest
 EXTENSIONS = 6  # max mode: 1.5^6 = 11 times the plan, more than any budget leaves
+_CACHED = 512  # schedules kept, some KiB each: requests come with few different parameters
 LAST_SHARE = 0.5  # radius mode: the cap's share, which hard images need; the earlier looks divide the rest
 
 
@@ -25,16 +27,17 @@ class Look(NamedTuple):
     share: float
 
 
-def _merged(looks: Sequence[Look], grain: int, cap: int) -> tuple[Look, ...]:
-    """Rounded up to the grain and cut at `cap`; looks that become equal are one look with their shares added."""
+def _merged(looks: Iterable[tuple[int, float]], grain: int, cap: int) -> tuple[Look, ...]:
+    """(samples, share), ascending, rounded up to the grain and cut at `cap`; equal ones become one, shares added."""
     merged: dict[int, float] = {}
     for samples, share in looks:
         size = min(-(-samples // grain) * grain, cap)
         if size > 0:
             merged[size] = merged.get(size, 0.0) + share
-    return tuple(Look(n, merged[n]) for n in sorted(merged))
+    return tuple(map(Look._make, merged.items()))
 
 
+@lru_cache(maxsize=_CACHED)
 def max_looks(planned: int, cap: int, grain: int, *, single: bool = False) -> tuple[Look, ...]:
     """Early looks for deadlines and futility, one heavy look where the plan ends, extensions for what is left over.
 
@@ -43,7 +46,7 @@ def max_looks(planned: int, cap: int, grain: int, *, single: bool = False) -> tu
     """
     planned = max(1, min(planned, cap))
     if single:
-        return _merged([Look(planned, 1.0)], grain, cap)
+        return _merged([(planned, 1.0)], grain, cap)
     early = []
     size: float = FIRST_LOOK
     while size < EARLY_UNTIL * planned:
@@ -51,12 +54,13 @@ def max_looks(planned: int, cap: int, grain: int, *, single: bool = False) -> tu
         size *= EARLY_RATIO
     extensions = [math.ceil(planned * LOOK_RATIO**i) for i in range(1, EXTENSIONS + 1)]
     heavy = 1.0 - EXTENSION_SHARE - (EARLY_SHARE if early else 0.0)
-    looks = [Look(n, EARLY_SHARE / len(early)) for n in early]
-    looks.append(Look(planned, heavy))
-    looks += [Look(n, EXTENSION_SHARE / EXTENSIONS) for n in extensions]
+    looks = [(n, EARLY_SHARE / len(early)) for n in early]
+    looks.append((planned, heavy))
+    looks += [(n, EXTENSION_SHARE / EXTENSIONS) for n in extensions]
     return _merged(looks, grain, cap)
 
 
+@lru_cache(maxsize=_CACHED)
 def radius_looks(target: float, error: float, cap: int, grain: int, *, single: bool = False) -> tuple[Look, ...]:
     """Looks for one requested radius: from the first n at which a unanimous count would do, by 1.5, up to `cap`.
 
@@ -67,15 +71,20 @@ def radius_looks(target: float, error: float, cap: int, grain: int, *, single: b
         return ()
     if single or not 0.0 < target < 1.0 or error <= 0.0:
         return (Look(cap, 1.0),)
-    sizes: list[int] = []
+    first: float = 0.0
+    count, last = 0, cap / 1.1  # a look within 10% of the cap would only take error from it
     for _ in range(4):  # the first look's share depends on how many looks there are: a few rounds settle it
-        share = (1 - LAST_SHARE) / max(len(sizes), 1)
-        size: float = math.floor(math.log(error * share) / math.log(target)) + 1
-        sizes = []
-        while size < cap / 1.1:  # a look within 10% of the cap would only take error from it
-            sizes.append(math.ceil(size))
+        share = (1 - LAST_SHARE) / max(count, 1)
+        size = first = float(math.floor(math.log(error * share) / math.log(target)) + 1)
+        count = 0
+        while size < last:
             size *= LOOK_RATIO
+            count += 1
+    sizes = []
+    for _ in range(count):
+        sizes.append(math.ceil(first))
+        first *= LOOK_RATIO
     if not sizes:
         return (Look(cap, 1.0),)
-    looks = [Look(n, (1 - LAST_SHARE) / len(sizes)) for n in sizes]
-    return _merged([*looks, Look(cap, LAST_SHARE)], grain, cap)
+    share = (1 - LAST_SHARE) / len(sizes)
+    return _merged([*((n, share) for n in sizes), (cap, LAST_SHARE)], grain, cap)

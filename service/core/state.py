@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from operator import add
 from typing import Any, Literal
 
 from .allocation import Estimate, rate
@@ -40,16 +42,27 @@ class Level:
     def __post_init__(self) -> None:
         self.pilot_votes = self.pilot_votes or [0] * self.classes
         self.votes = self.votes or [0] * self.classes
+        # What was last asked about these votes: a look changes one level, and the strategy asks about all of them.
+        self._estimates: dict[int, Estimate] = {}
+        self._splits: dict[tuple[int, bool], tuple[int, int]] = {}
+        self.futile: dict[object, bool] = {}  # the strategy's, by what it asked
 
     def add_pilot(self, votes: Sequence[int]) -> None:
         """Take pilot votes, one count a class."""
         self.pilot_votes = [a + b for a, b in zip(self.pilot_votes, votes, strict=True)]
         self.pilot_samples += sum(votes)
+        self._forget()
 
     def add(self, votes: Sequence[int]) -> None:
         """Take estimation votes, one count a class."""
         self.votes = [a + b for a, b in zip(self.votes, votes, strict=True)]
         self.samples += sum(votes)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._estimates.clear()
+        self._splits.clear()
+        self.futile.clear()
 
     def freeze(self, looks: tuple[Look, ...], alpha: float, split: tuple[float, float]) -> None:
         """Fix the looks and what each of them spends; `split` is the level's (lower, upper) part of alpha."""
@@ -59,8 +72,9 @@ class Level:
 
     def split(self, label: int, *, pilot: bool = False) -> tuple[int, int]:
         """(votes for the label, votes for its strongest rival) among the estimation or the pilot draws."""
-        votes = self.pilot_votes if pilot else self.votes
-        return votes[label], max(v for c, v in enumerate(votes) if c != label)
+        if (label, pilot) not in self._splits:
+            self._splits[label, pilot] = _split(self.pilot_votes if pilot else self.votes, label)
+        return self._splits[label, pilot]
 
     def leader(self) -> int | None:
         """The most voted class, of the estimation draws if there are any; None where nothing was drawn."""
@@ -69,9 +83,10 @@ class Level:
 
     def estimate(self, label: int) -> Estimate:
         """From all draws: for choosing what to do next, never for a bound."""
-        votes = [a + b for a, b in zip(self.pilot_votes, self.votes, strict=True)]
-        rival = max(v for c, v in enumerate(votes) if c != label)
-        return rate(votes[label], rival, self.pilot_samples + self.samples)
+        if label not in self._estimates:
+            votes = list(map(add, self.pilot_votes, self.votes))
+            self._estimates[label] = rate(*_split(votes, label), self.pilot_samples + self.samples)
+        return self._estimates[label]
 
     def cost(self, look: int) -> int:
         """Draws still missing to complete the look of this index."""
@@ -79,7 +94,12 @@ class Level:
 
     def affordable(self, budget: int) -> list[int]:
         """Indices of the looks not taken that `budget` draws can complete, ascending."""
-        return [i for i in range(self.taken, len(self.looks)) if self.cost(i) <= budget]
+        end = self.samples + budget
+        return [i for i in range(self.taken, len(self.looks)) if self.looks[i].samples <= end]
+
+
+def _split(votes: Sequence[int], label: int) -> tuple[int, int]:
+    return votes[label], max(max(votes[:label], default=0), max(votes[label + 1 :], default=0))
 
 
 @dataclass(kw_only=True)
@@ -106,14 +126,17 @@ class State:
     @property
     def used(self) -> int:
         """Draws spent so far, pilots included."""
-        return sum(level.pilot_samples + level.samples for level in self.levels)
+        used = 0
+        for level in self.levels:
+            used += level.pilot_samples + level.samples
+        return used
 
     @property
     def remaining(self) -> int:
         """Draws that may still be spent."""
         return self.samples - self.used
 
-    @property
+    @cached_property
     def target(self) -> float:
         """What the terms must reach so that the radius, once cut to six digits, is the requested one; 0 without one."""
         return 0.0 if self.radius is None else radius_needed(self.radius)

@@ -7,15 +7,16 @@ and return a decision; the certifier carries it out (rules 2 and 4 of certifier.
 from __future__ import annotations
 
 import math
+import operator
 
-from .allocation import FUTILITY_LEVEL, Allocation, Errors, Estimate, path_z, term_z, waterfill
+from .allocation import FUTILITY_LEVEL, Allocation, Errors, Estimate, Outlay, path_z, term_z, waterfill
 from .bounds import clopper_pearson_lower, clopper_pearson_upper, normal_cdf, normal_quantile
 from .certificate import level_bounds
 from .looks import EARLY_SHARE, EXTENSION_SHARE, Look, max_looks, radius_looks
 from .results import Query
 from .state import Ask, Plan, State, Stop
 
-__all__ = ("next_look", "next_pilot")
+__all__ = ("likely_path", "next_look", "next_pilot", "undone")
 
 # Measured: weights and the pilot's end in docs/protocol.md, 4.3; paths in docs/protocol.md, 4.6.
 PLANNED_WEIGHT = 0.9  # alpha's part on the planned level: the rest keeps the other paths alive
@@ -23,6 +24,7 @@ PILOT_GOOD, PILOT_FUTILE = 2.0, -4.0  # radius mode: z-scores at which the pilot
 PATH_LIVE = -3.0  # radius mode: a path this many standard errors away is not worth turning to
 SWITCH_GAIN = 1.03  # max mode: leave a path only for one that promises 3% more: estimates wobble by that much
 SHIELD_BINDS = 0.97  # max mode: a shield below this part of the own term's promise is what limits the radius
+_NO_PATH = -1  # asks for a level's shield
 
 
 def next_pilot(c: State) -> Ask | Plan | Stop:
@@ -112,8 +114,10 @@ def _plan_max(c: State) -> tuple[int, int, dict[int, int]]:
     for cautious in (True, False):
         best: tuple[Allocation, int, int] | None = None
         for y, k in options:
-            plan = waterfill(c.cascade, k, estimates[y], errors[k], c.remaining, cautious=cautious)
-            if plan is not None and (best is None or plan.radius > best[0].radius):
+            above = None if best is None else best[0].radius
+            outlay = Outlay(c.cascade, k, estimates[y], errors[k], c.remaining, cautious=cautious)
+            plan = waterfill(outlay, above=above)
+            if plan is not None:
                 best = (plan, y, k)
         if best is not None:
             plan, y, k = best
@@ -144,13 +148,30 @@ def next_look(c: State) -> Ask | Stop:
             return Stop(hopeless=True)
         path = _best_path(c, path, live, estimates)
         return _ask(c, path, _next_max(c, path, estimates))
-    if c.cascade.certify([v.lower for v in c.levels], [v.upper for v in c.levels]).radius >= c.radius:
+    if c.cascade.radius([v.lower for v in c.levels], [v.upper for v in c.levels]) >= c.radius:
         return Stop()
     live_path = _path_to_radius(c, path, estimates)
     if live_path is None:
         return Stop(hopeless=True)
-    unmet = _unmet(c, live_path, estimates)
-    return _ask(c, live_path, min(unmet)[1] if unmet else None)
+    unmet = _unmet(c, live_path)
+    if len(unmet) > 1:
+        unmet = [min(_doubts(c, live_path, unmet, estimates))[1]]
+    return _ask(c, live_path, unmet[0] if unmet else None)
+
+
+def likely_path(c: State) -> int:
+    """While pilots are drawn: the path that looks best on those there are."""
+    return _plan_radius(c)[1]
+
+
+def undone(c: State, path: int) -> list[int]:
+    """Levels whose terms on the path are still worth draws: that miss the requested radius, or their heavy look.
+
+    Without a requested radius the own level comes last, and is always worth more.
+    """
+    if c.radius is not None:
+        return _unmet(c, path)
+    return [k for k in reversed(range(path, len(c.levels))) if k == path or c.levels[k].taken <= c.levels[k].heavy]
 
 
 def _ask(c: State, path: int, k: int | None) -> Ask | Stop:
@@ -180,65 +201,87 @@ def _at_look(c: State, k: int, path: int, look: int, label_rate: float, rival_ra
     more = n - level.samples
     label_count, rival_count = level.split(label)
     label_count = min(n, label_count + math.ceil(more * label_rate))
+    if k == path and not c.cascade.by_plurality(k):  # such a term has no upper bound in it
+        return _value(c, k, path, clopper_pearson_lower(label_count, n, level.errors[look][0]), 1.0)
     rival_count = min(n - label_count, rival_count + math.floor(more * rival_rate))
     return _value(c, k, path, *level_bounds(label_count, rival_count, n, level.errors[look]))
 
 
-def _looks_that_matter(c: State, k: int, budget: int) -> set[int]:
+def _looks_that_matter(c: State, k: int, budget: int) -> list[int]:
     """The last look that `budget` can complete, and the heavy one if it is still ahead."""
-    affordable = c.levels[k].affordable(budget)
-    return {affordable[-1], *(i for i in affordable if i == c.levels[k].heavy)} if affordable else set()
+    affordable, heavy = c.levels[k].affordable(budget), c.levels[k].heavy
+    return [affordable[-1], *([heavy] if heavy in affordable[:-1] else [])] if affordable else []
 
 
 def _futile(c: State, k: int, path: int, radius: float, budget: int) -> bool:
     """Whether the term still misses `radius` at its last look, even at the most optimistic plausible rates."""
-    label, _ = c.chosen
     level = c.levels[k]
     looks = _looks_that_matter(c, k, budget)
     if not looks:
         return True
-    label_count, rival_count = (a + b for a, b in zip(level.split(label), level.split(label, pilot=True), strict=True))
+    asked = (k == path, radius, *looks)
+    if asked not in level.futile:
+        level.futile[asked] = _misses(c, k, path, radius, looks)
+    return level.futile[asked]
+
+
+def _misses(c: State, k: int, path: int, radius: float, looks: list[int]) -> bool:
+    label, _ = c.chosen
+    level = c.levels[k]
+
+    def reached(label_rate: float, rival_rate: float) -> bool:
+        values = (_at_look(c, k, path, look, label_rate, rival_rate) for look in looks)
+        return any(value >= radius and value > -math.inf for value in values)
+
+    label_count, rival_count = map(operator.add, level.split(label), level.split(label, pilot=True))
     n = level.samples + level.pilot_samples
+    # What the votes' own rates reach, more optimistic ones do too: most terms need no rate's bounds.
+    if n and reached(label_count / n, rival_count / n):
+        return False
     label_rate = clopper_pearson_upper(label_count, n, FUTILITY_LEVEL)
-    rival_rate = clopper_pearson_lower(rival_count, n, FUTILITY_LEVEL)
-    best = max(_at_look(c, k, path, look, label_rate, rival_rate) for look in looks)
-    return best < radius or best == -math.inf
+    return not reached(label_rate, clopper_pearson_lower(rival_count, n, FUTILITY_LEVEL))
+
+
+def _possible(c: State, k: int, path: int, radius: float) -> bool:
+    """Whether level k's term on `path` allows `radius`, or may come to allow it."""
+    value = _current(c, k, path)
+    return (value >= radius and value > -math.inf) or not _futile(c, k, path, radius, c.remaining)
 
 
 def _live_paths(c: State, radius: float) -> list[int]:
     """Paths with no futile unmet term."""
-    budget = c.remaining
-    top = len(c.levels)
+    live = []
+    for path in reversed(range(len(c.levels))):
+        if _possible(c, path, path, radius):
+            live.append(path)
+        if not _possible(c, path, _NO_PATH, radius):  # every finer path needs this shield
+            break
+    return live[::-1]
 
-    def met(k: int, path: int) -> bool:
-        value = _current(c, k, path)
-        return value >= radius and value > -math.inf
 
-    shield_ok = [met(k, -1) or not _futile(c, k, -1, radius, budget) for k in range(top)]
-    return [
-        path
-        for path in range(top)
-        if all(shield_ok[path + 1 :]) and (met(path, path) or not _futile(c, path, path, radius, budget))
-    ]
+def _is_live(c: State, path: int, radius: float) -> bool:
+    """Whether _live_paths has `path`."""
+    return all(_possible(c, k, path, radius) for k in range(path, len(c.levels)))
 
 
 def _path_to_radius(c: State, path: int, estimates: list[Estimate]) -> int | None:
     """`path` while it is live; else the most promising live one, or None where none is worth turning to."""
-    live = _live_paths(c, c.target)
-    if path in live:
+    if _is_live(c, path, c.target):
         return path
-    scores = {other: _unmet(c, other, estimates) for other in live}
+    live = _live_paths(c, c.target)
+    scores = {other: _doubts(c, other, _unmet(c, other), estimates) for other in live}
     scores = {other: terms for other, terms in scores.items() if terms and min(terms)[0] > PATH_LIVE}
     return max(scores, key=lambda other: min(scores[other])[0], default=None)
 
 
-def _unmet(c: State, path: int, estimates: list[Estimate]) -> list[tuple[float, int]]:
-    """(z-score, level) of each term on the path that misses the requested radius so far; the worst is asked first."""
-    return [
-        (term_z(c.cascade, k, own=k == path, estimate=estimates[k], radius=c.target), k)
-        for k in range(path, len(c.levels))
-        if _current(c, k, path) < c.target
-    ]
+def _unmet(c: State, path: int) -> list[int]:
+    """Levels whose term on the path misses the requested radius so far."""
+    return [k for k in range(path, len(c.levels)) if _current(c, k, path) < c.target]
+
+
+def _doubts(c: State, path: int, unmet: list[int], estimates: list[Estimate]) -> list[tuple[float, int]]:
+    """(z-score, level) of each unmet term; the worst is asked first."""
+    return [(term_z(c.cascade, k, own=k == path, estimate=estimates[k], radius=c.target), k) for k in unmet]
 
 
 def _next_max(c: State, path: int, estimates: list[Estimate]) -> int | None:
@@ -264,16 +307,22 @@ def _best_path(c: State, current: int, live: list[int], estimates: list[Estimate
     """The current path unless it is dead or another promises clearly more."""
     if live == [current]:
         return current
-    promise = {}
-    for path in live:
-        done = [level.samples for level in c.levels]
-        errors = [Errors(*level.errors[level.heavy]) if level.errors else Errors(0.0, 0.0) for level in c.levels]
-        plan = waterfill(c.cascade, path, estimates, errors, c.remaining, cautious=False, done=done)
-        promise[path] = 0.0 if plan is None else plan.radius
-    best = max(promise, key=lambda path: promise[path])
-    if current not in promise or promise[best] > SWITCH_GAIN * promise[current]:
-        return best
-    return current
+    done = [level.samples for level in c.levels]
+    errors = [Errors(*level.errors[level.heavy]) if level.errors else Errors(0.0, 0.0) for level in c.levels]
+    outlays = {
+        path: Outlay(c.cascade, path, estimates, errors, c.remaining, cautious=False, done=done) for path in live
+    }
+    best, most = live[0], 0.0
+    if current in live:
+        mine = outlays.pop(current)
+        # Where this path pays for what others can never reach, it need not be said how far it goes.
+        if all(mine.affords(other.reach / SWITCH_GAIN + 2 * mine.step) for other in outlays.values()):
+            return current
+        best, most = current, SWITCH_GAIN * (mine.largest() or 0.0)
+    for path, outlay in outlays.items():
+        if (radius := outlay.largest(above=most)) is not None:
+            best, most = path, radius
+    return best
 
 
 def _promise(c: State, path: int, estimate: Estimate, budget: int) -> float:

@@ -53,6 +53,10 @@ class Admission:
         self._mean_seconds = 1.0
         self._draining = False
         self._refusals: deque[float] = deque(maxlen=_PROMPT_REFUSALS)  # when the latest were sent
+        # Read at each scrape: a call changes them twice, and setting a gauge takes as long as giving a turn.
+        metrics.arriving.set_function(lambda: self._arriving)
+        metrics.in_flight.set_function(lambda: self._turns.held)
+        metrics.queue_depth.set_function(lambda: self._accepted - self._turns.held)
         self.aborted = asyncio.Event()
         """Set when grace is over: whoever still works must stop and answer Draining."""
 
@@ -80,11 +84,11 @@ class Admission:
         if self._draining:
             raise Draining("the service is shutting down; send the request to another replica")
         self._check_free(client)
-        self._count(arriving=1)
+        self._arriving += 1
         try:
             yield
         finally:
-            self._count(arriving=-1)
+            self._arriving -= 1
 
     @contextlib.contextmanager
     def place(self, client: Client = ANYBODY) -> Iterator[Place]:
@@ -96,11 +100,11 @@ class Admission:
                 self._retry_after(),
             )
         self._places[client.lane] += 1
-        self._count(accepted=1)
+        self._accepted += 1
         try:
             with self._turns.request(client.lane) as requester:
                 waited = self._metrics.queue_wait_seconds.observe
-                place = Place(client, requester, self._clock, waited=waited, show=self._count)
+                place = Place(client, requester, self._clock, waited=waited)
                 try:
                     yield place
                 finally:
@@ -110,7 +114,7 @@ class Admission:
             self._places[client.lane] -= 1
             if not self._places[client.lane]:
                 del self._places[client.lane]
-            self._count(accepted=-1)
+            self._accepted -= 1
 
     @contextlib.contextmanager
     def size(self, place: Place, samples: int) -> Iterator[None]:
@@ -150,14 +154,6 @@ class Admission:
                 self._retry_after(),
             )
 
-    def _count(self, *, arriving: int = 0, accepted: int = 0) -> None:
-        self._arriving += arriving
-        self._accepted += accepted
-        sampling = self._turns.held
-        self._metrics.arriving.set(self._arriving)
-        self._metrics.in_flight.set(sampling)
-        self._metrics.queue_depth.set(self._accepted - sampling)
-
     def _retry_after(self) -> int:
         """When the next turn is likely to be free, in whole seconds."""
         least, most = _RETRY_SECONDS
@@ -168,19 +164,12 @@ class Place:
     """One request's place. `drawn`: samples of the calls that it has begun."""
 
     def __init__(
-        self,
-        client: Client,
-        requester: Requester,
-        clock: Callable[[], float],
-        *,
-        waited: Callable[[float], None],
-        show: Callable[[], None],
+        self, client: Client, requester: Requester, clock: Callable[[], float], *, waited: Callable[[float], None]
     ) -> None:
         self.client = client
         self._requester = requester
         self._clock = clock
         self._waited = waited
-        self._show = show
         self.began: float | None = None  # its first turn
 
     @property
@@ -195,12 +184,8 @@ class Place:
     async def turn(self, samples: int) -> AsyncIterator[None]:
         """Wait for a turn to draw so many samples, and hold it for the length of the block."""
         asked = self._clock()
-        try:
-            async with self._requester.turn(samples):
-                if self.began is None:
-                    self.began = self._clock()
-                    self._waited(self.began - asked)
-                self._show()
-                yield
-        finally:
-            self._show()
+        async with self._requester.turn(samples):
+            if self.began is None:
+                self.began = self._clock()
+                self._waited(self.began - asked)
+            yield

@@ -1,8 +1,8 @@
 """Connections: how many at once, how long a request's head may take, and how finely a body may be cut.
 
-uvicorn alone has no limit before a whole head has come. Here a new connection beyond the limit is let in and the one
-that has been silent longest is closed for it, among those whose request is not whole: a probe is answered however
-many connections wait, and no request that is worked on is ended.
+uvicorn alone has no limit before a whole head has come, and httptools none on a head's size. Here a new connection
+beyond the limit is let in and the one that has been silent longest is closed for it, among those whose request is not
+whole: a probe is answered however many connections wait, and no request that is worked on is ended.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import h11
 from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 __all__ = ("ACCEPTED_AT_ONCE", "Connection", "ConnectionLimits", "most_connections")
@@ -33,6 +32,10 @@ _DEFAULT_MOST = 1024
 # Line ends in what one read brings: a head has a few dozen, a body of an image few. A body in chunks of some bytes
 # costs the parser more than the network.
 _LINE_ENDS, _BYTES_PER_LINE_END = 128, 64
+# Of a request, all that is not its body: its head, which nginx bounds at as much, and what frames and follows chunks.
+_FRAMING_BYTES = 32 * 1024
+# Requests that a client sends before it is answered: browsers and proxies send none, uvicorn would keep any number.
+_PIPELINED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ def most_connections(asked: int | None) -> int:
     return allowed if soft == resource.RLIM_INFINITY else max(1, min(allowed, soft - _RESERVED))
 
 
-class Connection(H11Protocol):
+class Connection(HttpToolsProtocol):
     """One client's connection."""
 
     def __init__(
@@ -67,6 +70,9 @@ class Connection(H11Protocol):
         self._no_http = no_http
         self._head_timer: asyncio.TimerHandle | None = None
         self._last_bytes = self.loop.time()
+        self._in_head = False  # a request has begun, and its head is not whole
+        self._framing = 0  # bytes of this request outside its body
+        self._body = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -84,20 +90,48 @@ class Connection(H11Protocol):
             logger.debug("a connection is closed: its bytes are nearly all line ends or chunk sizes")
             self.close_now()
             return
+        self._framing += len(data)
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_head_timer()
-        elif self._head_timer is None and self.conn.trailing_data[0]:
+        # Chunks may bring as much framing as body: a byte of a body costs five, and their number is bounded above.
+        if self._framing > _FRAMING_BYTES + self._body:
+            logger.debug("a connection is closed: its head, chunk sizes or trailers are too long")
+            self.close_now()
+        elif self._in_head and self._head_timer is None:
             self._start_head_timer()  # the beginning of a next request
 
     def send_400_response(self, msg: str) -> None:
         self._no_http()
         super().send_400_response(msg)
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_head_timer()
+        super().on_headers_complete()
+        if len(self.pipeline) > _PIPELINED:
+            logger.debug("a connection is closed: too many requests before an answer")
+            self.close_now()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # what follows a body nobody reads
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._framing -= len(body)
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._framing = self._body = 0
+
     @property
     def unfinished(self) -> bool:
         """No whole request of this client's is being worked on: it may be closed for another."""
-        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+        return not self.pipeline and (self.cycle is None or self.cycle.response_complete or self.cycle.more_body)
 
     @property
     def last_bytes(self) -> float:

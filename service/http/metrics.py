@@ -16,6 +16,7 @@ from typing import TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from ..answering.ahead import Drawn
 from ..answering.schemas import AbstainReason, CertifyAnswer, Outcome, Stage
 from ..backends.base import BackendInfo
 
@@ -95,6 +96,13 @@ def _answer_rows(sigmas: Sequence[str]) -> tuple[_Row, ...]:
             ("sigma",),
             product(sigmas),
             _RADIUS_BUCKETS,
+        ),
+        _Row(
+            "ahead_samples",
+            Counter,
+            "Noise samples drawn ahead for idle hands, by what became of them: used, or dropped unasked-for.",
+            ("fate",),
+            [("used",), ("dropped",)],
         ),
         _Row("samples_used", Histogram, "Noise samples used by an answered request.", buckets=_SAMPLE_BUCKETS),
         _Row(
@@ -194,6 +202,12 @@ class Metrics:
             self._of(Counter, "stages", sigma_label(stage.sigma), stage.outcome).inc()
         self._of(Histogram, "sampling_seconds").observe(answer.timing.sampling_seconds)
         self._of(Histogram, "request_seconds").observe(answer.timing.total_seconds)
+
+    def drew_ahead(self, drawn: Drawn) -> None:
+        """Count what one answered request had drawn ahead."""
+        if drawn.used or drawn.dropped:
+            self._of(Counter, "ahead_samples", "used").inc(drawn.used)
+            self._of(Counter, "ahead_samples", "dropped").inc(drawn.dropped)
 
     def know(self, clients: Iterable[str]) -> None:
         """Clients that may ask: their series begin."""

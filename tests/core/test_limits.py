@@ -2,7 +2,7 @@
 
 import pytest
 
-from certify.service.core import Cascade, Certifier, floor_radius, max_radius, min_samples
+from certify.service.core import Cascade, Certifier, floor_radius, max_radius, min_samples, reachable
 from certify.service.core.bounds import radius_needed
 
 SIGMAS = [0.12, 0.25, 0.5]
@@ -38,6 +38,21 @@ def test_the_largest_radius_can_be_had_and_a_little_more_cannot(samples, thresho
     largest = max_radius(cascade, samples=samples, **parameters)
     assert unanimous(cascade, samples, largest, **parameters) >= largest
     assert unanimous(cascade, samples, largest + 2e-6, **parameters) < largest + 2e-6
+
+
+@pytest.mark.parametrize("final", ["threshold", "plurality"])
+def test_one_run_says_what_the_limits_say(final):
+    cascade, parameters = Cascade.of(SIGMAS, [0.5, 0.6, 0.9], final), {"alpha": 0.001, "chunk": 32, "grain": 64}
+    smallest = min_samples(cascade, **parameters)
+    assert [reachable(cascade, samples=n, **parameters) for n in (10, smallest - 1, smallest, 10 * smallest)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    largest = max_radius(cascade, samples=3_000, **parameters)
+    radii = (largest / 2, largest, largest + 2e-6, 1e300)
+    assert [reachable(cascade, samples=3_000, radius=r, **parameters) for r in radii] == [True, True, False, False]
 
 
 def test_more_samples_reach_further():

@@ -1,0 +1,58 @@
+"""What may be asked next, while a query is pending: for whoever has idle hands. A guess; nothing rests on it."""
+
+from __future__ import annotations
+
+from . import strategy
+from .results import Purpose, Query
+from .state import State
+
+__all__ = ("outlook",)
+
+
+def outlook(c: State) -> list[Query]:
+    """Queries that may follow the pending one, the likeliest first; each begins where its stream has been drawn to.
+
+    The strategy may come to ask for fewer or more draws of a stream, for another, or for none. Draws that are made
+    ahead and never asked for are never seen: votes belong to their place in a stream, not to when they were drawn.
+    """
+    if c.pending is None:
+        return []
+    likely = _pilots(c, c.pending) if c.phase == "pilot" else _looks(c, c.pending)
+    left, affordable = c.remaining - c.pending.count, []
+    for query in likely:
+        if 0 < query.count <= left:
+            affordable.append(query)
+            left -= query.count
+    return affordable
+
+
+def _pilots(c: State, pending: Query) -> list[Query]:
+    """The other levels' pilots, and of the path that looks best so far the first draws of each term.
+
+    With a requested radius the pilots may end with this one: then the path's own level comes before all but the next.
+    """
+    levels = range(len(c.levels))
+    pilots = [k for k in reversed(levels) if not c.levels[k].pilot_samples and k != pending.level]
+    path = pending.level
+    if any(level.pilot_samples for level in c.levels):
+        path = strategy.likely_path(c)
+    asked = [_query(k, "pilot", 0, c.pilot) for k in pilots]
+    terms = [_query(k, "estimation", 0, c.grain) for k in levels[path:] if k not in pilots]
+    return [*asked, *terms] if c.radius is None else [*asked[:1], *terms, *asked[1:]]
+
+
+def _looks(c: State, pending: Query) -> list[Query]:
+    """The first open look of the path's other terms, as long as they have something to gain; then the level's next."""
+    _, path = c.chosen
+    likely = []
+    for k in strategy.undone(c, path):
+        level = c.levels[k]
+        at = level.taken + (k == pending.level)
+        if at < len(level.looks):
+            first = level.samples + (pending.count if k == pending.level else 0)
+            likely.append((k == pending.level, _query(k, "estimation", first, level.looks[at].samples - first)))
+    return [query for _, query in sorted(likely, key=lambda pair: pair[0])]
+
+
+def _query(level: int, purpose: Purpose, first: int, count: int) -> Query:
+    return Query(level=level, purpose=purpose, first=first, count=count)

@@ -1,0 +1,60 @@
+"""What may be asked next: a guess that changes nothing, is affordable, and is mostly right."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from certify.models.bundle import Final
+from certify.service.core import Cascade, Certifier, Query
+
+RATES = np.array([[0.95, 0.04, 0.01], [0.85, 0.1, 0.05], [0.6, 0.3, 0.1]])
+
+
+@pytest.mark.parametrize("radius", [None, 0.1, 0.3])
+@pytest.mark.parametrize("final", ["threshold", "plurality"])
+def test_most_of_what_is_asked_was_to_be_expected(radius: float | None, final: Final) -> None:
+    random = np.random.default_rng(7)
+    asked = expected = 0
+    for _ in range(20):
+        certifier = Certifier(Cascade.of((0.25, 0.5, 1.0), 0.5, final), 3, radius=radius, chunk=8, grain=32)
+        assert certifier.outlook() == []  # nothing is asked yet
+        outlook: list[Query] = []
+        drawn = dict.fromkeys([(k, purpose) for k in range(3) for purpose in ("pilot", "estimation")], 0)
+        while (query := certifier.next()) is not None:
+            asked += 1
+            expected += any((q.level, q.purpose, q.first) == (query.level, query.purpose, query.first) for q in outlook)
+            drawn[query.level, query.purpose] += query.count
+            before = json.dumps(certifier.state())
+            outlook = certifier.outlook()
+            assert json.dumps(certifier.state()) == before
+            assert all(q.first == drawn[q.level, q.purpose] for q in outlook)
+            assert sum(q.count for q in outlook) <= 10_000 - certifier.used - query.count
+            certifier.observe(query, random.multinomial(query.count, RATES[query.level]).tolist())
+        assert certifier.outlook() == []
+    assert expected > 0.6 * (asked - 20)  # an answer's first query can be expected by nobody
+
+
+def test_the_other_pilots_are_expected_first() -> None:
+    certifier = Certifier(Cascade.of((0.25, 0.5, 1.0)), 3, chunk=8, pilot=64)
+    assert certifier.next() == Query(level=2, purpose="pilot", first=0, count=64)
+    assert certifier.outlook()[:2] == [Query(level=k, purpose="pilot", first=0, count=64) for k in (1, 0)]
+
+
+def test_what_the_budget_does_not_pay_for_is_not_expected() -> None:
+    certifier = Certifier(Cascade.of((0.25, 0.5)), 2, samples=136, chunk=8, pilot=64)
+    assert certifier.next() is not None
+    assert [(q.level, q.purpose, q.count) for q in certifier.outlook()] == [(0, "pilot", 64), (1, "estimation", 8)]
+
+
+def test_behind_a_levels_last_look_nothing_more_is_expected_there() -> None:
+    certifier = Certifier(Cascade.of((0.25,)), 2, samples=72, chunk=8, pilot=32, radius=0.01)
+    queries = []
+    while (query := certifier.next()) is not None:
+        queries.append((query, certifier.outlook()))
+        votes = query.count * 13 // 16  # enough at the last look, and not before
+        certifier.observe(query, (votes, query.count - votes))
+    last, expected = queries[-1]
+    assert last.first + last.count == 40 and expected == []
