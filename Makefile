@@ -44,7 +44,7 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/mypy
 
 test: lint ## everything: lint, types, unit, statistics, HTTP against a real process, a real Triton; coverage
-	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
 	$(BIN)/coverage report --include="service/core/*" --show-missing --fail-under=100
 	$(BIN)/coverage report --omit="service/core/*" --skip-covered --fail-under=$(COVERAGE)
 
