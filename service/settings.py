@@ -140,7 +140,9 @@ class Settings(BaseSettings):
     # 30 s: three readiness probes of Kubernetes' default 10 s period.
     ready_seconds: Seconds = Field(30.0, description="/readyz: how old the backend's last answered sample may be")
     # 25 s: inside Kubernetes' default terminationGracePeriodSeconds of 30.
-    grace_seconds: Seconds = Field(25.0, description="on SIGTERM, time to finish what was accepted")
+    grace_seconds: Seconds = Field(
+        25.0, description="from SIGTERM to the end; what is accepted is finished, or cut off 1.5 s before"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
     # off: a span for each look costs little, but somebody must collect them.
     tracing: bool = Field(False, description="send OpenTelemetry spans (OTLP; configured by OTEL_... variables)")

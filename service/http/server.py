@@ -34,8 +34,10 @@ __all__ = ("Server", "serve")
 
 logger = logging.getLogger(__name__)
 
-# After the last answer: time for its bytes to leave, and for requests cut off by the end of grace to say so.
-_LAST_BYTES_SECONDS = 3
+# After the last answer: time for its bytes to leave. An answer fits the kernel's buffers; a dead client waits in vain.
+_LAST_BYTES_SECONDS = 1
+# The end of grace, at most a third of it: requests are cut off so much before, and the process is gone by then.
+_LEAVING_SECONDS = 1.5
 # An idle connection is kept this long: longer than the usual 60 s of a proxy before us, so that it closes first.
 _KEEP_ALIVE_SECONDS = 75
 # Connections that the kernel holds until they are taken: uvicorn's own default.
@@ -45,7 +47,7 @@ _KERNEL_QUEUE = 2048
 _SWITCH_SECONDS = 0.0005
 # For requests that are cut off to answer so.
 _SAY_SO_SECONDS = 0.1
-# After grace the process is gone, whatever a thread of it is doing: within the 5 s that Kubernetes' defaults leave
+# Soon after grace the process is gone, whatever a thread of it is doing: within the 5 s that Kubernetes' defaults leave
 # (terminationGracePeriodSeconds 30, CERTIFY_GRACE_SECONDS 25), so that its log says what it was.
 _GONE_SECONDS = 4.5
 
@@ -73,6 +75,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._grace_seconds = settings.grace_seconds
+        self._working_seconds = self._grace_seconds - min(_LEAVING_SECONDS, self._grace_seconds / 3)
         self._signalled: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -140,8 +143,8 @@ class Server(uvicorn.Server):
         if not admission.draining:
             logger.info("draining: accepted requests are finished, new ones refused")
             admission.drain()
-        if not admission.idle and time.monotonic() - since > self._grace_seconds:
-            logger.warning("grace is over: the requests still under way are cut off")
+        if not admission.idle and time.monotonic() - since > self._working_seconds:
+            logger.warning("grace is nearly over: the requests still under way are cut off")
             return True
         return admission.idle
 
