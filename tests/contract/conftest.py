@@ -18,8 +18,8 @@ def _fake(request: pytest.FixtureRequest) -> Backend:
 
 
 def _embedded(request: pytest.FixtureRequest) -> Backend:
-    if importlib.util.find_spec("torch") is None:
-        pytest.skip("torch is not installed (pip install 'certify[torch]')")
+    if not any(map(importlib.util.find_spec, ("openvino", "torch"))):
+        pytest.skip("no engine is installed (pip install 'certify[cpu]')")
     from certify.service.backends.embedded import EmbeddedBackend
 
     return EmbeddedBackend("digits", workers=2)
