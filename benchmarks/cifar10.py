@@ -213,8 +213,14 @@ def card(
     rows: list[Curve],
     how: str,
     dtypes: str,
-    seconds: tuple[float, float],
+    seconds: tuple[float, float] | None,
 ) -> str:
+    """seconds: as answer_seconds; None: not measured."""
+    an_answer = (
+        f"\n- **An answer takes** {seconds[0]:.0f} s at 10,000 samples and {seconds[1]:.1f} s for radius 0.25, there."
+        if seconds
+        else ""
+    )
     return f"""\
 # cifar10: a model card
 
@@ -227,8 +233,7 @@ weights, {manifest.dtype}.
 - **Runs in** {manifest.dtype} where the CPU or GPU has it; measured in {measured["runtime"]} ({here()}).
 - **Scales** {listed(manifest.sigmas)} (L2 noise in units of [0, 1] pixels), **thresholds**
   {listed(manifest.thresholds)}, finest scale by {manifest.final}. The classifier is right on
-  {measured["clean_accuracy"]:.1%} of the clean test images.
-- **An answer takes** {seconds[0]:.0f} s at 10,000 samples and {seconds[1]:.1f} s for radius 0.25, there.
+  {measured["clean_accuracy"]:.1%} of the clean test images.{an_answer}
 - **Not for** deciding anything about real photographs: it knows ten classes at 32x32.
 
 {dtypes}
