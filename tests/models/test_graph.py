@@ -191,6 +191,30 @@ def test_logits_that_depend_on_the_rest_of_the_batch_are_found_by_the_trial(bund
     assert options_for(bundle=find_bundle("digits")).engine == OpenVinoEngine.name
 
 
+def test_another_format_under_the_name_is_refused(tmp_path: Path) -> None:
+    """ONNX's: y = x + w, where w lies in a file that no digest covers. OpenVINO itself would read it."""
+
+    def field(number: int, value: bytes | int) -> bytes:
+        if isinstance(value, int):
+            return bytes([number << 3, value])
+        return bytes([number << 3 | 2, len(value)]) + value
+
+    def port(name: bytes) -> bytes:
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, field(1, field(1, 2)))))
+
+    add = field(1, b"x") + field(1, b"w") + field(2, b"y") + field(4, b"Add")
+    place = field(1, b"location") + field(2, b"outside.dat")
+    weights = field(1, 2) + field(2, 1) + field(8, b"w") + field(13, place) + field(14, 1)
+    body = field(1, add) + field(2, b"g") + field(5, weights) + field(11, port(b"x")) + field(12, port(b"y"))
+    (tmp_path / "graph").mkdir()
+    (tmp_path / GRAPH[0]).write_bytes(field(1, 8) + field(7, body) + field(8, field(1, b"") + field(2, 13)))
+    (tmp_path / GRAPH[1]).write_bytes(b"")
+    (tmp_path / "graph" / "outside.dat").write_bytes(np.array([5, 6], np.float32).tobytes())
+    assert [port.get_any_name() for port in openvino.Core().read_model(tmp_path / GRAPH[0]).outputs] == ["y"]
+    with pytest.raises(BundleError, match="expected a graph that begins with"):
+        graph.read_graph(tmp_path, load_manifest(find_bundle("digits")))
+
+
 @pytest.mark.parametrize("limit", ["LARGEST_XML", "LARGEST_BIN"])
 def test_files_have_a_largest_size(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, limit, 1000)
