@@ -47,7 +47,7 @@ def _check_memo(data: bytes) -> None:
     Raises DataError for a number that would make more of them than there are operations.
     """
     for at, (operation, argument, _) in enumerate(pickletools.genops(data)):
-        if operation.name in _PUTS and argument > at:
+        if operation.name in _PUTS and argument is not None and argument > at:
             raise DataError(f"expected at most {at} things kept so far, got number {argument}")
 
 
@@ -94,7 +94,7 @@ def _allowed() -> dict[str, Callable[..., Any]]:
             self.dtype = np.dtype(kind)
 
         def __setstate__(self, state: Any) -> None:
-            order = state[1].decode() if isinstance(state[1], bytes) else state[1]
+            order: Any = state[1].decode() if isinstance(state[1], bytes) else state[1]
             if order in ("<", ">"):
                 self.dtype = self.dtype.newbyteorder(order)
 
