@@ -175,7 +175,7 @@ def load_manifest(folder: Path) -> Manifest:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(f"{path}: no such file; a bundle is a folder with a {MANIFEST}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: expected JSON, got: {error}") from error
     if not isinstance(raw, dict):
         raise BundleError(f"{path}: expected a JSON object, got {type(raw).__name__}")
@@ -184,15 +184,16 @@ def load_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{path}: format: expected {' or '.join(map(str, FORMATS))}, got {declared_format!r}")
     try:
         manifest = Manifest(**_typed(raw))
+        digest = manifest.digest
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
         raise BundleError(f"{path}: missing, unknown or badly typed field: {error}") from error
     if declared_format != manifest.format:
         graph = "with" if manifest.has_graph else "without"
         raise BundleError(f"{path}: format: expected {manifest.format}, {graph} a graph, got {declared_format}")
-    if declared_digest != manifest.digest:
-        raise BundleError(f"{path}: digest: expected {manifest.digest} from the other fields, got {declared_digest!r}")
+    if declared_digest != digest:
+        raise BundleError(f"{path}: digest: expected {digest} from the other fields, got {declared_digest!r}")
     return manifest
 
 

@@ -27,6 +27,8 @@ CONSTANTS = ("timestep", "signal", "noise")  # inputs, after the pixels
 # Our largest description is under a megabyte, with a tag for each operation; a parser's memory is ten times that.
 LARGEST_XML = 64 * 2**20
 LARGEST_BIN = 8 * 2**30  # OpenAI's ImageNet networks have 2.2 GB in float32
+# As OpenVINO writes it. It would read ONNX and others under any name, whose weights may lie in files of no digest.
+BEGINNING = b'<?xml version="1.0"?>'
 # A sample's logits may depend on that sample alone and be the same at every call. Loops could hide the other kinds.
 FORBIDDEN = {"RandomUniform", "Multinomial", "ReadValue", "Assign", "Loop", "TensorIterator", "If"}
 LONGEST = 300  # characters of OpenVINO's own words that are handed on
@@ -48,6 +50,9 @@ def read_graph(folder: Path, manifest: Manifest) -> Any:
         size = path.stat().st_size
         if size > most:
             raise BundleError(f"{path}: expected at most {most} bytes, got {size}")
+    with xml.open("rb") as file:
+        if (got := file.read(len(BEGINNING))) != BEGINNING:
+            raise BundleError(f"{xml}: expected a graph that begins with {BEGINNING.decode()}, got {got!r}")
     core = load_openvino().Core()
     core.set_property(
         {"ENABLE_MMAP": False}

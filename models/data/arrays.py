@@ -22,6 +22,11 @@ __all__ = ("BROKEN", "integer_labels", "load_npy", "of_arrays")
 BROKEN = (OSError, ValueError, EOFError, KeyError, NotImplementedError, struct.error, zipfile.BadZipFile, zlib.error)
 
 
+# There is a name for each class, and a label that stands for none, as -1 in uint32, would make billions of them. The
+# largest public sets have tens of thousands.
+MOST_CLASSES = 2**20
+
+
 def load_npy(path: Path) -> NDArray[Any]:
     """Mapped, not read. Raises DataError."""
     try:
@@ -67,12 +72,14 @@ def of_arrays(
 
 
 def integer_labels(labels: NDArray[Any], where: object) -> tuple[int, ...]:
-    """(N,) or (N, 1) integers from 0 -> a tuple. Raises DataError."""
+    """(N,) or (N, 1) integers from 0 and below MOST_CLASSES -> a tuple. Raises DataError."""
     flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if flat.ndim != 1 or flat.dtype.kind not in "iu":
         raise DataError(f"{where}: expected one integer an image, (N,) or (N, 1), got {labels.dtype} {labels.shape}")
     if len(flat) and int(flat.min()) < 0:
         raise DataError(f"{where}: expected labels from 0, got {flat.min()} (hidden labels cannot be certified)")
+    if len(flat) and int(flat.max()) >= MOST_CLASSES:
+        raise DataError(f"{where}: expected labels below {MOST_CLASSES}, got {flat.max()}")
     return tuple(flat.tolist())
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..errors import DataError
 __all__ = ("load_plain",)
 
 _KINDS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 def load_plain(data: bytes, where: object) -> Any:
@@ -28,6 +30,7 @@ def load_plain(data: bytes, where: object) -> Any:
     Raises DataError if the pickle holds anything but plain data.
     """
     try:
+        _check_memo(data)
         whole = _Unpickler(data).load()
         return {key: _plain(value) for key, value in whole.items()} if isinstance(whole, dict) else _plain(whole)
     except DataError as error:
@@ -36,6 +39,16 @@ def load_plain(data: bytes, where: object) -> Any:
         raise
     except Exception as error:  # a damaged pickle raises almost anything
         raise DataError(f"{where}: expected a pickle of plain data: {type(error).__name__}: {error}") from error
+
+
+def _check_memo(data: bytes) -> None:
+    """A pickle numbers what it keeps one after another; the unpickler makes as many places as the largest number says.
+
+    Raises DataError for a number that would make more of them than there are operations.
+    """
+    for at, (operation, argument, _) in enumerate(pickletools.genops(data)):
+        if operation.name in _PUTS and argument is not None and argument > at:
+            raise DataError(f"expected at most {at} things kept so far, got number {argument}")
 
 
 class _Array:
@@ -75,12 +88,13 @@ def _allowed() -> dict[str, Callable[..., Any]]:
 
         def __init__(self, kind: Any, *_: Any) -> None:
             kind = kind.decode() if isinstance(kind, bytes) else kind
-            if kind not in _KINDS:
-                raise DataError(f"expected an array of plain numbers, got dtype {kind!r}")
+            if not isinstance(kind, str) or kind not in _KINDS:  # what else it is may be long to write
+                got = repr(kind[:20]) if isinstance(kind, str) else type(kind).__name__
+                raise DataError(f"expected an array of plain numbers, got dtype {got}")
             self.dtype = np.dtype(kind)
 
         def __setstate__(self, state: Any) -> None:
-            order = state[1].decode() if isinstance(state[1], bytes) else state[1]
+            order: Any = state[1].decode() if isinstance(state[1], bytes) else state[1]
             if order in ("<", ">"):
                 self.dtype = self.dtype.newbyteorder(order)
 
@@ -92,6 +106,9 @@ def _allowed() -> dict[str, Callable[..., Any]]:
     def array(content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
         if not isinstance(kind, DType) or not isinstance(content, bytes | bytearray):
             raise DataError("expected an array's bytes and dtype, got something else")
+        # A number times a text, or a tuple, is as many of them.
+        if not isinstance(shape, tuple) or not all(type(length) is int and length >= 0 for length in shape):
+            raise DataError("expected an array's shape, a tuple of whole numbers from 0, got something else")
         if len(content) != math.prod(shape) * kind.dtype.itemsize:
             raise DataError(f"expected {shape} of {kind.dtype}, got {len(content)} bytes")
         return np.frombuffer(content, dtype=kind.dtype).reshape(shape, order="F" if order in ("F", b"F") else "C")

@@ -189,8 +189,6 @@ class _Calls:
         self._stream(query, 0, 0)  # made here once, where a fault of ours does not count as the backend's
         async with self._turn(query.count):
             began = loop.time()
-            # Once this call is in the backend's queue, what may follow it: never before it.
-            loop.call_soon(self.ahead.begin, self._certifier.outlook, self._info.grain)
             try:
                 allowed = self._limits.allowed(self._backend, query.count)
                 votes = await guard(self._drawn(query, self.ahead.take(query)), allowed)
@@ -205,6 +203,7 @@ class _Calls:
         first = ready[-1].end if ready else query.first
         missing = query.first + query.count - first
         if not ready:
+            self._begin_ahead()
             return await self._backend.count_votes(self._image, **self._stream(query, first, missing))
         total = np.zeros(len(self._info.class_names), dtype=np.int64)
 
@@ -218,9 +217,14 @@ class _Calls:
                 if missing:
                     rest = self._backend.count_votes(self._image, **self._stream(query, first, missing))
                     group.create_task(add(rest))
+                self._begin_ahead()
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from failed
         return total
+
+    def _begin_ahead(self) -> None:
+        """Once what is waited for is in the backend's queue, what may follow it: never before it."""
+        asyncio.get_running_loop().call_soon(self.ahead.begin, self._certifier.outlook, self._info.grain)
 
     def _draw_ahead(self, backend: DrawsAhead, query: Query) -> AheadDraw:
         return backend.draw_ahead(self._image, **self._stream(query, query.first, query.count))

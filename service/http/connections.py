@@ -18,7 +18,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-__all__ = ("ACCEPTED_AT_ONCE", "Connection", "ConnectionLimits", "most_connections")
+__all__ = ("ACCEPTED_AT_ONCE", "Connection", "ConnectionLimits", "HeldBack", "most_connections")
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +51,15 @@ def most_connections(asked: int | None) -> int:
     return allowed if soft == resource.RLIM_INFINITY else max(1, min(allowed, soft - _RESERVED))
 
 
+@dataclass
+class HeldBack:
+    """Whether the request that a connection waits for is a refusal that is held back (http/admission.py)."""
+
+    now: bool = False
+
+
 class Connection(HttpToolsProtocol):
-    """One client's connection."""
+    """One client's connection. Each request's state has its `held_back`."""
 
     def __init__(
         self,
@@ -65,7 +72,8 @@ class Connection(HttpToolsProtocol):
         no_http: Callable[[], None],
     ) -> None:
         """no_http: called when what came is no HTTP. uvicorn's warning of it: see http/log.py."""
-        super().__init__(config, server_state, app_state, _loop)
+        self._held_back = HeldBack()
+        super().__init__(config, server_state, {**app_state, "held_back": self._held_back}, _loop)
         self._limits = limits
         self._no_http = no_http
         self._head_timer: asyncio.TimerHandle | None = None
@@ -131,7 +139,8 @@ class Connection(HttpToolsProtocol):
     @property
     def unfinished(self) -> bool:
         """No whole request of this client's is being worked on: it may be closed for another."""
-        return not self.pipeline and (self.cycle is None or self.cycle.response_complete or self.cycle.more_body)
+        arriving = self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+        return self._held_back.now or (not self.pipeline and arriving)
 
     @property
     def last_bytes(self) -> float:

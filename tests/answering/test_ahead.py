@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from certify.service.answering.ahead import Drawn, sharing
 from certify.service.answering.driver import CallLimits, Run, drive
+from certify.service.backends.base import AheadDraw
 from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from certify.service.core import Certifier
 from certify.service.errors import BackendUnavailable
@@ -51,6 +55,40 @@ async def test_an_answer_is_the_same_whatever_was_drawn_ahead(radius: float | No
         assert done.result == alone.result and done.leading == alone.leading
         assert done.ahead.used > 0
         assert turns == done.result.samples_used  # what a budget pays for
+
+
+async def test_what_is_waited_for_is_asked_for_first() -> None:
+    class Noting(FakeBackend):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hands = 4
+            self.asked: list[str] = []
+            self.ahead: set[tuple[object, ...]] = set()
+
+        def draw_ahead(self, image: NDArray[np.float32], **stream: Any) -> AheadDraw:
+            self.asked.append("ahead")
+            self.ahead.add(tuple(stream.values()))
+            return super().draw_ahead(image, **stream)
+
+        async def count_votes(self, image: NDArray[np.float32], **stream: Any) -> NDArray[np.int64]:
+            if tuple(stream.values()) not in self.ahead:
+                self.asked.append("look")
+            return await super().count_votes(image, **stream)
+
+    backend = Noting()
+    certifier = Certifier(FAKE_INFO.cascade, 10, samples=5_000, chunk=32)
+
+    @contextlib.asynccontextmanager
+    async def turn(samples: int) -> AsyncIterator[None]:
+        backend.asked.append("turn")
+        yield
+
+    await drive(
+        backend, certifier, IMAGE, sigmas=FAKE_INFO.sigmas, seed_of=stream_seed, limits=LIMITS, deadline=None, turn=turn
+    )
+    turns = " ".join(backend.asked).split("turn")
+    assert sum("look" in each and "ahead" in each for each in turns) > 2
+    assert not any("ahead look" in each for each in turns)
 
 
 async def test_what_was_drawn_in_vain_is_counted() -> None:

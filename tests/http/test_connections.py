@@ -99,6 +99,18 @@ def test_a_request_that_is_worked_on_is_never_closed_for_another(tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
+def test_refusals_that_are_held_back_stop_no_probe(tmp_path: Path) -> None:
+    """Each connection has a few of them, one after another."""
+    (tmp_path / "keys").write_text(f"somebody {'0' * 64} 1000 1\n")
+    refused = b"POST /certify HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" * 8
+    with real_process(tmp_path / "log", api_keys_file=tmp_path / "keys", max_connections=20) as service:
+        with connections(service, 20, refused) as flood:
+            assert flood[0].recv(1000).startswith(b"HTTP/1.1 401")
+            assert httpx.get(f"{service.url}/livez", timeout=60).status_code == 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("began", [b"", b"GET /livez HT", HEAD], ids=["nothing", "a line", "no end"])
 def test_a_head_has_its_time(tmp_path: Path, began: bytes) -> None:
     with real_process(tmp_path / "log", head_seconds=0.3) as service:

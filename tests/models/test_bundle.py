@@ -149,7 +149,19 @@ def test_a_format_that_is_not_the_bundles_is_refused(
         load_manifest(folder)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("files", {"": "0" * 64}), ("sigmas", [10**400]), ("preprocessing", {"scale": float("nan")})],
+)
+def test_what_no_field_can_hold_is_a_bad_bundle(paper_bundle: Path, field: str, value: Any) -> None:
+    if field == "files":
+        value = {**load_manifest(paper_bundle).files, **value}
+    rewrite(paper_bundle, **{field: value})
+    with pytest.raises(BundleError, match=r"bundle\.json: "):
+        load_manifest(paper_bundle)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\x00", "[" * 100_000])
 def test_a_manifest_that_is_no_json_object_is_refused(paper_bundle: Path, text: str) -> None:
     (paper_bundle / "bundle.json").write_text(text)
     with pytest.raises(BundleError, match=r"bundle\.json: expected"):

@@ -27,6 +27,7 @@ from ...errors import (
 from ...tracing import span
 from ..admission import Place
 from ..bodies import parse_body
+from ..connections import HeldBack
 from ..context import Gateway, gateway_of
 from ..keys import Client
 from ..openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
@@ -66,7 +67,13 @@ async def _certify_or_hold_back(request: Request, gateway: Gateway) -> CertifyAn
         return await _certify(request, gateway)
     except (QueueFull, BudgetSpent, Unauthorized) as error:
         refusal = error.with_traceback(None)  # its frames have the body, which is not to wait
-    await gateway.admission.hold_back()
+    # What waits so is nobody's work: its connection may be closed for another's.
+    held_back = getattr(request.state, "held_back", None) or HeldBack()
+    held_back.now = True
+    try:
+        await gateway.admission.hold_back()
+    finally:
+        held_back.now = False
     raise refusal
 
 

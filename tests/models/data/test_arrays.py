@@ -128,6 +128,7 @@ def test_an_npy_has_its_labels_beside_it(tmp_path: Path) -> None:
         (GRAY.astype(int) - 1, LABELS, "images: expected values in [0, 255], got -1 to"),
         (GRAY[0], LABELS, "images: expected images (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W), got (8, 8)"),
         (np.zeros((2, 8, 8, 4), np.uint8), LABELS, "images: expected images (N, H, W)"),
+        (GRAY, np.full(7, 2**32 - 1, np.uint32), "labels: expected labels below 1048576, got 4294967295"),
         (GRAY, LABELS[:5], "labels: expected 7 labels, as there are images, got 5"),
         (GRAY, np.eye(7), "labels: expected one integer an image, (N,) or (N, 1), got float64 (7, 7)"),
         (GRAY, LABELS.astype(int) - 1, "labels: expected labels from 0, got -1"),

@@ -167,6 +167,27 @@ def test_a_forged_array_is_no_way_into_memory() -> None:
         load_plain(forged, "x")
 
 
+RECONSTRUCT = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n)R"
+
+
+@pytest.mark.parametrize(
+    ("small", "message"),
+    [
+        (b"\x80\x02Nr\x00\x00\x10\x00.", "expected at most 2 things kept so far, got number 1048576"),
+        (
+            RECONSTRUCT + b"(K\x01J\x00\x00\x10\x00C\x01x\x86cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85R\x89C\x00tb.",
+            "expected an array's shape, a tuple of whole numbers",
+        ),
+        (b"\x80\x02cnumpy\ndtype\nK\x01" + b"q\x01h\x01\x86" * 16 + b"\x85R.", "plain numbers, got dtype tuple"),
+    ],
+    ids=["memo", "shape", "dtype"],
+)
+def test_a_small_pickle_takes_little_memory(small: bytes, message: str) -> None:
+    """With other numbers each of these took all there is: places, bytes, and text of an error."""
+    with pytest.raises(DataError, match=message):
+        load_plain(small, "x")
+
+
 def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
     whole = pickle.dumps({"data": ROWS[:2], "labels": [1, 2]})
     for content, message in (
