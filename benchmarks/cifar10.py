@@ -241,7 +241,7 @@ weights, {manifest.dtype}.
 ## Certificates
 
 {measured["images"]} test images, alpha = {measured["alpha"]:g}; policies and columns as in docs/results.md. "Before"
-and "after" are of the fine-tuning.
+and "after", where they stand, are of the fine-tuning.
 
 {markdown(rows, RADII)}
 """

@@ -80,7 +80,8 @@ def ship(choice: Choice, tuning: VotesFile, judging: VotesFile) -> None:
         f"ACR of the choices, out of {len(choice.candidates)}, whose certified accuracy at 0 is at least "
         f"{choice.floor:.3f} there: the finest scale's alone, less .02."
     )
-    made = f"`python -m benchmarks.cifar10_thresholds --data DIR`, {judging.runtime} ({here()})"
+    counts = f"--tune-images {len(tuning.idx)} --judge-images {len(judging.idx)}"
+    made = f"`python -m benchmarks.cifar10_thresholds --data DIR {counts}`, {judging.runtime} ({here()})"
     text = (
         f"{chose} Judged on {len(judging.idx)} test images, N = {judging.samples} at each scale, alpha = "
         f"{float(judging.alpha):g}: {made}. Intervals are exact, of {CONFIDENCE:.0%} each by itself; of an ACR, by the "
