@@ -161,6 +161,8 @@ class _Calls:
         self._turn = turn
         self._pace: Pace = pace_of(backend)
         self._info = backend.info()
+        chunk = self._info.chunk
+        self._step = max(chunk, limits.samples // chunk * chunk)
         self.ahead = Ahead(backend, self._draw_ahead)
         self.seconds = 0.0
 
@@ -175,12 +177,12 @@ class _Calls:
 
     async def _votes(self, query: Query) -> NDArray[np.int64]:
         """In calls of at most limits.samples: a stream is the same however it is cut at chunks."""
-        chunk = self._info.chunk
-        step = max(chunk, self._limits.samples // chunk * chunk)
+        pieces = list(cut(query.first, query.count, self._step))
+        if len(pieces) == 1:
+            return await self._call(query)
         total = np.zeros(len(self._info.class_names), dtype=np.int64)
-        for low, high in cut(query.first, query.count, step):
-            whole = high - low == query.count
-            total += await self._call(query if whole else replace(query, first=low, count=high - low))
+        for low, high in pieces:
+            total += await self._call(replace(query, first=low, count=high - low))
         return total
 
     async def _call(self, query: Query) -> NDArray[np.int64]:
@@ -190,13 +192,15 @@ class _Calls:
         async with self._turn(query.count):
             began = loop.time()
             # Once this call is in the backend's queue, what may follow it: never before it.
-            loop.call_soon(self.ahead.begin, self._certifier.outlook, self._info.grain)
+            if self.ahead.possible:
+                loop.call_soon(self.ahead.begin, self._certifier.outlook, self._info.grain)
             try:
                 allowed = self._limits.allowed(self._backend, query.count)
                 votes = await guard(self._drawn(query, self.ahead.take(query)), allowed)
             finally:
-                self.seconds += loop.time() - began
-            self._pace.took(query.count, loop.time() - began)
+                took = loop.time() - began
+                self.seconds += took
+            self._pace.took(query.count, took)
         check_votes(votes, self._info, query.count)
         return votes
 
