@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Tracer
 
-__all__ = ("Attributes", "configure", "shut_down", "span")
+__all__ = ("Attributes", "configure", "is_on", "shut_down", "span")
 
 Value = str | int | float | bool | Sequence[int]
 
@@ -60,6 +60,11 @@ def configure(version: str, exporter: SpanExporter | None = None) -> None:
 
 
 _providers: list[object] = []  # to be shut down
+
+
+def is_on() -> bool:
+    """Whether spans go anywhere: what they would say need not be put together else."""
+    return _tracer is not None
 
 
 def shut_down() -> None:
