@@ -10,7 +10,7 @@ OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import SettingsError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Tracer
 
-__all__ = ("Attributes", "configure", "shut_down", "span")
+__all__ = ("Attributes", "configure", "is_on", "shut_down", "span")
 
 Value = str | int | float | bool | Sequence[int]
 
@@ -35,7 +35,7 @@ class _Nothing:
         """Tracing is off."""
 
 
-_NOTHING = _Nothing()
+_NO_SPAN = nullcontext(_Nothing())
 _tracer: Tracer | None = None
 
 
@@ -62,6 +62,11 @@ def configure(version: str, exporter: SpanExporter | None = None) -> None:
 _providers: list[object] = []  # to be shut down
 
 
+def is_on() -> bool:
+    """Whether spans go anywhere: what they would say need not be put together else."""
+    return _tracer is not None
+
+
 def shut_down() -> None:
     """Send what is left, then trace no more."""
     global _tracer
@@ -70,22 +75,25 @@ def shut_down() -> None:
         _providers.pop().shutdown()  # type: ignore[attr-defined]  # a TracerProvider, whose type is an extra's
 
 
-@contextmanager
 def span(
     name: str, attributes: Mapping[str, Value] | None = None, *, headers: Mapping[str, str] | None = None
-) -> Iterator[Attributes]:
+) -> AbstractContextManager[Attributes]:
     """A span around the block, below the current one, or below the one that `headers` (W3C traceparent) name.
 
     An exception marks it as failed, by its type only: a message may quote what a client sent.
     """
-    if _tracer is None:
-        yield _NOTHING
-        return
+    return _NO_SPAN if _tracer is None else _span(_tracer, name, attributes, headers)
+
+
+@contextmanager
+def _span(
+    tracer: Tracer, name: str, attributes: Mapping[str, Value] | None, headers: Mapping[str, str] | None
+) -> Iterator[Attributes]:
     from opentelemetry.trace import Status, StatusCode
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     context = None if headers is None else TraceContextTextMapPropagator().extract(headers)
-    with _tracer.start_as_current_span(
+    with tracer.start_as_current_span(
         name, context, attributes=dict(attributes or {}), record_exception=False, set_status_on_exception=False
     ) as current:
         try:

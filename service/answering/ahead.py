@@ -60,6 +60,11 @@ class Ahead:
         self._closed = False
 
     @property
+    def possible(self) -> bool:
+        """Whether the backend has hands for it."""
+        return self._backend is not None
+
+    @property
     def drawn(self) -> Drawn:
         """After close()."""
         return Drawn(used=self._used, dropped=self._dropped)

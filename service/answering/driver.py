@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -18,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...models.ranges import cut
+from .. import tracing
 from ..backends.base import AheadDraw, Backend, DrawsAhead, check_votes
 from ..core import Certifier, Query, Result
 from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded
-from ..tracing import span
 from .ahead import Ahead, Drawn, Piece, sharing
 from .pace import Pace, pace_of
 
@@ -98,7 +99,7 @@ async def drive(
     timed_out = False
     drawn = np.zeros((len(sigmas), len(backend.info().class_names)), dtype=np.int64)
     try:
-        with sharing(backend), contextlib.closing(call.ahead):
+        with sharing(backend), contextlib.closing(call.ahead), contextlib.closing(call.limit):
             async with asyncio.timeout_at(deadline):
                 async with turn(0):
                     # One image costs what the smallest call does.
@@ -125,9 +126,13 @@ async def drive(
 
 async def guard(call: Awaitable[T], seconds: float | None) -> T:
     """Await one backend call. A failure of any kind, or more than `seconds` (None: no limit) -> BackendUnavailable."""
+    # An outer timeout cancels us and arrives here as CancelledError, so TimeoutError is this call's own.
+    return await _guarded(call, seconds, asyncio.timeout(seconds))
+
+
+async def _guarded(call: Awaitable[T], seconds: float | None, limit: AbstractAsyncContextManager[object]) -> T:
     try:
-        # An outer timeout cancels us and arrives here as CancelledError, so TimeoutError is this call's own.
-        async with asyncio.timeout(seconds):
+        async with limit:
             return await call
     except TimeoutError as exc:
         within = "in its own time" if seconds is None else f"within {seconds:g} seconds"
@@ -136,6 +141,63 @@ async def guard(call: Awaitable[T], seconds: float | None) -> T:
         raise
     except Exception as exc:
         raise BackendUnavailable(f"the backend failed: {type(exc).__name__}") from exc
+
+
+class _Limit:
+    """asyncio.timeout for call after call of one task, by one timer: setting one a call costs more than all else here.
+
+    The timer is set for a call's end and, when it rings, for the end of whichever call is then under way.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+        self._rings = math.inf  # when it does, in the loop's time
+        self._ends: float | None = None  # of the call under way
+        self._over = False
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+
+    def within(self, seconds: float | None) -> _Limit:
+        """Of the next call, from now on; None: no limit."""
+        self._ends = None if seconds is None else self._loop.time() + seconds
+        return self
+
+    def close(self) -> None:
+        """No more calls."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._over, self._cancelling = False, self._task.cancelling() if self._task else 0
+        if self._ends is not None and self._ends < self._rings:
+            self._set(self._ends)
+
+    async def __aexit__(self, kind: type[BaseException] | None, failure: object, trace: object) -> None:
+        # Not kept: a task has its error, whose traceback has us.
+        self._ends, task, self._task = None, self._task, None
+        if self._over and task is not None:
+            # Another's cancellation beside ours goes on as one: asyncio.Timeout does the same.
+            alone = task.uncancel() <= self._cancelling
+            if alone and kind is not None and issubclass(kind, asyncio.CancelledError):
+                raise TimeoutError
+
+    def _set(self, when: float) -> None:
+        self.close()
+        self._rings = when
+        past = when <= self._loop.time()
+        self._timer = self._loop.call_soon(self._ring) if past else self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._rings = None, math.inf
+        if self._ends is None or self._task is None:  # the next call sets it again
+            return
+        if self._loop.time() < self._ends:
+            self._set(self._ends)
+            return
+        self._over = True
+        self._task.cancel()
 
 
 class _Calls:
@@ -161,26 +223,31 @@ class _Calls:
         self._turn = turn
         self._pace: Pace = pace_of(backend)
         self._info = backend.info()
+        chunk = self._info.chunk
+        self._step = max(chunk, limits.samples // chunk * chunk)
         self.ahead = Ahead(backend, self._draw_ahead)
+        self.limit = _Limit()
         self.seconds = 0.0
 
     async def look(self, query: Query) -> NDArray[np.int64]:
         """One look's votes, in a span of its own."""
+        if not tracing.is_on():
+            return await self._votes(query)
         sigma = self._sigmas[query.level]
         facts = {"sigma": sigma, "purpose": query.purpose, "first": query.first, "count": query.count}
-        with span("look", facts) as current:
+        with tracing.span("look", facts) as current:
             votes = await self._votes(query)
             current.set_attribute("votes", votes.tolist())
         return votes
 
     async def _votes(self, query: Query) -> NDArray[np.int64]:
         """In calls of at most limits.samples: a stream is the same however it is cut at chunks."""
-        chunk = self._info.chunk
-        step = max(chunk, self._limits.samples // chunk * chunk)
+        pieces = list(cut(query.first, query.count, self._step))
+        if len(pieces) == 1:
+            return await self._call(query)
         total = np.zeros(len(self._info.class_names), dtype=np.int64)
-        for low, high in cut(query.first, query.count, step):
-            whole = high - low == query.count
-            total += await self._call(query if whole else replace(query, first=low, count=high - low))
+        for low, high in pieces:
+            total += await self._call(replace(query, first=low, count=high - low))
         return total
 
     async def _call(self, query: Query) -> NDArray[np.int64]:
@@ -191,10 +258,12 @@ class _Calls:
             began = loop.time()
             try:
                 allowed = self._limits.allowed(self._backend, query.count)
-                votes = await guard(self._drawn(query, self.ahead.take(query)), allowed)
+                call = self._drawn(query, self.ahead.take(query))
+                votes = await _guarded(call, allowed, self.limit.within(allowed))
             finally:
-                self.seconds += loop.time() - began
-            self._pace.took(query.count, loop.time() - began)
+                took = loop.time() - began
+                self.seconds += took
+            self._pace.took(query.count, took)
         check_votes(votes, self._info, query.count)
         return votes
 
@@ -224,7 +293,8 @@ class _Calls:
 
     def _begin_ahead(self) -> None:
         """Once what is waited for is in the backend's queue, what may follow it: never before it."""
-        asyncio.get_running_loop().call_soon(self.ahead.begin, self._certifier.outlook, self._info.grain)
+        if self.ahead.possible:
+            asyncio.get_running_loop().call_soon(self.ahead.begin, self._certifier.outlook, self._info.grain)
 
     def _draw_ahead(self, backend: DrawsAhead, query: Query) -> AheadDraw:
         return backend.draw_ahead(self._image, **self._stream(query, query.first, query.count))

@@ -5,6 +5,7 @@ All arithmetic on radii is exact (decimal): a requested radius is only ever roun
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Literal
@@ -15,13 +16,16 @@ from ..errors import RequestError
 from .schemas import CertifyFields
 from .seeds import SeedScope
 
-__all__ = ("Plan", "largest_radius", "linf_of", "make_plan", "round_down")
+__all__ = ("Plan", "largest_radius", "linf_of", "make_plan", "plan_made", "round_down")
 
 # Radii are given to six decimals, as the state machine rounds them (docs/protocol.md, 7).
 _GRID = Decimal("0.000001")
 # 50 digits: the error of a square root (which decimal rounds half-even, whatever the context) is far below the grid.
 _DOWN = Context(prec=50, rounding=ROUND_FLOOR)
 _UP = Context(prec=50, rounding=ROUND_CEILING)
+# Plans kept, a few KiB each: requests come with few different parameters, and what can be met takes a while to find.
+_KEPT = 512
+_MADE: dict[Hashable, Plan] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,27 @@ class Plan:
 
 def make_plan(fields: CertifyFields, info: BackendInfo, *, max_samples_allowed: int) -> Plan:
     """Raises RequestError: out_of_range, unknown_sigma, budget_too_small or radius_unreachable."""
+    key = _key(fields, info, max_samples_allowed)
+    if (plan := _MADE.get(key)) is None:
+        plan = _checked_plan(fields, info, max_samples_allowed)
+        if len(_MADE) >= _KEPT:
+            _MADE.pop(next(iter(_MADE)), None)
+        _MADE[key] = plan
+    return plan
+
+
+def plan_made(fields: CertifyFields, info: BackendInfo, *, max_samples_allowed: int) -> bool:
+    """Whether make_plan() has been asked for the same lately, and takes no time."""
+    return _key(fields, info, max_samples_allowed) in _MADE
+
+
+def _key(fields: CertifyFields, info: BackendInfo, max_samples_allowed: int) -> Hashable:
+    """All that a plan depends on."""
+    lists = (values if values is None else tuple(values) for values in (fields.threshold, fields.sigmas))
+    return (info, max_samples_allowed, fields.radius, fields.norm, fields.samples, fields.alpha, fields.final, *lists)
+
+
+def _checked_plan(fields: CertifyFields, info: BackendInfo, max_samples_allowed: int) -> Plan:
     if fields.samples > max_samples_allowed:
         raise RequestError(
             "out_of_range",

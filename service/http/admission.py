@@ -15,7 +15,9 @@ import contextlib
 import math
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from ..errors import Draining, QueueFull
 from .keys import ANYBODY, Client
@@ -180,12 +182,10 @@ class Place:
         """Its turns are those of large requests (http/turns.py)."""
         self._requester.enlarge()
 
-    @contextlib.asynccontextmanager
-    async def turn(self, samples: int) -> AsyncIterator[None]:
+    def turn(self, samples: int) -> AbstractAsyncContextManager[None]:
         """Wait for a turn to draw so many samples, and hold it for the length of the block."""
-        asked = self._clock()
-        async with self._requester.turn(samples):
-            if self.began is None:
-                self.began = self._clock()
-                self._waited(self.began - asked)
-            yield
+        return self._requester.turn(samples, partial(self._begin, self._clock()) if self.began is None else None)
+
+    def _begin(self, asked: float) -> None:
+        self.began = self._clock()
+        self._waited(self.began - asked)

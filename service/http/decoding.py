@@ -2,7 +2,8 @@
 
 anyio begins the processes when they are first needed, keeps them, and kills one whose caller is cancelled: a deadline,
 a client that leaves and SIGTERM end a decoding at once, and a picture that brings a decoder down costs its own request
-and nobody else's. A picture that is small, in bytes and by its header, is decoded in a thread: it takes milliseconds.
+and nobody else's. A picture that is small, in bytes and by its header, is decoded in a thread: it takes milliseconds;
+a tiny one at once.
 
 A heavy one (large, or of many scans) waits until it is the only heavy one: their memory does not add up, and whoever
 sends nothing else keeps one process from others, never all. Few may wait so; more are told to come again. Clients take
@@ -61,6 +62,8 @@ class Decoders:
         the process.
         """
         work = partial(_decode, header, shape=shape, resize=resize, max_pixels=self._max_pixels)
+        if header.tiny and not resize:
+            return _picture(work())
         if header.quick:
             return _picture(await asyncio.to_thread(work))
         async with self._heavy_place(lane) if header.heavy else contextlib.nullcontext(), _turn(self._turns, lane):

@@ -19,6 +19,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import SettingsError, Unauthorized
@@ -108,6 +109,7 @@ class ApiKeys:
             logger.error("api keys cannot be read again: those of before stay", extra={"facts": {"error": str(error)}})
 
 
+@lru_cache(maxsize=1024)
 def _network(address: str) -> str:
     """An IPv4 address, or the /64 of an IPv6 address, which one host may use all of; empty for anything else."""
     try:

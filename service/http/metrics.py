@@ -161,6 +161,7 @@ class Metrics:
         self.registry = registry
         rows = (*_answer_rows(()), *_process_rows(codes), *_info_rows(version))
         self._metrics = {row.key: row.register(registry) for row in rows}
+        self._series: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}  # found before
         self._of(Gauge, "build_info", version).set(1)
         self.arriving = self._of(Gauge, "arriving")
         self.queue_depth = self._of(Gauge, "queue_depth")
@@ -176,9 +177,10 @@ class Metrics:
             for values in row.values:
                 self._metrics[row.key].labels(*values)
         runtime = info.runtime
-        self._metrics["bundle_info"].clear()
-        self._of(
-            Gauge, "bundle_info",
+        bundle_info = self._metrics["bundle_info"]
+        bundle_info.clear()
+        assert isinstance(bundle_info, Gauge)
+        bundle_info.labels(
             info.bundle_name, info.bundle_digest, info.kind,
             runtime.generator, runtime.device, runtime.engine, runtime.dtype,
         ).set(1)  # fmt: skip
@@ -227,6 +229,8 @@ class Metrics:
 
     def _of(self, kind: type[_Kind], key: str, *values: str) -> _Kind:
         """The metric of this key, or its series with these labels' values."""
-        metric = self._metrics[key].labels(*values) if values else self._metrics[key]
+        series = (key, *values)
+        if (metric := self._series.get(series)) is None:
+            metric = self._series[series] = self._metrics[key].labels(*values) if values else self._metrics[key]
         assert isinstance(metric, kind)
         return metric

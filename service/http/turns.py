@@ -21,7 +21,8 @@ import asyncio
 import contextlib
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 __all__ = ("Requester", "Turns", "below_share")
@@ -64,11 +65,12 @@ class Turns:
         self._most = limit + (limit if newcomers is None else newcomers)
         self._clients: OrderedDict[str, _Client] = OrderedDict()  # in the order in which their turns come
         self._arrivals = itertools.count()
+        self._held = self._waiting = 0  # of all clients
 
     @property
     def held(self) -> int:
         """Calls under way."""
-        return sum(client.held for client in self._clients.values())
+        return self._held
 
     @contextlib.contextmanager
     def request(self, client: str) -> Iterator[Requester]:
@@ -97,39 +99,57 @@ class Turns:
     async def take(self, requester: Requester) -> None:
         """Return when it is this requester's turn; give() must follow."""
         client = self._clients[requester.client]
+        if not self._waiting and self._may(client, self._share()):  # nobody to go before: no future is needed
+            self._clients.move_to_end(requester.client)
+            self._hold(client, 1)
+            return
         turn = asyncio.get_running_loop().create_future()
         client.waiting[requester] = turn
+        self._waiting += 1
         self._go_on()
         try:
             await turn
         except asyncio.CancelledError:
-            if client.waiting.pop(requester, None) is None and not turn.cancelled():
+            if client.waiting.pop(requester, None) is not None:
+                self._waiting -= 1
+            elif not turn.cancelled():
                 self.give(requester)  # it was given at the very moment
             raise
 
     def give(self, requester: Requester) -> None:
         """The turn is over."""
-        self._clients[requester.client].held -= 1
+        self._hold(self._clients[requester.client], -1)
         self._go_on()
 
     def _go_on(self) -> None:
         """Give every turn that may be given now."""
-        while (name := self._next()) is not None:
+        while self._waiting and (name := self._next()) is not None:
             client = self._clients[name]
             self._clients.move_to_end(name)
             turn = client.waiting.pop(client.first())
+            self._waiting -= 1
             if not turn.done():  # else its task was cancelled, and has not run yet
-                client.held += 1
+                self._hold(client, 1)
                 turn.set_result(None)
 
     def _next(self) -> str | None:
-        share = self._limit if len(self._clients) < 2 else max(1, self._limit // (2 * len(self._clients)))
-        held, few = self.held, max(1, self._limit // 4)
+        share = self._share()
         for name, client in self._clients.items():
-            most = min(share, few) if client.large else share
-            if client.waiting and client.held < most and held < (self._limit if client.held else self._most):
+            if client.waiting and self._may(client, share):
                 return name
         return None
+
+    def _share(self) -> int:
+        return self._limit if len(self._clients) < 2 else max(1, self._limit // (2 * len(self._clients)))
+
+    def _may(self, client: _Client, share: int) -> bool:
+        """Whether it may hold one more."""
+        most = min(share, max(1, self._limit // 4)) if client.large else share
+        return client.held < most and self._held < (self._limit if client.held else self._most)
+
+    def _hold(self, client: _Client, more: int) -> None:
+        client.held += more
+        self._held += more
 
 
 class Requester:
@@ -145,12 +165,30 @@ class Requester:
         """Go into the client's lane of large requests, before the first turn."""
         self._turns.enlarge(self)
 
-    @contextlib.asynccontextmanager
-    async def turn(self, samples: int) -> AsyncIterator[None]:
-        """Wait for a turn to draw so many samples, and hold it for the length of the block."""
-        await self._turns.take(self)
-        try:
-            yield
-        finally:
-            self.drawn += samples
-            self._turns.give(self)
+    def turn(self, samples: int, began: Callable[[], None] | None = None) -> AbstractAsyncContextManager[None]:
+        """Wait for a turn to draw so many samples, and hold it for the length of the block.
+
+        began: called when it has come.
+        """
+        return _Turn(self._turns, self, samples, began)
+
+
+class _Turn:
+    """By hand: a request has some twenty, and a generator's context manager costs several times as much."""
+
+    __slots__ = ("_began", "_requester", "_samples", "_turns")
+
+    def __init__(self, turns: Turns, requester: Requester, samples: int, began: Callable[[], None] | None) -> None:
+        self._turns = turns
+        self._requester = requester
+        self._samples = samples
+        self._began = began
+
+    async def __aenter__(self) -> None:
+        await self._turns.take(self._requester)
+        if self._began is not None:
+            self._began()
+
+    async def __aexit__(self, *failure: object) -> None:
+        self._requester.drawn += self._samples
+        self._turns.give(self._requester)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +161,24 @@ async def test_a_stalled_call_is_an_unavailable_backend_even_when_a_deadline_is_
     for seconds in (None, 3600.0):
         with pytest.raises(BackendUnavailable, match="did not answer within 0.01 seconds"):
             await run(FakeBackend(delay_seconds=3600), limits=CallLimits(samples=32, seconds=0.01), seconds=seconds)
+
+
+@pytest.mark.parametrize("stalls_at", [1, 4])
+async def test_each_call_has_its_own_time_though_one_timer_serves_all(stalls_at: int) -> None:
+    class Stalling(FakeBackend):
+        asked = 0
+
+        async def count_votes(self, *args: Any, **kwargs: Any) -> NDArray[np.int64]:
+            self.asked += 1
+            self.delay_seconds = 3600 if self.asked == stalls_at else 0
+            return await super().count_votes(*args, **kwargs)
+
+    backend = Stalling()
+    task = asyncio.current_task()
+    with pytest.raises(BackendUnavailable, match="did not answer within 1 seconds"):
+        await run(backend, limits=CallLimits(samples=2048, seconds=1.0))
+    assert backend.asked == stalls_at and backend.running == 0
+    assert task is not None and not task.cancelling()
 
 
 async def test_a_failure_of_any_kind_is_an_unavailable_backend() -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certify.service.answering.plans import Plan, largest_radius, linf_of, make_plan, round_down
+from certify.service.answering.plans import Plan, largest_radius, linf_of, make_plan, plan_made, round_down
 from certify.service.answering.schemas import CertifyFields
 from certify.service.backends.fake import FAKE_INFO
 from certify.service.errors import RequestError
@@ -120,3 +121,20 @@ def test_rounding_down_keeps_six_decimals_and_no_sign() -> None:
 
 def test_the_largest_radius_grows_with_the_budget() -> None:
     assert largest_radius(plan(samples=1000)) < largest_radius(plan(samples=100_000))
+
+
+def test_a_plan_is_made_once_for_all_that_it_depends_on() -> None:
+    fields = CertifyFields(radius=0.25, threshold=[0.501])
+    assert not plan_made(fields, FAKE_INFO, max_samples_allowed=100_000)
+    made = make_plan(fields, FAKE_INFO, max_samples_allowed=100_000)
+    assert plan_made(fields, FAKE_INFO, max_samples_allowed=100_000)
+    assert make_plan(fields.model_copy(update={"resize": True}), FAKE_INFO, max_samples_allowed=100_000) is made
+    others: list[dict[str, object]] = [
+        {"radius": 0.26}, {"radius": None}, {"norm": "linf"}, {"samples": 9_000}, {"alpha": 0.002},
+        {"threshold": [0.502]}, {"final": "threshold"}, {"sigmas": [0.25, 0.5]},
+    ]  # fmt: skip
+    for changed in others:
+        other = fields.model_copy(update=changed)
+        assert not plan_made(other, FAKE_INFO, max_samples_allowed=100_000), changed
+    assert not plan_made(fields, replace(FAKE_INFO, chunk=16), max_samples_allowed=100_000)
+    assert not plan_made(fields, FAKE_INFO, max_samples_allowed=99_999)

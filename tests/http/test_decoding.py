@@ -108,6 +108,7 @@ async def test_small_pictures_need_no_process() -> None:
     large, slow, small = LARGE, slow_picture(), read_header(pictures.png())
     assert (large.quick, slow.quick, small.quick) == (False, False, True)
     assert (large.heavy, slow.heavy, small.heavy) == (False, True, False)
+    assert (large.tiny, slow.tiny, small.tiny) == (False, False, True)
 
 
 async def test_heavy_pictures_take_one_process_and_others_pass() -> None:
