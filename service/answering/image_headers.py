@@ -34,7 +34,8 @@ MAX_CHUNKS = 10_000
 MAX_EXIF = 65_535
 # So much is decoded in well under ten milliseconds: a process of its own would cost more than it saves.
 QUICK_BYTES, QUICK_PIXELS = 64 * 2**10, 2**18
-# So much in well under a millisecond, and in less than a thread's hand-over costs.
+# So much of a PNG in less than a thread's hand-over costs, in a millisecond at worst. A JPEG may have two thousand
+# segments in so many bytes, which take three.
 TINY_BYTES, TINY_PIXELS = 8 * 2**10, 2**12
 # And more than this takes tenths of a second to seconds, or a hundred megabytes.
 HEAVY_BYTES, HEAVY_PIXELS = 2**20, 2**22
@@ -63,8 +64,8 @@ class Header:
 
     @property
     def tiny(self) -> bool:
-        """Whether decoding takes a tenth of a millisecond or two."""
-        return len(self.data) <= TINY_BYTES and self._work <= TINY_PIXELS and not self.exif
+        """Whether decoding takes a millisecond at most."""
+        return self.kind == "PNG" and len(self.data) <= TINY_BYTES and self._work <= TINY_PIXELS and not self.exif
 
     @property
     def heavy(self) -> bool:

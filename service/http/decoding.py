@@ -3,7 +3,7 @@
 anyio begins the processes when they are first needed, keeps them, and kills one whose caller is cancelled: a deadline,
 a client that leaves and SIGTERM end a decoding at once, and a picture that brings a decoder down costs its own request
 and nobody else's. A picture that is small, in bytes and by its header, is decoded in a thread: it takes milliseconds;
-a tiny one at once.
+a tiny PNG at once.
 
 A heavy one (large, or of many scans) waits until it is the only heavy one: their memory does not add up, and whoever
 sends nothing else keeps one process from others, never all. Few may wait so; more are told to come again. Clients take
