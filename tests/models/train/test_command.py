@@ -70,7 +70,7 @@ def test_every_run_is_known_by_its_name_and_trained_by_its_type() -> None:
         ("cifar10_cpu", {}, r"data: expected a folder with train\.npz, which cifar10_cpu learns from, got none"),
         ("cifar10_cpu", {"data": Path("x"), "seed": 1}, "seed: expected none, since cifar10_cpu is trained in three"),
         ("cifar10_cpu", {"data": Path("x"), "out": Path("y")}, "out: expected none, since cifar10_cpu is trained"),
-        ("cifar10_cpu", {"data": Path("nowhere")}, r"expected digits, an \.npz file or a folder, got 'nowhere/train"),
+        ("cifar10_cpu", {"data": Path("nowhere")}, r"got 'nowhere/train\.npz'"),
         ("digits_brier", {"data": Path("x")}, "data: expected none, since digits_brier learns from the digits"),
     ],
 )
