@@ -42,7 +42,7 @@ def open_list(path: Path) -> DataSet:
         raise DataError(
             f"{path}: expected files in {folder}, and none of those it names is there ({files[0].name}, ...)"
         )
-    numbered = all(name.isascii() and name.isdecimal() for name in names)
+    numbered = all(name.isascii() and name.isdecimal() and len(name) < 10 for name in names)  # longer ones are names
     classes = tuple(sorted(set(names), key=int) if numbered else sorted(set(names)))
     index = {name: at for at, name in enumerate(classes)}
     return DataSet(

@@ -19,6 +19,7 @@ from .pictures import read_file
 __all__ = ("ParquetShard",)
 
 _IMAGES = ("image", "img", "images", "png", "jpg", "jpeg", "webp", "pixels")
+_ERRORS = (OSError, ValueError, NotImplementedError)  # pyarrow's own are of these
 _LABELS = ("label", "labels", "fine_label", "class", "target", "cls", "y")
 
 
@@ -36,7 +37,7 @@ class ParquetShard:
             file = _pyarrow().ParquetFile(path, memory_map=True)
             schema = file.schema_arrow
             features = _features(schema.metadata or {})
-        except (OSError, ValueError) as error:  # pyarrow's own errors are of these
+        except _ERRORS as error:
             raise DataError(f"{path}: expected a Parquet file: {error}") from error
         images = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"] or [
             name for name in schema.names if _holds_bytes(schema.field(name).type)
@@ -58,7 +59,7 @@ class ParquetShard:
     def labels(self) -> Sequence[Any]:
         try:
             column = self.file.read(columns=[self.label]).column(self.label)
-        except (OSError, ValueError) as error:
+        except _ERRORS as error:
             raise DataError(f"{self.path}: {self.label}: cannot be read: {error}") from error
         if column.null_count:
             raise DataError(f"{self.path}: {self.label}: expected a label in each row, got {column.null_count} nulls")
@@ -84,7 +85,7 @@ def _group(shard: ParquetShard, group: int) -> Any:
     """A row group's images, as the file's bytes."""
     try:
         return shard.file.read_row_group(group, columns=[shard.image]).column(shard.image)
-    except (OSError, ValueError) as error:
+    except _ERRORS as error:
         raise DataError(f"{shard.path}: {shard.image}: row group {group} cannot be read: {error}") from error
 
 

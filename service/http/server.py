@@ -8,6 +8,7 @@ accepted request is answered, or when grace is over. A second signal ends it at 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import gc
 import logging
@@ -125,10 +126,10 @@ class Server(uvicorn.Server):
         if self._signalled is not None or not self.started:
             self.should_exit = True
             self.force_exit = self._signalled is not None and sig == signal.SIGINT
-            faulthandler.dump_traceback_later(_GONE_SECONDS, exit=True)
+            _end_in(_GONE_SECONDS)
         else:
             self._signalled = time.monotonic()
-            faulthandler.dump_traceback_later(self._grace_seconds + _GONE_SECONDS, exit=True)
+            _end_in(self._grace_seconds + _GONE_SECONDS)
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn asks ten times a second whether to go on."""
@@ -160,6 +161,12 @@ class Server(uvicorn.Server):
         gateway = self._app.state.gateway
         assert isinstance(gateway, Gateway)
         return gateway
+
+
+def _end_in(seconds: float) -> None:
+    """The process, by a thread that needs no interpreter lock; it writes first what every thread is at."""
+    with contextlib.suppress(RuntimeError, ValueError, OSError):  # no stderr to write to: grace alone must do
+        faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 def serve(settings: Settings) -> bool:
