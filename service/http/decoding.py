@@ -102,7 +102,10 @@ class Decoders:
 
     async def _elsewhere(self, work: Callable[[], Decoded]) -> Decoded:
         async def once() -> Decoded:
-            return await run_sync(work, cancellable=True, limiter=self._limiter)
+            try:
+                return await run_sync(work, cancellable=True, limiter=self._limiter)
+            except ProcessLookupError as error:  # it died while it started, and anyio would kill it all the same
+                raise BrokenWorkerProcess from error
 
         try:
             return await once()
