@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt install.py
 # pip and setuptools have done their work then, and are 25 MB.
 $(DEMO)/.installed: pyproject.toml constraints.txt install.py
 	$(PYTHON) -m venv $(DEMO)
-	$(DEMO)/bin/python install.py --no-compile --editable cpu
+	$(DEMO)/bin/python install.py --small --editable cpu
 	$(DEMO)/bin/python -m pip uninstall --quiet --yes setuptools pip
 	@touch $@
 

@@ -56,3 +56,15 @@ def test_a_package_that_has_another_version_for_each_python_is_taken_with_all_of
     assert sum(block.count("==") >= 1 for block in install.blocks().values()) == len(set(pinned))
     for name, block in install.blocks().items():
         assert len(re.findall(rf"^{re.escape(name)}==", block, re.MULTILINE)) == pinned.count(name)
+
+
+def test_slim_removes_what_other_devices_load_and_nothing_else(tmp_path):
+    libs = tmp_path / "openvino" / "libs"
+    libs.mkdir(parents=True)
+    kept = {"libopenvino.so.2641", "libopenvino_intel_cpu_plugin.so", "libopenvino_ir_frontend.so.2641", "libtbb.so.12"}
+    gone = {"libopenvino_intel_gpu_plugin.so", "libopenvino_intel_npu_plugin.so", "cache.json"}
+    for name in kept | gone:
+        (libs / name).touch()
+    install.slim(tmp_path)
+    assert {path.name for path in libs.iterdir()} == kept
+    install.slim(tmp_path / "without openvino")
