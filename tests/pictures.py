@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,15 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 def png(seed: int = 0, size: tuple[int, int] = (8, 8)) -> bytes:
     return encoded(gray(seed, size))
+
+
+def class_folders(place: Path, images: int, classes: int) -> Path:
+    """`place` with a folder for each class, named by numbers; images go round them: 0/0.png, 1/1.png, ..."""
+    for number in range(images):
+        path = place / str(number % classes) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(number))
+    return place
 
 
 def animation(kind: str) -> bytes:

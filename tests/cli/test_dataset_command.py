@@ -33,11 +33,7 @@ FAKE = ("--backend=fake", "--seed=1")
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
     """Twelve images of three of the fake backend's classes."""
-    for number in range(12):
-        path = tmp_path / "data" / str(number % 3) / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pictures.png(seed=number))
-    return str(tmp_path / "data")
+    return str(pictures.class_folders(tmp_path / "data", images=12, classes=3))
 
 
 def rows(path: Path) -> list[str]:

@@ -24,11 +24,7 @@ FAKE = ("--backend=fake", "--seed=1", "--samples=640")
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
     """Six images of two of the fake backend's classes."""
-    for number in range(6):
-        path = tmp_path / "data" / str(number % 2) / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pictures.png(seed=number))
-    return str(tmp_path / "data")
+    return str(pictures.class_folders(tmp_path / "data", images=6, classes=2))
 
 
 def dataset(folder: str, out: Path, *arguments: str | Path) -> None:

@@ -96,10 +96,7 @@ def run(arguments: list[str], cwd: Path, **variables: str) -> subprocess.Complet
 
 @pytest.mark.slow
 def test_the_jobs_pods_certify_each_image_of_the_data_set_once(service: Process, tmp_path: Path) -> None:
-    for number in range(7):
-        file = tmp_path / "images" / str(number % 2) / f"{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(pictures.png(number))
+    pictures.class_folders(tmp_path / "images", images=7, classes=2)
     spec = job(shards=3, args=["--samples", "640"])["spec"]
     assert (spec["completionMode"], spec["completions"]) == ("Indexed", 3)
     (container,) = spec["template"]["spec"]["containers"]
