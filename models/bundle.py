@@ -14,8 +14,8 @@ Nothing here imports torch, so that the command line can list and check bundles 
 1. Weights are safetensors and the graph's constants only, and only files that the manifest lists with their SHA-256
    may stand in the four folders: a pickle that somebody drops beside them is refused, not ignored.
 2. The digest covers whatever changes a vote or the meaning of a certificate: files, classes, shape, sigmas,
-   timesteps, thresholds, final, chunk, dtype and preprocessing. Name, version, provenance and figures are outside it,
-   so that a card can be remeasured without making a new bundle of it.
+   timesteps, thresholds, final, chunk, dtype, preprocessing and ADDED. Name, version, provenance and figures are
+   outside it, so that a card can be remeasured without making a new bundle of it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Final = Literal["plurality", "threshold"]
 
 BUNDLES = Path(__file__).parent / "bundles"  # shipped bundles are package data
 MANIFEST = "bundle.json"
-FORMATS = (1, 2)  # without a graph, and with one
+FORMATS = (1, 2, 3)  # without a graph, with one, and with any of ADDED
 SOURCES = ("denoiser", "scheduler", "classifier")
 FOLDERS = (*SOURCES, "graph")
 GRAPH = ("graph/graph.xml", "graph/graph.bin")
@@ -64,6 +64,9 @@ REQUIRED = (
 SUFFIXES = (".json", ".safetensors")
 FINALS: tuple[Final, ...] = get_args(Final)
 DTYPES = ("float32", "bfloat16")
+# Fields that came with format 3. At its default a field stands neither in the file nor in the digest: a bundle that
+# needs none of them is of an earlier format, and stays what it was.
+ADDED = ("noise", "norm", "denoised", "micro_batch", "remote")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,11 @@ class Manifest:
     # Noise granularity: small enough for short looks, large enough that a keyed generator costs nothing.
     chunk: int = 32
     dtype: str = "float32"
+    noise: tuple[str, ...] = ()  # its kind at each sigma; (): Gaussian at all
+    norm: str = "l2"  # in which the radius is
+    denoised: tuple[bool, ...] = ()  # at each sigma, whether the denoiser stands before the classifier; (): at all
+    micro_batch: int = 0  # samples computed together, as the packer proposes; 0: the engine's own default
+    remote: Mapping[str, Any] = field(default_factory=dict)  # a classifier that is asked over the network
     preprocessing: Mapping[str, Any] = field(default_factory=dict)  # how stored pixels become the certified tensor
     provenance: Mapping[str, Any] = field(default_factory=dict)  # data, split, command; outside the digest
     figures: Mapping[str, Any] = field(default_factory=dict)  # measured; outside the digest
@@ -146,7 +154,12 @@ class Manifest:
     @property
     def format(self) -> int:
         """Raised when an old reader would misread a new manifest."""
-        return FORMATS[self.has_graph]
+        return 3 if self._added() else 1 + self.has_graph
+
+    def _added(self) -> dict[str, Any]:
+        """What of ADDED this bundle needs."""
+        values = {name: getattr(self, name) for name in ADDED}
+        return {name: value for name, value in values.items() if value != _DEFAULTS[name]}
 
     @property
     def digest(self) -> str:
@@ -163,9 +176,13 @@ class Manifest:
             "dtype": self.dtype,
             "preprocessing": dict(self.preprocessing),
             **({"timesteps": self.timesteps} if self.has_graph else {}),
+            **self._added(),
         }
         canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+_DEFAULTS: dict[str, Any] = {"noise": (), "norm": "l2", "denoised": (), "micro_batch": 0, "remote": {}}
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -190,8 +207,7 @@ def load_manifest(folder: Path) -> Manifest:
     except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
         raise BundleError(f"{path}: missing, unknown or badly typed field: {error}") from error
     if declared_format != manifest.format:
-        graph = "with" if manifest.has_graph else "without"
-        raise BundleError(f"{path}: format: expected {manifest.format}, {graph} a graph, got {declared_format}")
+        raise BundleError(f"{path}: format: expected {manifest.format} by the other fields, got {declared_format}")
     if declared_digest != digest:
         raise BundleError(f"{path}: digest: expected {digest} from the other fields, got {declared_digest!r}")
     return manifest
@@ -200,8 +216,9 @@ def load_manifest(folder: Path) -> Manifest:
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write folder/bundle.json, readable by people: one field a line, the digest among them."""
     body = {"format": manifest.format, "digest": manifest.digest, **asdict(manifest)}
-    if not manifest.has_graph:
-        del body["timesteps"]  # format 1 knows none
+    unneeded = set(ADDED) - manifest._added().keys()
+    for name in unneeded if manifest.has_graph else {*unneeded, "timesteps"}:  # without a graph there are none
+        del body[name]
     (folder / MANIFEST).write_text(json.dumps(body, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -259,6 +276,9 @@ def _typed(raw: dict[str, Any]) -> dict[str, Any]:
     fields = dict(raw)
     for key in ("classes", "input_shape"):
         fields[key] = tuple(fields[key]) if isinstance(fields.get(key), list) else ()
+    for key in ("noise", "denoised"):
+        if isinstance(fields.get(key), list):
+            fields[key] = tuple(fields[key])
     for key in ("sigmas", "thresholds", "timesteps"):
         values = fields.get(key, [] if key == "timesteps" else None)
         fields[key] = tuple(float(v) if type(v) is int else v for v in values) if isinstance(values, list) else ()

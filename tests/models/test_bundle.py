@@ -138,7 +138,7 @@ def test_a_graph_comes_whole_with_its_format_and_a_timestep_of_each_sigma() -> N
 
 @pytest.mark.parametrize(
     ("name", "declared", "message"),
-    [("digits", 1, "expected 2, with a graph, got 1"), ("paper", 2, "expected 1, without a graph, got 2")],
+    [("digits", 1, "expected 2 by the other fields, got 1"), ("paper", 2, "expected 1 by the other fields, got 2")],
 )
 def test_a_format_that_is_not_the_bundles_is_refused(
     name: str, declared: int, message: str, paper_bundle: Path, tmp_path: Path
