@@ -7,6 +7,7 @@ which is better than refusing everybody.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import math
@@ -66,22 +67,25 @@ class Budgets:
             )
         item = RateLimitItemPerMinute(client.samples_a_minute, namespace="certify")
         key, seconds = item.key_for(client.name), item.get_expiry()
-        spent = await self._add(key, seconds, samples)
-        reset = await self._reset(key)
-        if spent > client.samples_a_minute:
-            left = max(0, client.samples_a_minute - spent + samples)
-            await self._add(key, seconds, -samples)
-            raise BudgetSpent(
-                f"samples: expected at most the {left} that {client.name} has left of {client.samples_a_minute} "
-                f"in this minute, got {samples}",
-                max(1, math.ceil(reset - time.time())),
-            )
+        taken = asyncio.ensure_future(self._add(key, seconds, samples))
+        reset: int | None = None
         try:
+            # Shielded: a client that leaves meanwhile has taken them all the same, and they must go back.
+            spent = await asyncio.shield(taken)
+            reset = await self._reset(key)
+            if spent > client.samples_a_minute:
+                left = max(0, client.samples_a_minute - spent + samples)
+                raise BudgetSpent(
+                    f"samples: expected at most the {left} that {client.name} has left of {client.samples_a_minute} "
+                    f"in this minute, got {samples}",
+                    max(1, math.ceil(reset - time.time())),
+                )
             yield reservation
         finally:
+            await taken
             unused = reservation.samples - min(reservation.used, reservation.samples)
             # Into the minute that it was taken from, and into no other: a later one would get more than its due.
-            if unused and await self._reset(key) == reset:
+            if unused and reset in (None, await self._reset(key)):
                 await self._add(key, seconds, -unused)
 
     async def _add(self, key: str, seconds: int, samples: int) -> int:

@@ -109,6 +109,21 @@ async def test_a_request_that_fails_gives_everything_back(budgets: Budgets) -> N
     await spend(budgets, client, 1_000, used=0)
 
 
+async def test_a_client_that_leaves_while_it_takes_gives_everything_back(budgets: Budgets) -> None:
+    async def ask() -> None:
+        async with budgets.reserve(CLIENT, 1_000):
+            raise AssertionError("it had left")
+
+    for _ in range(20):
+        task = asyncio.create_task(ask())
+        await asyncio.sleep(0)  # it has begun to take them
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+    async with budgets.reserve(CLIENT, 1_000):
+        pass
+
+
 async def test_clients_have_budgets_of_their_own(budgets: Budgets) -> None:
     client = fresh("camera")
     await spend(budgets, client, 1_000, used=1_000)
