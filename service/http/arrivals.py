@@ -81,9 +81,9 @@ class Arrivals:
 
     async def _gently(self, stream: AsyncIterable[bytes], body: _Body) -> AsyncIterator[bytes]:
         async for piece in stream:
-            if body.held > _SMALL_BYTES:
-                await self._room.wait()
             yield piece
+            if body.held > _SMALL_BYTES:  # before the next is asked for: a piece may have 256 KiB
+                await self._room.wait()
 
     def stop(self) -> None:
         """End every body that is still arriving: grace is over."""

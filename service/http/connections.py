@@ -56,6 +56,7 @@ class HeldBack:
     """Whether the request that a connection waits for is a refusal that is held back (http/admission.py)."""
 
     now: bool = False
+    forget: Callable[[], None] = lambda: None  # what has come of its body, which nobody will read
 
 
 class Connection(HttpToolsProtocol):
@@ -72,7 +73,7 @@ class Connection(HttpToolsProtocol):
         no_http: Callable[[], None],
     ) -> None:
         """no_http: called when what came is no HTTP. uvicorn's warning of it: see http/log.py."""
-        self._held_back = HeldBack()
+        self._held_back = HeldBack(forget=self._forget_body)
         super().__init__(config, server_state, {**app_state, "held_back": self._held_back}, _loop)
         self._limits = limits
         self._no_http = no_http
@@ -146,6 +147,11 @@ class Connection(HttpToolsProtocol):
     def last_bytes(self) -> float:
         """When bytes last came, or the connection was made, in the loop's time."""
         return self._last_bytes
+
+    def _forget_body(self) -> None:
+        """A read is 256 KiB, and reading has stopped after one: many connections would hold many of them."""
+        if self.cycle is not None:
+            self.cycle.body = bytearray()
 
     def close_now(self) -> None:
         """Whatever is going on; a request whose body is arriving ends as if its client had left."""

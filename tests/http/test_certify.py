@@ -7,6 +7,7 @@ import base64
 import gc
 import hashlib
 import tracemalloc
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -347,3 +348,32 @@ async def test_of_a_body_that_was_refused_nothing_is_kept() -> None:
             tracemalloc.stop()
             gc.enable()
     assert sum(trace.size for trace in traces if "/certify/service/" in trace.traceback[0].filename) < 2**19
+
+
+async def test_of_a_body_that_was_cut_off_nothing_is_kept_while_its_refusal_is_held_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held_back, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold_back() -> None:
+        held_back.set()
+        await go_on.wait()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield bytes(2**20)
+        await go_on.wait()
+
+    async with in_process(max_arriving_bytes=2**19) as service:
+        monkeypatch.setattr(service.gateway.admission, "hold_back", hold_back)
+        gc.disable()
+        tracemalloc.start()
+        try:
+            asked = asyncio.create_task(service.client.post("/certify", content=body()))
+            await held_back.wait()
+            traces = tracemalloc.take_snapshot().traces
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+        go_on.set()
+        assert (await asked).json()["code"] == "queue_full"
+    assert all(trace.size < 2**20 for trace in traces)

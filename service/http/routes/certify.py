@@ -70,9 +70,11 @@ async def _certify_or_hold_back(request: Request, gateway: Gateway) -> CertifyAn
         return await _certify(request, gateway)
     except (QueueFull, BudgetSpent, Unauthorized) as error:
         refusal = error.with_traceback(None)  # its frames have the body, which is not to wait
+        refusal.__context__ = None  # nor those of the cancellation that cut the body off
     # What waits so is nobody's work: its connection may be closed for another's.
     held_back = getattr(request.state, "held_back", None) or HeldBack()
     held_back.now = True
+    held_back.forget()
     try:
         await gateway.admission.hold_back()
     finally:
