@@ -105,9 +105,9 @@ class Settings(BaseSettings):
     )
     # 100,000: the largest sample size used in the literature (Cohen et al. 2019); the product's cap.
     max_samples: Count = Field(100_000, description="most noise samples that one request may ask for")
-    # 96 MiB: 9 of the largest bodies, or thousands of honest ones. Those that are silent take nothing of it.
+    # 48 MiB: 4 of the largest bodies, or thousands of honest ones. Those that are silent take nothing of it.
     max_arriving_bytes: Count = Field(
-        96 * 2**20, description="bytes of all bodies that are arriving; beyond, the oldest of them gets a 429"
+        48 * 2**20, description="bytes of all bodies that are arriving; beyond, the oldest of them gets a 429"
     )
     # unset: 1,024, fifteen times the places, or what the process's file descriptors allow, whichever is less.
     max_connections: Count | None = Field(

@@ -52,6 +52,10 @@ async def read_limited(
             if size > limit:
                 raise _too_large(limit, "more")
             came(len(piece))
+            if len(piece) >= _BLOCK_BYTES:
+                blocks += [bytes(block), piece]
+                block.clear()
+                continue
             block += piece
             if len(block) >= _BLOCK_BYTES:
                 blocks.append(bytes(block))

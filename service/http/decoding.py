@@ -32,8 +32,10 @@ __all__ = ("Decoders",)
 # Two pictures at a time: decoding is processor work, and memory for it is max_pixels each.
 PROCESSES = 2
 
-# Heavy pictures in the house: ten seconds of work at about one a second, and at most 80 MiB of files.
+# Heavy pictures in the house: ten seconds of work at about one a second. Each counts once, and again for every 4 MiB of
+# its file, so that all of them together hold at most 32 MiB and the last one.
 MOST_HEAVY = 8
+_COUNTED_BYTES = 4 * 2**20
 # Until one has been decoded: what a picture of 16 megapixels takes.
 _HEAVY_SECONDS = 1.0
 # Weight of the newest heavy picture in the moving average of their times, as for requests (http/admission.py).
@@ -51,7 +53,7 @@ class Decoders:
         # No newcomer passes: memory is for so many pictures.
         self._turns = Turns(PROCESSES, newcomers=0)
         self._heavy_turns = Turns(1, newcomers=0)
-        self._heavy: Counter[str] = Counter()  # by lane, of those that have any
+        self._heavy: Counter[str] = Counter()  # what they count, by lane, of those that have any
         self._heavy_seconds = _HEAVY_SECONDS
         self._limiter = CapacityLimiter(PROCESSES)
 
@@ -66,7 +68,7 @@ class Decoders:
             return _picture(work())
         if header.quick:
             return _picture(await asyncio.to_thread(work))
-        async with self._heavy_place(lane) if header.heavy else contextlib.nullcontext(), _turn(self._turns, lane):
+        async with self._heavy_place(lane, len(header.data)) if header.heavy else contextlib.nullcontext(), _turn(self._turns, lane):
             try:
                 async with asyncio.timeout(self._seconds):
                     done = await self._elsewhere(work)
@@ -79,14 +81,15 @@ class Decoders:
         return _picture(done)
 
     @contextlib.asynccontextmanager
-    async def _heavy_place(self, lane: str) -> AsyncIterator[None]:
-        """Be the one heavy picture that is decoded, for the length of the block. Raises QueueFull."""
+    async def _heavy_place(self, lane: str, size: int) -> AsyncIterator[None]:
+        """Be the one heavy picture that is decoded, of `size` bytes, for the length of the block. Raises QueueFull."""
+        counts = 1 + size // _COUNTED_BYTES
         if (waiting := self._heavy.total()) >= MOST_HEAVY and not below_share(self._heavy, lane, MOST_HEAVY):
             raise QueueFull(
                 f"image: expected at most {MOST_HEAVY} large pictures to decode at once, and there are as many",
                 max(1, math.ceil(waiting * self._heavy_seconds)),
             )
-        self._heavy[lane] += 1
+        self._heavy[lane] += counts
         try:
             async with _turn(self._heavy_turns, lane):
                 began = asyncio.get_running_loop().time()
@@ -94,9 +97,9 @@ class Decoders:
                     yield
                 finally:
                     took = asyncio.get_running_loop().time() - began
-                    self._heavy_seconds += _NEWEST * (took - self._heavy_seconds)
+                    self._heavy_seconds += _NEWEST * (took / counts - self._heavy_seconds)
         finally:
-            self._heavy[lane] -= 1
+            self._heavy[lane] -= counts
             if not self._heavy[lane]:
                 del self._heavy[lane]
 
