@@ -126,7 +126,9 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
     manifest = load_manifest(folder)
     verify(folder, manifest)
     try:
-        pipeline = Pipeline(_engine(folder, manifest, options), manifest, micro_batch=options.micro_batch)
+        engine = _engine(folder, manifest, options)
+        verify(folder, manifest)  # again: what was read is what was checked, also when somebody replaced it meanwhile
+        pipeline = Pipeline(engine, manifest, micro_batch=options.micro_batch)
         _warm_up(pipeline)
     except (BundleError, ImportError):
         raise
