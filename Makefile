@@ -69,7 +69,7 @@ lock: ## constraints.txt anew from pyproject.toml, for Python 3.11 to 3.13 on an
 	    --custom-compile-command "make lock" --output-file constraints.txt $(ARGS)
 
 # ARGS: more of its options, e.g. make bench ARGS="--data DIR --write"
-bench: $(STAMP) ## this machine against the reference loop and its own peaks; tables, JSON and a chart (six minutes)
+bench: $(STAMP) ## this machine against the reference loop and its own peaks; tables, JSON and a chart (ten minutes)
 	$(BIN)/python -m benchmarks.run --json benchmarks/out/bench.json --chart benchmarks/out/bench.png $(ARGS)
 
 bench-gpu: $(STAMP) ## what a CUDA device makes of a bundle: samples, share of its peak, answers (five minutes)

@@ -1,7 +1,7 @@
 """Answers a second and how long they take, for 1, 8 and 32 clients that never rest: embedded, and through Triton.
 
 Both services stand beside each other and take turns; the one that waits costs nothing. Clients, gateways and Triton
-share this machine.
+share this machine. The clients are benchmarks/load.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import numpy as np
 
-from benchmarks.crowd import Spell, crowd
+from benchmarks.load import load
 from benchmarks.machine import rss
 from benchmarks.report import progress, spread, table
 from benchmarks.served import DIGITS, service
@@ -27,14 +27,13 @@ CLIENTS = (1, 8, 32)
 RADIUS = 0.25  # a request that users make: stop as soon as it is known
 
 
-async def measure(*, rounds: int, seconds: float, clients: Sequence[int] = CLIENTS) -> dict[str, Any]:
+def measure(*, rounds: int, seconds: float, clients: Sequence[int] = CLIENTS) -> dict[str, Any]:
     """By backend and number of clients. seconds: of each spell. Triton is left out, with the reason, if it cannot run.
 
     "memory": bytes of resident memory of each process after all of that.
     """
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        images = [path.read_bytes() for path in DIGITS]
         embedded = stack.enter_context(service())
         urls, skipped = {"embedded": embedded.url}, None
         sizes: dict[str, Callable[[], int]] = {"embedded service": lambda: rss(embedded.pid)}
@@ -52,8 +51,8 @@ async def measure(*, rounds: int, seconds: float, clients: Sequence[int] = CLIEN
             for count in clients:
                 for backend, url in urls.items() if number % 2 == 0 else reversed(urls.items()):
                     if not number:
-                        await _spell(url, images, count, min(1.0, seconds))  # warms up
-                    figures = summary(await _spell(url, images, count, seconds))
+                        _spell(url, count, min(1.0, seconds))  # warms up
+                    figures = _spell(url, count, seconds)
                     for key, value in figures.items():
                         by_backend[backend].setdefault(str(count), {}).setdefault(key, []).append(value)
                     progress(
@@ -64,8 +63,9 @@ async def measure(*, rounds: int, seconds: float, clients: Sequence[int] = CLIEN
     return {"radius": RADIUS, "backends": by_backend, "skipped": skipped, "memory": memory}
 
 
-def summary(spell: Spell) -> dict[str, float]:
-    return {"answers_a_second": spell.rate, "p50": spell.quantile(0.5), "p95": spell.quantile(0.95)}
+def summary(seconds: Sequence[float], rate: float) -> dict[str, float]:
+    """seconds: what each answer took. rate: answers a second."""
+    return {"answers_a_second": rate, "p50": float(np.median(seconds)), "p95": float(np.quantile(seconds, 0.95))}
 
 
 def text(figures: dict[str, Any]) -> str:
@@ -86,17 +86,10 @@ def memory_text(figures: dict[str, Any]) -> str:
     return table(["process, after that load", "resident MiB"], rows)
 
 
-async def _spell(url: str, images: list[bytes], clients: int, seconds: float) -> Spell:
-    limits = httpx.Limits(max_connections=clients)
-    async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
-
-        async def ask(number: int) -> None:
-            # Another alpha each time: other noise, which costs now more, now less.
-            fields = {"radius": RADIUS, "alpha": 1e-3 * (1 - 1e-6 * number)}
-            reply = await client.post("/certify", files={"image": images[number % len(images)]}, data=fields)
-            reply.raise_for_status()
-
-        return await crowd(ask, clients=clients, seconds=seconds)
+def _spell(url: str, clients: int, seconds: float) -> dict[str, float]:
+    port = int(url.rsplit(":", 1)[1])
+    spell = load(port, DIGITS[0].parent, {"radius": RADIUS}, clients=clients, seconds=seconds)
+    return summary(spell.seconds, len(spell.seconds) / spell.elapsed)
 
 
 @contextmanager

@@ -178,7 +178,8 @@ async def _answers(bundle: str, device: str, dataset: DataSet, pace: Pace) -> di
         await ask(0)  # warms up
         by_clients: dict[str, Any] = {}
         for clients in pace.clients:
-            by_clients[str(clients)] = summary(await crowd(ask, clients=clients, seconds=pace.crowd))
+            spell = await crowd(ask, clients=clients, seconds=pace.crowd)
+            by_clients[str(clients)] = summary(spell.seconds, spell.rate)
             progress(f"  {clients} clients: {by_clients[str(clients)]['answers_a_second']:.1f} answers a second")
         runtime = backend.info().runtime
         described = f"{runtime.engine}, {runtime.dtype}, micro-batch {backend.info().grain}, {backend.workers} workers"

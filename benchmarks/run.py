@@ -8,9 +8,10 @@
     answers      samples and seconds of an answer by `best`, against the paper's protocol on the reference loop
     clients      answers a second, median and 95th percentile for 1, 8 and 32 clients, embedded and Triton; memory
     stages       where the time of a sample goes
+    start        size of the small environment; seconds from a clone to certificates; ready seconds, resident memory
 
 What is compared is alternated in rounds, A B B A, and medians of the rounds' ratios are quoted: a machine that slows
-down in between slows both sides. Under eight minutes on two cores; the tables go to stdout, progress to stderr.
+down in between slows both sides. Under ten minutes on two cores; the tables go to stdout, progress to stderr.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answers, chart, clients, gateway, overhead, peak, stages, throughput
+from benchmarks import answers, chart, clients, gateway, overhead, peak, stages, start, throughput
 from benchmarks.machine import machine, sentence
 from benchmarks.report import progress, save
 from benchmarks.served import DIGITS, service
@@ -31,7 +32,7 @@ from benchmarks.tables import PERFORMANCE, write
 from certify.models.bundle import find_bundle, load_manifest
 from certify.service.backends.embedded import EmbeddedBackend
 
-PARTS = ("throughput", "peak", "overhead", "gateway", "shares", "answers", "clients", "stages")
+PARTS = ("throughput", "peak", "overhead", "gateway", "shares", "answers", "clients", "stages", "start")
 BUNDLE = "digits"  # served over HTTP: its images come with scikit-learn
 SHOWN = PERFORMANCE.parent / "performance"  # what docs/performance.md shows beside its tables
 
@@ -134,11 +135,14 @@ async def bench(
         figures["shares"] = await gateway.shares(rounds=pace.crowds, seconds=pace.crowd)
         done("shares", gateway.shares_text(figures["shares"]))
     if "clients" in parts:
-        figures["clients"] = await clients.measure(rounds=pace.crowds, seconds=pace.crowd)
+        figures["clients"] = clients.measure(rounds=pace.crowds, seconds=pace.crowd)
         done("clients", f"{clients.text(figures['clients'])}\n\n{clients.memory_text(figures['clients'])}")
     if "stages" in parts:
         figures["stages"] = {_name(bundle): stages.measure(bundle, seconds=pace.seconds) for bundle in bundles}
         done("stages", stages.text(figures["stages"]))
+    if "start" in parts:
+        figures["start"] = start.measure(rounds=pace.crowds)
+        done("start", start.text(figures["start"]))
     figures["seconds"] = time.monotonic() - began
 
 
