@@ -73,6 +73,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
                 await gateway.readiness.close()
                 await gateway.serving.close()
                 await gateway.budgets.close()
+                await gateway.decoders.close()
 
     app = FastAPI(
         title="certify", version=__version__, description=_DESCRIPTION, lifespan=_noted(lifespan), redoc_url=None

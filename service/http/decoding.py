@@ -1,9 +1,9 @@
 """Pictures are decoded in processes of their own, which can be killed: a decoder in C hears no deadline and no signal.
 
-anyio begins the processes when they are first needed, keeps them, and kills one whose caller is cancelled: a deadline,
-a client that leaves and SIGTERM end a decoding at once, and a picture that brings a decoder down costs its own request
-and nobody else's. A picture that is small, in bytes and by its header, is decoded in a thread: it takes milliseconds;
-a tiny PNG at once.
+A process begins when it is first needed, stays, and is killed when its caller is cancelled (http/processes.py): a
+deadline, a client that leaves and SIGTERM end a decoding at once, and a picture that brings a decoder down costs its
+own request and nobody else's. A picture that is small, in bytes and by its header, is decoded in a thread: it takes
+milliseconds; a tiny PNG at once.
 
 A heavy one (large, or of many scans) waits until it is the only heavy one: their memory does not add up, and whoever
 sends nothing else keeps one process from others, never all. Few may wait so; more are told to come again. Clients take
@@ -19,12 +19,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
-from anyio import BrokenWorkerProcess, CapacityLimiter
-from anyio.to_process import run_sync
-
 from ..answering.image_headers import Header
 from ..answering.images import Picture, decode_pixels
 from ..errors import QueueFull, RequestError
+from .processes import ProcessDied, Processes
 from .turns import Turns, below_share
 
 __all__ = ("Decoders",)
@@ -38,6 +36,8 @@ MOST_HEAVY = 8
 _COUNTED_BYTES = 4 * 2**20
 # Until one has been decoded: what a picture of 16 megapixels takes.
 _HEAVY_SECONDS = 1.0
+# No memory or no process is left: by then something else has ended.
+_BUSY_SECONDS = 5
 # Weight of the newest heavy picture in the moving average of their times, as for requests (http/admission.py).
 _NEWEST = 0.2
 # A picture, or a RequestError's code, detail and hints.
@@ -55,7 +55,7 @@ class Decoders:
         self._heavy_turns = Turns(1, newcomers=0)
         self._heavy: Counter[str] = Counter()  # what they count, by lane, of those that have any
         self._heavy_seconds = _HEAVY_SECONDS
-        self._limiter = CapacityLimiter(PROCESSES)
+        self._processes = Processes()
 
     async def decode(self, header: Header, shape: tuple[int, int, int], *, resize: bool, lane: str = "") -> Picture:
         """answering.images.decode_pixels, in another process unless that cannot take long.
@@ -68,16 +68,23 @@ class Decoders:
             return _picture(work())
         if header.quick:
             return _picture(await asyncio.to_thread(work))
-        async with self._heavy_place(lane, len(header.data)) if header.heavy else contextlib.nullcontext(), _turn(self._turns, lane):
+        async with (
+            self._heavy_place(lane, len(header.data)) if header.heavy else contextlib.nullcontext(),
+            _turn(self._turns, lane),
+        ):
             try:
                 async with asyncio.timeout(self._seconds):
                     done = await self._elsewhere(work)
             except TimeoutError:
                 detail = f"image: expected one that is decoded within {self._seconds:g} s"
                 raise RequestError("image_undecodable", detail, field="image") from None
-            except BrokenWorkerProcess as error:
+            except ProcessDied as error:
                 detail = "image: the decoder died of it"
                 raise RequestError("image_undecodable", detail, field="image") from error
+            except OSError as error:
+                raise QueueFull(
+                    f"image: no process can be begun to decode it: {error.strerror}", _BUSY_SECONDS
+                ) from error
         return _picture(done)
 
     @contextlib.asynccontextmanager
@@ -104,17 +111,15 @@ class Decoders:
                 del self._heavy[lane]
 
     async def _elsewhere(self, work: Callable[[], Decoded]) -> Decoded:
-        async def once() -> Decoded:
-            try:
-                return await run_sync(work, cancellable=True, limiter=self._limiter)
-            except ProcessLookupError as error:  # it died while it started, and anyio would kill it all the same
-                raise BrokenWorkerProcess from error
-
         try:
-            return await once()
-        except BrokenWorkerProcess:
+            return await self._processes.run(work)
+        except ProcessDied:
             # It may have died before, of something else (memory, an operator): once more, in a fresh one.
-            return await once()
+            return await self._processes.run(work)
+
+    async def close(self) -> None:
+        """End the processes, of which none is at work any more."""
+        await self._processes.close()
 
 
 @contextlib.asynccontextmanager

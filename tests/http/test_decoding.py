@@ -27,10 +27,14 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]  # each starts processes
 
 @asynccontextmanager
 async def decoders(seconds: float = 60.0) -> AsyncIterator[Decoders]:
+    made = Decoders(max_pixels=MAX_PIXELS, seconds=60.0)
     # Begin the processes, under no limit of time: they import Pillow first.
-    began = Decoders(max_pixels=MAX_PIXELS, seconds=60.0)
-    await asyncio.gather(*(began.decode(LARGE, SHAPE, resize=True) for _ in range(PROCESSES)))
-    yield Decoders(max_pixels=MAX_PIXELS, seconds=seconds)
+    await asyncio.gather(*(made.decode(LARGE, SHAPE, resize=True) for _ in range(PROCESSES)))
+    made._seconds = seconds
+    try:
+        yield made
+    finally:
+        await made.close()
 
 
 def slow_picture() -> Header:
@@ -45,7 +49,7 @@ def processes() -> set[int]:
     """Of this process's children those that decode."""
     children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     pids = {int(pid) for path in children for pid in path.read_text().split()}
-    return {pid for pid in pids if b"anyio.to_process" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    return {pid for pid in pids if b"process_child" in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
 
 async def until_begun(before: set[int]) -> None:
@@ -100,6 +104,22 @@ async def test_a_picture_that_brings_its_decoders_down_is_refused_and_no_other()
         with pytest.raises(RequestError, match="died"):
             await task
         assert (await made.decode(LARGE, SHAPE, resize=True)).tensor.shape == SHAPE
+
+
+async def test_clients_that_leave_while_a_process_starts_leave_none_behind() -> None:
+    made = Decoders(max_pixels=MAX_PIXELS, seconds=60.0)
+    before = processes()
+    for turns in range(12):
+        task = asyncio.create_task(made.decode(LARGE, SHAPE, resize=True))
+        for _ in range(turns):
+            await asyncio.sleep(0.002)
+        task.cancel()
+        await asyncio.wait([task])
+    assert (await made.decode(LARGE, SHAPE, resize=True)).tensor.shape == SHAPE
+    assert len(processes() - before) == 1
+    await made.close()
+    while processes() - before:
+        await asyncio.sleep(0.01)
 
 
 async def test_small_pictures_need_no_process() -> None:
