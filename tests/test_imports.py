@@ -145,12 +145,11 @@ def test_at_most_twelve_entries_stand_directly_in_service():
 
 @pytest.mark.parametrize("path", modules("service/core"), ids=name_of)
 def test_core_has_no_io_clock_or_randomness(path):
-    """Nor does it load anything of ours but what a scale means, which is said once for all; types it may name."""
+    """Nor does it load anything of ours; the type of a cascade's last rule, which is a bundle's, it may name."""
     lazy = ("importlib.import_module",) if path.name == "__init__.py" else ()  # for its own modules alone
     foreign = {name for name in imports(path) if not within(name, "certify.service.core", *CORE, *lazy)}
-    scales = {name for name in foreign if within(name, "certify.models.noises")}
-    assert foreign - scales <= {"certify.models.bundle.Final"}
-    assert not (foreign - scales) & imports(path, types=False)
+    assert foreign <= {"certify.models.bundle.Final"}
+    assert not foreign & imports(path, types=False)
 
 
 @pytest.mark.parametrize("path", [ROOT / "service/errors.py", ROOT / "models/errors.py"], ids=name_of)
@@ -167,7 +166,7 @@ def test_the_gateway_never_needs_torch(path):
 
 
 LIGHT = tuple(
-    f"certify.models.{name}" for name in ("errors", "data", "datasets", "bundle", "files", "noises", "ranges")
+    f"certify.models.{name}" for name in ("errors", "data", "datasets", "bundle", "files", "ranges")
 )  # these need no torch
 
 
