@@ -90,6 +90,16 @@ def _rival_rate(estimate: Estimate, cautious: bool) -> float:
     return q + math.sqrt(q * (1 - q) / max(estimate.n, 1)) if cautious else q
 
 
+def _log(x: float) -> float:
+    """-inf at 0, which bounded noise reaches: any draws do there."""
+    return math.log(x) if x > 0.0 else -math.inf
+
+
+def _log1p(x: float) -> float:
+    """log(1 + x), -inf at -1."""
+    return math.log1p(x) if x > -1.0 else -math.inf
+
+
 def _plurality_draws(scale: float, law: Law, p: float, q: float, error: float) -> tuple[float, Draws]:
     z, log_error = -normal_quantile(error), math.log(error)
     zp, zq = law.quantile(p), law.quantile(q)
@@ -100,7 +110,7 @@ def _plurality_draws(scale: float, law: Law, p: float, q: float, error: float) -
         top = law.cdf(radius / scale)
         if gap <= 0 or top >= 1.0:
             return math.inf
-        return max((slope / gap) ** 2, log_error / math.log(top))
+        return max((slope / gap) ** 2, log_error / _log(top))
 
     return scale / 2 * (zp - zq), draws
 
@@ -113,7 +123,7 @@ def _own_draws(scale: float, law: Law, base: float, p: float, error: float) -> t
         target = law.cdf(base + radius / scale)
         if p <= target or target >= 1.0:
             return math.inf
-        return max(spread / (p - target) ** 2, log_error / math.log(target))
+        return max(spread / (p - target) ** 2, log_error / _log(target))
 
     return scale * (law.quantile(p) - base), draws
 
@@ -126,7 +136,7 @@ def _shield_draws(scale: float, law: Law, base: float, rival: float, error: floa
         target = law.cdf(base - radius / scale)
         if rival >= target:
             return math.inf
-        return max(spread / (target - rival) ** 2, log_error / math.log1p(-target))
+        return max(spread / (target - rival) ** 2, log_error / _log1p(-target))
 
     return scale * (base - law.quantile(rival)) if rival < 1 else -math.inf, draws
 
