@@ -29,7 +29,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from .errors import BundleError
-from .noises import NOISES, NoiseKind, certified_scale
+from .noises import NOISES, NoiseKind, certified_scale, offsets
 
 __all__ = (
     "BUNDLES",
@@ -102,8 +102,8 @@ class Manifest:
     def __post_init__(self) -> None:
         self._check_names()
         self._check_cascade()
-        self._check_noise()
         self._check_runtime()
+        self._check_noise()
         self._check_files()
         self._check_graph()
 
@@ -136,6 +136,8 @@ class Manifest:
                 certified_scale(kind, sigma)
             except ValueError as error:
                 raise BundleError(str(error)) from None
+            enough = kind != "splitting" or offsets(sigma) >= self.chunk
+            _require(enough, "chunk", f"at most all {offsets(sigma)} samples of sigma {sigma}", self.chunk)
 
     def _check_runtime(self) -> None:
         sides = len(self.input_shape) == 3 and all(type(n) is int and n > 0 for n in self.input_shape)

@@ -169,7 +169,10 @@ def check_range(info: BackendInfo, image: NDArray[np.float32], sigma: float, see
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed: expected an unsigned 64-bit integer, got {seed}")
     _check_multiple("first", first, info.chunk, minimum=0)
-    if not (count > 0 and first + count == info.whole(sigma)):
+    whole = info.whole(sigma)
+    if whole is not None and first + count > whole:
+        raise ValueError(f"first, count: expected at most all {whole} samples of sigma {sigma}, got {first}, {count}")
+    if count < 1 or first + count != whole:
         _check_multiple("count", count, info.chunk, minimum=info.chunk)
 
 

@@ -261,3 +261,11 @@ def test_a_scale_of_less_than_two_grey_steps_is_refused(paper_bundle: Path, kind
     manifest = load_manifest(paper_bundle)
     with pytest.raises(BundleError, match="two grey steps"):
         changed(manifest, sigmas=(0.001, 0.25), noise=(kind,) * 2, norm="l1")
+
+
+def test_a_chunk_is_no_more_than_a_splitting_scale_has_samples(paper_bundle: Path) -> None:
+    manifest = load_manifest(paper_bundle)
+    splitting = {"noise": ("splitting",) * 2, "norm": "l1"}
+    with pytest.raises(BundleError, match="chunk: expected at most all 18 samples of sigma 0.02, got 32"):
+        changed(manifest, sigmas=(0.02, 0.25), **splitting)
+    assert changed(manifest, sigmas=(0.02, 0.25), chunk=16, **splitting).chunk == 16
