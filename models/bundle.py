@@ -29,14 +29,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from .errors import BundleError
+from .noises import NOISES, NoiseKind, certified_scale, offsets
 
 __all__ = (
     "BUNDLES",
     "FINALS",
     "GRAPH",
     "MANIFEST",
+    "NORMS",
     "Final",
     "Manifest",
+    "Norm",
     "file_digests",
     "find_bundle",
     "list_bundles",
@@ -47,6 +50,7 @@ __all__ = (
 
 # How a cascade's finest scale decides: for its most voted class, or for a class above its threshold (the paper's).
 Final = Literal["plurality", "threshold"]
+Norm = Literal["l2", "l1"]  # that noise can certify
 
 BUNDLES = Path(__file__).parent / "bundles"  # shipped bundles are package data
 MANIFEST = "bundle.json"
@@ -63,6 +67,7 @@ REQUIRED = (
 )
 SUFFIXES = (".json", ".safetensors")
 FINALS: tuple[Final, ...] = get_args(Final)
+NORMS: tuple[Norm, ...] = get_args(Norm)
 DTYPES = ("float32", "bfloat16")
 # Fields that came with format 3. At its default a field stands neither in the file nor in the digest: a bundle that
 # needs none of them is of an earlier format, and stays what it was.
@@ -85,8 +90,8 @@ class Manifest:
     # Noise granularity: small enough for short looks, large enough that a keyed generator costs nothing.
     chunk: int = 32
     dtype: str = "float32"
-    noise: tuple[str, ...] = ()  # its kind at each sigma; (): Gaussian at all
-    norm: str = "l2"  # in which the radius is
+    noise: tuple[NoiseKind, ...] = ()  # its kind at each sigma; (): Gaussian at all
+    norm: Norm = "l2"  # in which the radius is
     denoised: tuple[bool, ...] = ()  # at each sigma, whether the denoiser stands before the classifier; (): at all
     micro_batch: int = 0  # samples computed together, as the packer proposes; 0: the engine's own default
     remote: Mapping[str, Any] = field(default_factory=dict)  # a classifier that is asked over the network
@@ -98,6 +103,7 @@ class Manifest:
         self._check_names()
         self._check_cascade()
         self._check_runtime()
+        self._check_noise()
         self._check_files()
         self._check_graph()
 
@@ -115,6 +121,23 @@ class Manifest:
         shares = len(self.thresholds) == len(self.sigmas) and all(_real(p) and 0.5 <= p < 1 for p in self.thresholds)
         _require(shares, "thresholds", f"{len(self.sigmas)} values in [0.5, 1)", self.thresholds)
         _require(self.final in FINALS, "final", f"one of {FINALS}", self.final)
+
+    def _check_noise(self) -> None:
+        kinds, count = self.noise, len(self.sigmas)
+        known = isinstance(kinds, tuple) and len(kinds) in (0, count) and all(kind in NOISES for kind in kinds)
+        _require(known, "noise", f"one of {NOISES} for each of {count} sigmas, or none where all is Gaussian", kinds)
+        counted = "splitting" not in kinds or set(kinds) == {"splitting"}
+        _require(counted, "noise", "splitting at each sigma or at none: it is counted, other noise is drawn", kinds)
+        _require(self.norm in NORMS, "norm", f"one of {NORMS}", self.norm)
+        gaussian = set(kinds) <= {"gaussian"}
+        _require(gaussian or self.norm == "l1", "norm", "l1, the only norm of other noise than Gaussian", self.norm)
+        for kind, sigma in zip(kinds, self.sigmas, strict=False):
+            try:
+                certified_scale(kind, sigma)
+            except ValueError as error:
+                raise BundleError(str(error)) from None
+            enough = kind != "splitting" or offsets(sigma) >= self.chunk
+            _require(enough, "chunk", f"at most all {offsets(sigma)} samples of sigma {sigma}", self.chunk)
 
     def _check_runtime(self) -> None:
         sides = len(self.input_shape) == 3 and all(type(n) is int and n > 0 for n in self.input_shape)

@@ -53,6 +53,8 @@ def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> 
             "engine": options.engine,
             "dtype": options.runs_in(manifest.dtype),  # a server whose CPU runs it in another refuses the model
         },
+        # At their defaults unsaid: a model that needs neither is what it was.
+        **({"noise": list(manifest.noise), "norm": manifest.norm} if manifest.noise or manifest.norm != "l2" else {}),
     }
     identity = "sha256:" + hashlib.sha256(_json(claims).encode()).hexdigest()
     return {

@@ -145,10 +145,10 @@ def test_at_most_twelve_entries_stand_directly_in_service():
 
 @pytest.mark.parametrize("path", modules("service/core"), ids=name_of)
 def test_core_has_no_io_clock_or_randomness(path):
-    """Nor does it load anything of ours; the type of a cascade's last rule, which is a bundle's, it may name."""
+    """Nor does it load anything of ours; types of a bundle, its last rule and its noises, it may name."""
     lazy = ("importlib.import_module",) if path.name == "__init__.py" else ()  # for its own modules alone
     foreign = {name for name in imports(path) if not within(name, "certify.service.core", *CORE, *lazy)}
-    assert foreign <= {"certify.models.bundle.Final"}
+    assert foreign <= {"certify.models.bundle.Final", "certify.models.noises.NoiseKind"}
     assert not foreign & imports(path, types=False)
 
 
@@ -166,7 +166,7 @@ def test_the_gateway_never_needs_torch(path):
 
 
 LIGHT = tuple(
-    f"certify.models.{name}" for name in ("errors", "data", "datasets", "bundle", "files", "ranges")
+    f"certify.models.{name}" for name in ("errors", "data", "datasets", "bundle", "files", "noises", "ranges")
 )  # these need no torch
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from ...models.noises import NoiseKind
 from ..backends.base import BackendInfo
 from ..core import Reason, Result, StageResult
 from .driver import Run
@@ -19,10 +20,12 @@ def make_answer(
 ) -> CertifyAnswer:
     """The answer to one request. info: of the backend that ran it. total_seconds: from its arrival.
 
-    Radii are L2 in units of [0, 1] pixels, rounded down to six decimals; radius_linf is the radius / sqrt(C * H * W).
+    Radii are in units of [0, 1] pixels, rounded down to six decimals. radius is in the cascade's norm. An L2 radius is
+    one in L1 too, and in L-infinity when divided by sqrt(C * H * W); of one in L1 nothing is said in the others.
     """
-    result = run.result
-    radius_linf = linf_of(result.radius, plan.dimension)
+    result, cascade = run.result, plan.cascade
+    radius_linf = linf_of(result.radius, plan.dimension) if cascade.norm == "l2" else None
+    kinds = [kind for kind, _ in cascade.noises]
     return CertifyAnswer(
         id=request_id,
         outcome=_outcome(result, plan, radius_linf),
@@ -30,15 +33,19 @@ def make_answer(
         label=None if result.label is None else _label(result.label, info),
         sigma=None if result.level is None else plan.sigmas[result.level],
         radius=result.radius,
+        radius_norm=cascade.norm,
         radius_linf=radius_linf,
+        radius_l1=result.radius,
         requested_radius=plan.radius,
         norm=plan.norm,
+        method=plan.method,
+        noise=kinds,
         uncertified_label=_label(run.uncertified_class, info),
         alpha=plan.alpha,
-        threshold=list(plan.cascade.thresholds),
-        final=plan.cascade.final,
+        threshold=list(cascade.thresholds),
+        final=cascade.final,
         samples_used=result.samples_used,
-        stages=[_stage(stage) for stage in reversed(result.stages) if stage.samples or stage.pilot_samples],
+        stages=[_stage(stage, kinds) for stage in reversed(result.stages) if stage.samples or stage.pilot_samples],
         input=InputFacts(
             sha256=picture.sha256.hex(),
             shape=info.input_shape,
@@ -61,12 +68,13 @@ def _label(index: int, info: BackendInfo) -> Label:
     return Label(index=index, name=info.class_names[index])
 
 
-def _outcome(result: Result, plan: Plan, radius_linf: float) -> Outcome:
+def _outcome(result: Result, plan: Plan, radius_linf: float | None) -> Outcome:
     if result.label is None:
         return "abstained"
     # Printed radii are compared, not the state machine's: a caller must be able to check this from the answer alone.
     # plan.target was rounded up so that a request that the state machine takes for met is met in print too.
-    proved = result.radius if plan.norm == "l2" else radius_linf
+    proved = radius_linf if plan.norm == "linf" else result.radius
+    assert proved is not None  # a plan asks for linf of L2 certificates alone
     return "certified" if plan.radius is None or proved >= plan.radius else "below_radius"
 
 
@@ -77,7 +85,7 @@ def _abstain_reason(run: Run) -> AbstainReason | None:
     return cast(AbstainReason, Reason.DEADLINE if run.timed_out else run.result.reason)
 
 
-def _stage(stage: StageResult) -> Stage:
+def _stage(stage: StageResult, kinds: list[NoiseKind]) -> Stage:
     return Stage(
         sigma=stage.sigma,
         outcome=stage.outcome.value,
@@ -89,4 +97,5 @@ def _stage(stage: StageResult) -> Stage:
         p_rival_upper=stage.p_rival_upper,
         # Rounding down keeps order: radius, which lies on the same grid, stays at most this.
         radius_bound=None if stage.radius_bound is None else round_down(stage.radius_bound),
+        noise=kinds[stage.level],
     )

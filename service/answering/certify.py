@@ -58,7 +58,9 @@ class Job:
         return self.question.plan
 
     def seed_of(self, key: bytes) -> Callable[[str, float], int]:
-        """(purpose, sigma) -> the uint64 seed of that noise stream."""
+        """(purpose, sigma) -> the uint64 seed of that noise stream; 0 where nothing is drawn."""
+        if self.plan.method == "deterministic":
+            return lambda purpose, sigma: 0
         return partial(self.plan.seed_scope(self.picture.sha256, self.question.info.bundle_digest).seed, key)
 
 

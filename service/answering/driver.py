@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ...models.ranges import cut
 from .. import tracing
 from ..backends.base import AheadDraw, Backend, DrawsAhead, check_votes
-from ..core import Certifier, Query, Result
+from ..core import Certifier, Counter, Query, Result
 from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded
 from .ahead import Ahead, Drawn, Piece, sharing
 from .pace import Pace, pace_of
@@ -79,7 +79,7 @@ class Run:
 
 async def drive(
     backend: Backend,
-    certifier: Certifier,
+    certifier: Certifier | Counter,
     image: NDArray[np.float32],
     *,
     sigmas: tuple[float, ...],
@@ -206,7 +206,7 @@ class _Calls:
     def __init__(
         self,
         backend: Backend,
-        certifier: Certifier,
+        certifier: Certifier | Counter,
         image: NDArray[np.float32],
         *,
         sigmas: tuple[float, ...],

@@ -8,15 +8,24 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
-from typing import Literal
 
-from ..backends.base import BackendInfo
-from ..core import Cascade, Certifier, max_radius, min_samples, reachable
+from ..backends.base import BackendInfo, cascade_of
+from ..core import Cascade, Certifier, Counter, counted_limit, max_radius, min_samples, reachable, whole_counts
 from ..errors import RequestError
-from .schemas import CertifyFields
+from .schemas import CertifyFields, Method, Norm
 from .seeds import SeedScope
 
-__all__ = ("Plan", "largest_radius", "linf_of", "make_plan", "plan_made", "round_down")
+__all__ = (
+    "Plan",
+    "default_method",
+    "largest_radius",
+    "least_samples",
+    "linf_of",
+    "make_plan",
+    "norms_of",
+    "plan_made",
+    "round_down",
+)
 
 # Radii are given to six decimals, as the state machine rounds them (docs/protocol.md, 7).
 _GRID = Decimal("0.000001")
@@ -30,29 +39,35 @@ _MADE: dict[Hashable, Plan] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One request, every default filled in. sigmas ascend; thresholds go with them; samples is a multiple of chunk."""
+    """One request, every default filled in. sigmas ascend; thresholds and noises go with them.
+
+    samples is a multiple of chunk; of a deterministic request it is all that there are, and alpha is 0.
+    """
 
     cascade: Cascade
+    method: Method
     alpha: float
     samples: int
     chunk: int
     grain: int  # looks end at multiples of it
     classes: int
     dimension: int  # C * H * W
-    norm: Literal["l2", "linf"]
+    norm: Norm  # of the request
     radius: float | None  # as requested, in the units of norm
-    target: float | None  # the L2 radius, on the grid, whose certificate meets the request
+    target: float | None  # the radius in the cascade's norm, on the grid, whose certificate meets the request
 
     @property
     def sigmas(self) -> tuple[float, ...]:
         return self.cascade.sigmas
 
-    def certifier(self) -> Certifier:
+    def certifier(self) -> Certifier | Counter:
         """A new state machine for this request, with nothing observed yet.
 
-        Its samples are the budget in whole chunks, its radius the L2 target in units of [0, 1] pixels, or None (max
+        Its samples are the budget in whole chunks, its radius the target in units of [0, 1] pixels, or None (max
         mode). Raises ValueError as Certifier does; a plan that make_plan made has been checked.
         """
+        if self.method == "deterministic":
+            return Counter(self.cascade, self.classes)
         return Certifier(
             self.cascade,
             self.classes,
@@ -66,7 +81,7 @@ class Plan:
     def seed_scope(self, tensor_sha256: bytes, bundle_digest: str) -> SeedScope:
         """What names this request's noise. tensor_sha256: 32 bytes, as Picture has it. bundle_digest: "sha256:...".
 
-        The radius in it is the requested one, in the units of norm, and not the L2 target that it became.
+        The radius in it is the requested one, in the units of norm, and not the target that it became.
         """
         return SeedScope(
             tensor_sha256=tensor_sha256,
@@ -100,7 +115,8 @@ def plan_made(fields: CertifyFields, info: BackendInfo, *, max_samples_allowed: 
 def _key(fields: CertifyFields, info: BackendInfo, max_samples_allowed: int) -> Hashable:
     """All that a plan depends on."""
     lists = (values if values is None else tuple(values) for values in (fields.threshold, fields.sigmas))
-    return (info, max_samples_allowed, fields.radius, fields.norm, fields.samples, fields.alpha, fields.final, *lists)
+    rest = (fields.norm, fields.method, fields.samples, fields.alpha, fields.final)
+    return (info, max_samples_allowed, fields.radius, *rest, *lists)
 
 
 def _checked_plan(fields: CertifyFields, info: BackendInfo, max_samples_allowed: int) -> Plan:
@@ -111,6 +127,81 @@ def _checked_plan(fields: CertifyFields, info: BackendInfo, max_samples_allowed:
             max_samples=max_samples_allowed,
         )
     cascade = _cascade(fields, info)
+    method = _method(fields, cascade)
+    norm = _norm(fields, cascade, info)
+    samples = _samples(fields, cascade, method, info)
+    channels, height, width = info.input_shape
+    plan = Plan(
+        cascade=cascade,
+        method=method,
+        alpha=fields.alpha if method == "sampled" else 0.0,
+        samples=samples,
+        chunk=info.chunk,
+        grain=info.grain,
+        classes=len(info.class_names),
+        dimension=channels * height * width,
+        norm=norm,
+        radius=fields.radius,
+        target=_target(fields.radius, norm, channels * height * width),
+    )
+    _check_reachable(plan)
+    return plan
+
+
+def norms_of(cascade: Cascade) -> list[Norm]:
+    """Those that a radius may be requested in; the first is the certificate's own."""
+    return ["l2", "linf", "l1"] if cascade.norm == "l2" else ["l1"]
+
+
+def default_method(cascade: Cascade) -> Method:
+    """The one that the noise allows: splitting is counted, every other noise is drawn."""
+    return "deterministic" if any(kind == "splitting" for kind, _ in cascade.noises) else "sampled"
+
+
+def least_samples(cascade: Cascade, *, alpha: float, info: BackendInfo) -> int:
+    """The smallest budget that can certify anything. Raises ArithmeticError or ValueError where none can."""
+    if default_method(cascade) == "deterministic":
+        return sum(whole_counts(cascade))
+    return min_samples(cascade, alpha=alpha, chunk=info.chunk, grain=info.grain)
+
+
+def _kinds(cascade: Cascade) -> str:
+    return " and ".join(dict.fromkeys(kind for kind, _ in cascade.noises))
+
+
+def _method(fields: CertifyFields, cascade: Cascade) -> Method:
+    needed = default_method(cascade)
+    if fields.method not in (None, needed):
+        why = "is drawn, and only splitting can be counted" if needed == "sampled" else "is counted, and never drawn"
+        raise RequestError(
+            "out_of_range",
+            f"method: expected {needed}, since this bundle's {_kinds(cascade)} noise {why}, got {fields.method}",
+            field="method",
+        )
+    return needed
+
+
+def _norm(fields: CertifyFields, cascade: Cascade, info: BackendInfo) -> Norm:
+    norm: Norm = info.norm if fields.norm is None else fields.norm
+    if norm not in norms_of(cascade):
+        raise RequestError(
+            "out_of_range",
+            f"norm: expected l1, the only norm that {_kinds(cascade)} noise certifies, got {norm}",
+            field="norm",
+        )
+    return norm
+
+
+def _samples(fields: CertifyFields, cascade: Cascade, method: Method, info: BackendInfo) -> int:
+    """What may be spent: whole chunks, or every sample there is."""
+    if method == "deterministic":
+        if fields.samples < (whole := sum(whole_counts(cascade))):
+            raise RequestError(
+                "budget_too_small",
+                f"samples: expected at least {whole}, every sample of these sigmas, got {fields.samples}",
+                min_samples=whole,
+            )
+        return whole
     samples = fields.samples // info.chunk * info.chunk
     can = reachable(cascade, alpha=fields.alpha, samples=samples, chunk=info.chunk, grain=info.grain)
     if not can and samples < (need := _min_samples(cascade, fields.alpha, info)):
@@ -120,21 +211,7 @@ def _checked_plan(fields: CertifyFields, info: BackendInfo, max_samples_allowed:
             f"got {fields.samples} ({samples} in whole chunks of {info.chunk})",
             min_samples=need,
         )
-    channels, height, width = info.input_shape
-    plan = Plan(
-        cascade=cascade,
-        alpha=fields.alpha,
-        samples=samples,
-        chunk=info.chunk,
-        grain=info.grain,
-        classes=len(info.class_names),
-        dimension=channels * height * width,
-        norm=fields.norm,
-        radius=fields.radius,
-        target=_target(fields, channels * height * width),
-    )
-    _check_reachable(plan)
-    return plan
+    return samples
 
 
 def round_down(value: float) -> float:
@@ -149,10 +226,12 @@ def linf_of(radius: float, dimension: int) -> float:
 
 def largest_radius(plan: Plan) -> float:
     """The largest radius, in the units of plan.norm, that plan's scales, budget and alpha can certify."""
+    if plan.method == "deterministic":
+        return counted_limit(plan.cascade)
     radius = round_down(
         max_radius(plan.cascade, alpha=plan.alpha, samples=plan.samples, chunk=plan.chunk, grain=plan.grain)
     )
-    return radius if plan.norm == "l2" else linf_of(radius, plan.dimension)
+    return linf_of(radius, plan.dimension) if plan.norm == "linf" else radius
 
 
 def _cascade(fields: CertifyFields, info: BackendInfo) -> Cascade:
@@ -176,12 +255,18 @@ def _cascade(fields: CertifyFields, info: BackendInfo) -> Cascade:
             f"threshold: expected one value or one for each of {len(chosen)} sigmas, got {len(fields.threshold)}",
         )
     pairs = sorted(zip(chosen, thresholds, strict=True))
-    return Cascade.of([sigma for sigma, _ in pairs], [t for _, t in pairs], fields.final or info.final)
+    kinds = dict(zip(info.sigmas, info.noises, strict=True))
+    return cascade_of(
+        [sigma for sigma, _ in pairs],
+        [threshold for _, threshold in pairs],
+        fields.final or info.final,
+        [kinds[sigma] for sigma, _ in pairs],
+    )
 
 
 def _min_samples(cascade: Cascade, alpha: float, info: BackendInfo) -> int:
     try:
-        return min_samples(cascade, alpha=alpha, chunk=info.chunk, grain=info.grain)
+        return least_samples(cascade, alpha=alpha, info=info)
     except (ArithmeticError, ValueError):
         # A threshold so near 1 that float64's bounds never pass it, whatever the samples; all else was checked before.
         raise RequestError(
@@ -190,16 +275,16 @@ def _min_samples(cascade: Cascade, alpha: float, info: BackendInfo) -> int:
         ) from None
 
 
-def _target(fields: CertifyFields, dimension: int) -> float | None:
-    """The least L2 radius on the grid whose answer, as printed in fields.norm, is at least the requested one."""
-    if fields.radius is None:
+def _target(requested: float | None, norm: Norm, dimension: int) -> float | None:
+    """The least certified radius on the grid whose answer, as printed in `norm`, is at least the requested one."""
+    if requested is None:
         return None
     # Printed radii lie on the grid: one is >= the request exactly when it is >= the request rounded up to the grid.
-    radius = Decimal(repr(fields.radius))
+    radius = Decimal(repr(requested))
     if radius > 10**9:  # unreachable at any sigma, and too wide for the grid's 50 digits
-        return fields.radius
+        return requested
     target = radius.quantize(_GRID, context=_UP)
-    if fields.norm == "linf":
+    if norm == "linf":
         target = _UP.multiply(target, _UP.sqrt(Decimal(dimension))).quantize(_GRID, context=_UP)
     return float(target)
 
@@ -207,7 +292,7 @@ def _target(fields: CertifyFields, dimension: int) -> float | None:
 def _check_reachable(plan: Plan) -> None:
     if plan.radius is None:
         return
-    if reachable(
+    if plan.method == "sampled" and reachable(
         plan.cascade, alpha=plan.alpha, samples=plan.samples, radius=plan.target, chunk=plan.chunk, grain=plan.grain
     ):
         return

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ...models.bundle import Final
+from ...models.noises import NoiseKind
 from ..core.reasons import Reason
 
 __all__ = (
@@ -21,6 +22,8 @@ __all__ = (
     "InputFacts",
     "Label",
     "Limits",
+    "Method",
+    "Norm",
     "Probe",
     "Problem",
     "RuntimeFacts",
@@ -28,7 +31,8 @@ __all__ = (
     "Timing",
 )
 
-Norm = Literal["l2", "linf"]
+Norm = Literal["l2", "linf", "l1"]
+Method = Literal["sampled", "deterministic"]
 Outcome = Literal["certified", "below_radius", "abstained"]
 AbstainReason = Literal[Reason.DEADLINE, Reason.RIVAL_AT_LARGER_SIGMA, Reason.NO_STAGE_CONFIDENT, Reason.UNDECIDED]
 
@@ -58,8 +62,15 @@ class CertifyFields(BaseModel):
         gt=0,
         description="requested radius in the units of norm; sampling stops as soon as the answer is known",
     )
-    norm: Norm = Field(
-        default="l2", description="linf: the request is met through the L2 radius divided by sqrt(C * H * W)"
+    norm: Norm | None = Field(
+        default=None,
+        description="of radius; linf: met through the L2 radius divided by sqrt(C * H * W); noise other than Gaussian "
+        "certifies l1 alone; default: the bundle's",
+    )
+    method: Method | None = Field(
+        default=None,
+        description="sampled: bounds from draws, right but for alpha; deterministic: every sample is counted, and "
+        "nothing is left to chance, which needs splitting noise and no other; default: as the noise needs",
     )
     # 10,000: the second stage alone of the usual protocol takes as much for every sigma (Cohen et al. 2019).
     samples: int = Field(
@@ -108,11 +119,12 @@ class Stage(BaseModel):
     pilot_samples: int = Field(description="pilot samples, never used in a bound")
     count: int = Field(description="votes for the label among the estimation samples")
     rival_count: int = Field(description="votes for the most voted other class")
-    p_lower: float = Field(description="lower bound on the label's probability")
-    p_rival_upper: float = Field(description="upper bound on every other class's probability")
+    p_lower: float = Field(description="lower bound on the label's probability; the probability if deterministic")
+    p_rival_upper: float = Field(description="upper bound on every other class's probability; the largest likewise")
     radius_bound: float | None = Field(
         description="largest radius that this stage's own bound allows, rounded down; null: it proves nothing"
     )
+    noise: NoiseKind
 
 
 class InputFacts(BaseModel):
@@ -157,12 +169,18 @@ class CertifyAnswer(BaseModel):
     abstain_reason: AbstainReason | None
     label: Label | None
     sigma: float | None = Field(description="noise scale that certifies")
-    radius: float = Field(description="certified L2 radius, rounded down; 0 when abstaining")
-    radius_linf: float = Field(description="certified L-infinity radius, radius / sqrt(C * H * W), rounded down")
+    radius: float = Field(description="certified radius in radius_norm, rounded down; 0 when abstaining")
+    radius_norm: Literal["l2", "l1"] = Field(description="l2 where all noise is Gaussian, l1 where any is not")
+    radius_linf: float | None = Field(
+        description="certified L-infinity radius, radius / sqrt(C * H * W), rounded down; null where radius is in L1"
+    )
+    radius_l1: float = Field(description="certified L1 radius: an L2 radius is one too, since |d|_2 <= |d|_1")
     requested_radius: float | None
     norm: Norm = Field(description="of requested_radius")
+    method: Method = Field(description="deterministic: every sample was counted, and alpha is 0")
+    noise: list[NoiseKind] = Field(description="one per sigma of the request, ascending in sigma")
     uncertified_label: Label = Field(description="the plain classifier's answer on the clean image: no guarantee")
-    alpha: float
+    alpha: float = Field(description="probability that this certificate is wrong; 0 if deterministic")
     threshold: list[float] = Field(description="one per sigma of the request, ascending in sigma")
     final: Final
     samples_used: int
@@ -174,12 +192,14 @@ class CertifyAnswer(BaseModel):
 
 
 class BundleFacts(BundleName):
-    """What is certified against: classes, input shape and scales."""
+    """What is certified against: classes, input shape, scales and noises."""
 
     classes: list[str]
     input_shape: tuple[int, int, int] = Field(description="(C, H, W)")
     sigmas: list[float] = Field(description="ascending, in units of [0, 1] pixels")
     thresholds: list[float] = Field(description="one per sigma")
+    noise: list[NoiseKind] = Field(description="one per sigma, which is its standard deviation")
+    norms: list[Norm] = Field(description="those that a radius may be requested in of all sigmas together")
     final: Final
     chunk: int = Field(description="samples are rounded down to multiples of this")
 
@@ -192,8 +212,9 @@ class Defaults(BaseModel):
     """What a request gets for the fields that it leaves out."""
 
     samples: int
-    alpha: float
+    alpha: float = Field(description="not used where the method is deterministic")
     norm: Norm
+    method: Method
     threshold: list[float]
     final: Final
     sigmas: list[float]
@@ -203,7 +224,7 @@ class Defaults(BaseModel):
 class Limits(BaseModel):
     max_samples: int
     min_samples: int = Field(description="smallest samples at which anything can be certified with the defaults")
-    max_radius: float = Field(description="largest L2 radius that the defaults can certify")
+    max_radius: float = Field(description="largest radius that the defaults can certify, in their norm")
     max_body_bytes: int
     max_pixels: int
     max_running: int

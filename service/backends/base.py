@@ -7,17 +7,41 @@ generator's output. Any part of a stream can therefore be read in any order, in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...models.bundle import Final
-from ..core import Cascade
+from ...models.bundle import Final, Norm
+from ...models.noises import NoiseKind, certified_scale, offsets
+from ..core import Cascade, Noise
 from ..errors import BackendUnavailable
 
-__all__ = ("AheadDraw", "Backend", "BackendInfo", "DrawsAhead", "Runtime", "check_range", "check_votes")
+__all__ = (
+    "AheadDraw",
+    "Backend",
+    "BackendInfo",
+    "DrawsAhead",
+    "Runtime",
+    "cascade_of",
+    "check_range",
+    "check_votes",
+)
+
+
+def cascade_of(
+    sigmas: Sequence[float], threshold: float | Sequence[float], final: Final, kinds: Sequence[NoiseKind] = ()
+) -> Cascade:
+    """What the core certifies of these scales: each kind's constant is that of what is drawn (models.noises).
+
+    kinds: of each sigma; () is Gaussian at all. Raises ValueError, naming the argument.
+    """
+    if len(kinds) not in (0, len(sigmas)):
+        raise ValueError(f"noise: expected {len(sigmas)} kinds, one for each sigma, got {len(kinds)}")
+    noise = [Noise(kind, certified_scale(kind, sigma)) for kind, sigma in zip(kinds, sigmas, strict=False)]
+    return Cascade.of(sigmas, threshold, final, noise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +69,8 @@ class BackendInfo:
     chunk: int  # noise granularity, samples
     grain: int  # samples computed together, a multiple of chunk: a call of other multiples pays for padding
     runtime: Runtime
+    noise: tuple[NoiseKind, ...] = ()  # of each sigma; (): Gaussian at all
+    norm: Norm = "l2"  # in which a request's radius is unless it says otherwise
 
     def __post_init__(self) -> None:
         self.cascade  # noqa: B018  # whose own checks these are
@@ -55,8 +81,18 @@ class BackendInfo:
 
     @property
     def cascade(self) -> Cascade:
-        """The bundle's own scales, thresholds and rule."""
-        return Cascade(sigmas=self.sigmas, thresholds=self.thresholds, final=self.final)
+        """The bundle's own scales, thresholds, noises and rule."""
+        return cascade_of(self.sigmas, self.thresholds, self.final, self.noise)
+
+    @property
+    def noises(self) -> tuple[NoiseKind, ...]:
+        """The kind of each sigma's noise."""
+        gaussian: tuple[NoiseKind, ...] = ("gaussian",) * len(self.sigmas)
+        return self.noise or gaussian
+
+    def whole(self, sigma: float) -> int | None:
+        """How many samples the scale has in all, if they are numbered and not drawn; None: as many as are asked for."""
+        return offsets(sigma) if self.noises[self.sigmas.index(sigma)] == "splitting" else None
 
 
 class Backend(Protocol):
@@ -83,13 +119,17 @@ class Backend(Protocol):
         """Votes per class, int64 (K,), over samples first..first+count-1 of the stream (seed, sigma); sums to count.
 
         image: (C, H, W) float32 in [0, 1]. sigma: one of info().sigmas. seed: uint64. first >= 0 and count > 0 are
-        multiples of info().chunk. Raises ValueError on anything else, BackendUnavailable when the backend fails.
+        multiples of info().chunk; the last samples of a scale that has info().whole(sigma) may be fewer. Raises
+        ValueError on anything else, BackendUnavailable when the backend fails.
         """
 
     async def chunk_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
-        """As count_votes, but of each chunk by itself: int64 (count / chunk, K). For files of votes, not to serve."""
+        """As count_votes, but of each chunk by itself: int64 (count / chunk, K), for files of votes.
+
+        Not of a scale that has info().whole(sigma): its chunks are no draws.
+        """
 
     async def classify(self, image: NDArray[np.float32]) -> int:
         """The plain classifier's class index for the clean image: no noise, no denoiser, no guarantee."""
@@ -130,7 +170,11 @@ def check_range(info: BackendInfo, image: NDArray[np.float32], sigma: float, see
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed: expected an unsigned 64-bit integer, got {seed}")
     _check_multiple("first", first, info.chunk, minimum=0)
-    _check_multiple("count", count, info.chunk, minimum=info.chunk)
+    whole = info.whole(sigma)
+    if whole is not None and first + count > whole:
+        raise ValueError(f"first, count: expected at most all {whole} samples of sigma {sigma}, got {first}, {count}")
+    if count < 1 or first + count != whole:
+        _check_multiple("count", count, info.chunk, minimum=info.chunk)
 
 
 def check_votes(votes: NDArray[np.int64], info: BackendInfo, count: int) -> None:

@@ -261,6 +261,8 @@ def _info_of(pipeline: Pipeline) -> BackendInfo:
         chunk=manifest.chunk,
         grain=pipeline.micro_batch,
         runtime=Runtime(generator=engine.generator, device=engine.device, engine=engine.name, dtype=engine.dtype),
+        noise=manifest.noise,
+        norm=manifest.norm,
     )
 
 

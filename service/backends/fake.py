@@ -90,6 +90,8 @@ class FakeBackend:
         check_range(self._info, image, sigma, seed, first, count)
         probabilities = self.probabilities(image, sigma)  # before the wait: the caller may reuse its array meanwhile
         await self._work()
+        if (whole := self._info.whole(sigma)) is not None:
+            return _numbered(probabilities, whole, first, count)[None]
         chunk = self._info.chunk
         votes = np.zeros((count // chunk, len(probabilities)), dtype=np.int64)
         (sigma_bits,) = struct.unpack("<Q", struct.pack("<d", sigma))
@@ -137,6 +139,13 @@ class _Ahead:
     def drop(self) -> bool:
         self._task.cancel()
         return True
+
+
+def _numbered(probabilities: NDArray[np.float64], whole: int, first: int, count: int) -> NDArray[np.int64]:
+    """Votes (K,) of samples that are numbered, not drawn: sample i stands at (i mod whole + 1/2) / whole of [0, 1]."""
+    places = (np.arange(first, first + count) % whole + 0.5) / whole
+    labels = np.searchsorted(probabilities.cumsum(), places).clip(max=len(probabilities) - 1)
+    return np.bincount(labels, minlength=len(probabilities)).astype(np.int64)
 
 
 @lru_cache(maxsize=256)  # some dozen images at every scale: one request asks for the same ones again and again

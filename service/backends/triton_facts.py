@@ -62,6 +62,8 @@ def _read(facts: dict[str, Any]) -> Facts:
             chunk=facts["chunk"],
             grain=facts["grain"],
             runtime=Runtime(**facts["runtime"]),
+            noise=tuple(facts.get("noise", ())),  # a model that was exported before there were others has none
+            norm=facts.get("norm", "l2"),
         )
         return Facts(info=info, identity=facts["identity"], instances=int(facts["instances"]))
     except (KeyError, TypeError, ValueError) as error:

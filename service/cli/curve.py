@@ -62,6 +62,7 @@ def _facts(curve: Curve, radii: list[float]) -> dict[str, Any]:
     return {
         "name": curve.name,
         "images": len(curve.correct),
+        "norm": curve.norm,
         "certified_accuracy": {f"{r:g}": curve.accuracy(r) for r in radii},
         "acr": curve.acr,
         "abstained": curve.abstention,

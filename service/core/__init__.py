@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .bounds import clopper_pearson_lower, clopper_pearson_upper, floor_radius
     from .certificate import Cascade, Certificate, cascade_certificate
     from .certifier import Certifier
+    from .counted import Counter, counted_certificate, counted_limit, whole_counts
+    from .laws import Noise
     from .limits import max_radius, min_samples, reachable
     from .reasons import Reason
     from .replay import PilotPlan, plan_from_pilot
@@ -29,6 +31,8 @@ _HOMES = {
     "Cascade": "certificate",
     "Certificate": "certificate",
     "Certifier": "certifier",
+    "Counter": "counted",
+    "Noise": "laws",
     "PilotPlan": "replay",
     "ProtocolError": "results",
     "Query": "results",
@@ -39,17 +43,22 @@ _HOMES = {
     "cascade_certificate": "certificate",
     "clopper_pearson_lower": "bounds",
     "clopper_pearson_upper": "bounds",
+    "counted_certificate": "counted",
+    "counted_limit": "counted",
     "floor_radius": "bounds",
     "max_radius": "limits",
     "min_samples": "limits",
     "plan_from_pilot": "replay",
     "reachable": "limits",
+    "whole_counts": "counted",
 }
 
 __all__ = (
     "Cascade",
     "Certificate",
     "Certifier",
+    "Counter",
+    "Noise",
     "PilotPlan",
     "ProtocolError",
     "Query",
@@ -60,9 +69,12 @@ __all__ = (
     "cascade_certificate",
     "clopper_pearson_lower",
     "clopper_pearson_upper",
+    "counted_certificate",
+    "counted_limit",
     "floor_radius",
     "max_radius",
     "min_samples",
     "plan_from_pilot",
     "reachable",
+    "whole_counts",
 )

@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .bounds import normal_cdf, normal_quantile
+from .bounds import normal_quantile
 from .certificate import Cascade
+from .laws import Law
 
 __all__ = ("Errors", "Estimate", "Outlay", "path_z", "rate", "term_z", "waterfill")
 
@@ -47,28 +48,24 @@ def rate(label_count: int, rival_count: int, n: int) -> Estimate:
     return Estimate((label_count + 0.5) / (n + 1), (rival_count + 0.5) / (n + 1), n)
 
 
-def _density(z: float) -> float:
-    return math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-
-
 def term_z(cascade: Cascade, level: int, *, own: bool, estimate: Estimate, radius: float) -> float:
     """How many standard errors the estimate lies on the good side of what `radius` needs; 0 where nothing is known.
 
-    own: the level's own term, else its shield. radius: L2, >= 0, in the units of the sigmas.
+    own: the level's own term, else its shield. radius: >= 0, in the cascade's norm.
     """
     p, q, n = estimate
     if n == 0:
         return 0.0
-    sigma, base = cascade.sigmas[level], normal_quantile(cascade.thresholds[level])
+    scale, law, base = cascade.scales[level], cascade.laws[level], cascade.base(level)
     if not own:
-        return (normal_cdf(base - radius / sigma) - q) / math.sqrt(q * (1 - q) / n)
+        return (law.cdf(base - radius / scale) - q) / math.sqrt(q * (1 - q) / n)
     if not cascade.by_plurality(level):
-        return (p - normal_cdf(base + radius / sigma)) / math.sqrt(p * (1 - p) / n)
-    # Delta method on Phi^-1(p) - Phi^-1(q); the covariance of two multinomial frequencies is -pq/n.
-    zp, zq = normal_quantile(p), normal_quantile(q)
-    dp, dq = _density(zp), _density(zq)
+        return (p - law.cdf(base + radius / scale)) / math.sqrt(p * (1 - p) / n)
+    # Delta method on the quantiles' difference; the covariance of two multinomial frequencies is -pq/n.
+    zp, zq = law.quantile(p), law.quantile(q)
+    dp, dq = law.density(zp), law.density(zq)
     variance = (p * (1 - p) / dp**2 + q * (1 - q) / dq**2 + 2 * p * q / (dp * dq)) / n
-    return (zp - zq - 2 * radius / sigma) / math.sqrt(variance)
+    return (zp - zq - 2 * radius / scale) / math.sqrt(variance)
 
 
 def path_z(cascade: Cascade, path: int, estimates: Sequence[Estimate], radius: float) -> float:
@@ -93,45 +90,55 @@ def _rival_rate(estimate: Estimate, cautious: bool) -> float:
     return q + math.sqrt(q * (1 - q) / max(estimate.n, 1)) if cautious else q
 
 
-def _plurality_draws(sigma: float, p: float, q: float, error: float) -> tuple[float, Draws]:
+def _log(x: float) -> float:
+    """-inf at 0, which bounded noise reaches: any draws do there."""
+    return math.log(x) if x > 0.0 else -math.inf
+
+
+def _log1p(x: float) -> float:
+    """log(1 + x), -inf at -1."""
+    return math.log1p(x) if x > -1.0 else -math.inf
+
+
+def _plurality_draws(scale: float, law: Law, p: float, q: float, error: float) -> tuple[float, Draws]:
     z, log_error = -normal_quantile(error), math.log(error)
-    zp, zq = normal_quantile(p), normal_quantile(q)
-    slope = z * (math.sqrt(p * (1 - p)) / _density(zp) + math.sqrt(q * (1 - q)) / _density(zq))
+    zp, zq = law.quantile(p), law.quantile(q)
+    slope = z * (math.sqrt(p * (1 - p)) / law.density(zp) + math.sqrt(q * (1 - q)) / law.density(zq))
 
     def draws(radius: float) -> float:
-        gap = zp - zq - 2 * radius / sigma
-        top = normal_cdf(radius / sigma)
+        gap = zp - zq - 2 * radius / scale
+        top = law.cdf(radius / scale)
         if gap <= 0 or top >= 1.0:
             return math.inf
-        return max((slope / gap) ** 2, log_error / math.log(top))
+        return max((slope / gap) ** 2, log_error / _log(top))
 
-    return sigma / 2 * (zp - zq), draws
+    return scale / 2 * (zp - zq), draws
 
 
-def _own_draws(sigma: float, base: float, p: float, error: float) -> tuple[float, Draws]:
+def _own_draws(scale: float, law: Law, base: float, p: float, error: float) -> tuple[float, Draws]:
     z, log_error = -normal_quantile(error), math.log(error)
     spread = z * z * p * (1 - p)
 
     def draws(radius: float) -> float:
-        target = normal_cdf(base + radius / sigma)
+        target = law.cdf(base + radius / scale)
         if p <= target or target >= 1.0:
             return math.inf
-        return max(spread / (p - target) ** 2, log_error / math.log(target))
+        return max(spread / (p - target) ** 2, log_error / _log(target))
 
-    return sigma * (normal_quantile(p) - base), draws
+    return scale * (law.quantile(p) - base), draws
 
 
-def _shield_draws(sigma: float, base: float, rival: float, error: float) -> tuple[float, Draws]:
+def _shield_draws(scale: float, law: Law, base: float, rival: float, error: float) -> tuple[float, Draws]:
     z, log_error = -normal_quantile(error), math.log(error)
     spread = z * z * rival * (1 - rival)
 
     def draws(radius: float) -> float:
-        target = normal_cdf(base - radius / sigma)
+        target = law.cdf(base - radius / scale)
         if rival >= target:
             return math.inf
-        return max(spread / (target - rival) ** 2, log_error / math.log1p(-target))
+        return max(spread / (target - rival) ** 2, log_error / _log1p(-target))
 
-    return sigma * (base - normal_quantile(rival)) if rival < 1 else -math.inf, draws
+    return scale * (base - law.quantile(rival)) if rival < 1 else -math.inf, draws
 
 
 def _draws_function(
@@ -141,13 +148,13 @@ def _draws_function(
 
     The other limit of each formula is the smallest n at which a unanimous count certifies.
     """
-    sigma, base = cascade.sigmas[level], normal_quantile(cascade.thresholds[level])
+    scale, law, base = cascade.scales[level], cascade.laws[level], cascade.base(level)
     if not own:
-        return _shield_draws(sigma, base, _rival_rate(estimate, cautious), error.upper)
+        return _shield_draws(scale, law, base, _rival_rate(estimate, cautious), error.upper)
     p = _label_rate(estimate, cautious)
     if cascade.by_plurality(level):
-        return _plurality_draws(sigma, p, estimate.q, error.lower)
-    return _own_draws(sigma, base, p, error.lower)
+        return _plurality_draws(scale, law, p, estimate.q, error.lower)
+    return _own_draws(scale, law, base, p, error.lower)
 
 
 def _with_slack(need: float, limit: float) -> float:

@@ -4,14 +4,16 @@ Level 0 is the finest scale. The cascade asks the coarsest scale first; a class 
 answer, otherwise the next finer scale is asked. With `final="plurality"` the finest scale answers with its most
 probable class instead of a last threshold.
 
-For a label y, level k contributes two terms, each 1/sigma_k-Lipschitz in the image (Salman et al. 2019, Lemma 2):
+For a label y, level k contributes two terms:
 
-    own(k)     how far y stays the answer of level k          rho_k = sigma_k (Phi^-1(l_k) - Phi^-1(p0_k))
-               (finest scale by plurality)                    rho_0 = sigma_0 / 2 (Phi^-1(l_0) - Phi^-1(u_0))
-    shield(k)  how far no other class can be level k's answer eta_k = sigma_k (Phi^-1(p0_k) - Phi^-1(u_k))
+    own(k)     how far y stays the answer of level k          rho_k = psi_k(l_k) - psi_k(p0_k)
+               (finest scale by plurality)                    rho_0 = (psi_0(l_0) - psi_0(u_0)) / 2
+    shield(k)  how far no other class can be level k's answer eta_k = psi_k(p0_k) - psi_k(u_k)
 
-with l_k a lower bound on y's probability and u_k an upper bound on every rival's. Theorem 1: y is the cascade's answer
-within  max_k min(own(k), min_{j>k} shield(j)).  Proof: docs/protocol.md, 2.2.
+with l_k a lower bound on y's probability and u_k an upper bound on every rival's; psi_k of a class's probability moves
+no faster than the image does. psi_k(p) is sigma_k Phi^-1(p) for Gaussian noise (Salman et al. 2019, Lemma 2), in L2;
+other noises have theirs, in L1 (laws.py). Theorem 1, and A: y is the cascade's answer within
+max_k min(own(k), min_{j>k} shield(j)).  Proofs: docs/protocol.md, 2.2 and 2.3.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import index
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from .bounds import clopper_pearson_lower, clopper_pearson_upper, floor_radius, normal_quantile
+from .bounds import clopper_pearson_lower, clopper_pearson_upper, floor_radius
+from .laws import LAWS, Law, Noise
 from .reasons import Reason
 
 if TYPE_CHECKING:
@@ -36,7 +40,7 @@ _WEIGHT_SLACK = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """What the bounds prove. Radii are L2 in the units of the noise, cut down to six digits; lists start at level 0."""
+    """What the bounds prove. Radii are in the cascade's norm, cut down to six digits; lists start at level 0."""
 
     radius: float  # 0.0 when nothing is certified
     level: int | None  # the best path's level; the coarser one on ties
@@ -48,16 +52,18 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True)
 class Cascade:
-    """Scales, thresholds and the finest scale's rule: the function that is certified.
+    """Scales, thresholds, noises and the finest scale's rule: the function that is certified.
 
-    sigmas: strictly ascending, > 0. thresholds: one per sigma, each in [0.5, 1): below 0.5 a class above it would not
-    be unique. Raises ValueError, naming the argument.
+    sigmas: standard deviations of the noise, strictly ascending, > 0, in units of the image. thresholds: one per sigma,
+    each in [0.5, 1): below 0.5 a class above it would not be unique. noise: of each sigma; () is Gaussian at all, of
+    that standard deviation. Raises ValueError, naming the argument.
     """
 
     sigmas: tuple[float, ...]
     thresholds: tuple[float, ...]
     # plurality: the finest scale needs no majority to answer, so that more images are certified, at no cost in proof.
     final: Final = "plurality"
+    noise: tuple[Noise, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sigmas or not all(0.0 < s < math.inf for s in self.sigmas):
@@ -70,6 +76,18 @@ class Cascade:
             raise ValueError(f"threshold: expected values in [0.5, 1), got {self.thresholds}")
         if self.final not in ("plurality", "threshold"):
             raise ValueError(f"final: expected 'plurality' or 'threshold', got {self.final!r}")
+        self._check_noise()
+
+    def _check_noise(self) -> None:
+        if len(self.noise) not in (0, len(self.sigmas)):
+            raise ValueError(f"noise: expected {len(self.sigmas)}, one for each sigma, got {len(self.noise)}")
+        for (kind, scale), sigma in zip(self.noise, self.sigmas, strict=False):
+            if kind not in LAWS or not 0.0 < scale < math.inf:
+                raise ValueError(f"noise: expected one of {', '.join(LAWS)} and a scale > 0, got {kind!r}, {scale}")
+            if kind == "gaussian" and scale != sigma:
+                raise ValueError(f"noise: expected the scale of Gaussian noise to be its sigma {sigma}, got {scale}")
+        if self.noise and all(kind == "gaussian" for kind, _ in self.noise):
+            object.__setattr__(self, "noise", ())  # one way to say it: equal functions are equal cascades
 
     @classmethod
     def of(
@@ -77,15 +95,42 @@ class Cascade:
         sigmas: Sequence[float],
         threshold: float | Sequence[float] = 0.5,  # the least that leaves one class above it
         final: Final = "plurality",
+        noise: Sequence[Noise] = (),  # Gaussian
     ) -> Cascade:
         """Accepts one threshold for every scale, or one for each."""
         values = tuple(threshold) if isinstance(threshold, Sequence) else (threshold,) * len(sigmas)
-        return cls(sigmas=tuple(map(float, sigmas)), thresholds=tuple(map(float, values)), final=final)
+        return cls(
+            sigmas=tuple(map(float, sigmas)), thresholds=tuple(map(float, values)), final=final, noise=tuple(noise)
+        )
 
     @property
     def levels(self) -> int:
         """How many scales there are."""
         return len(self.sigmas)
+
+    @cached_property
+    def noises(self) -> tuple[Noise, ...]:
+        """Each level's noise."""
+        return self.noise or tuple(Noise("gaussian", sigma) for sigma in self.sigmas)
+
+    @property
+    def norm(self) -> Literal["l2", "l1"]:
+        """Of every radius here. A cascade of Gaussian levels alone certifies L2, and L1 too: |d|_2 <= |d|_1."""
+        return "l1" if self.noise else "l2"
+
+    @cached_property
+    def scales(self) -> tuple[float, ...]:
+        """The factor of each level's psi: its sigma, b or 2L."""
+        return tuple(scale for _, scale in self.noises)
+
+    @cached_property
+    def laws(self) -> tuple[Law, ...]:
+        """Each level's noise at scale 1: psi_k(p) = scales[k] * laws[k].quantile(p)."""
+        return tuple(LAWS[kind] for kind, _ in self.noises)
+
+    def base(self, level: int) -> float:
+        """The quantile of the level's threshold, in units of its scale."""
+        return self.laws[level].quantile(self.thresholds[level])
 
     def by_plurality(self, level: int) -> bool:
         """Whether this level answers with its most probable class, above no threshold."""
@@ -112,21 +157,20 @@ class Cascade:
         if self.by_plurality(level):
             if lower <= upper:
                 return None
-            return self.sigmas[0] / 2 * (normal_quantile(lower) - normal_quantile(upper))
-        threshold = self.thresholds[level]
-        if lower <= threshold:
+            quantile = self.laws[0].quantile
+            return self.scales[0] / 2 * (quantile(lower) - quantile(upper))
+        if lower <= self.thresholds[level]:
             return None
-        return self.sigmas[level] * (normal_quantile(lower) - normal_quantile(threshold))
+        return self.scales[level] * (self.laws[level].quantile(lower) - self.base(level))
 
     def shield(self, level: int, upper: float) -> float | None:
         """eta: the radius within which `level` answers no other class, or None where it might."""
-        threshold = self.thresholds[level]
-        if upper >= threshold:
+        if upper >= self.thresholds[level]:
             return None
-        return self.sigmas[level] * (normal_quantile(threshold) - normal_quantile(upper))
+        return self.scales[level] * (self.base(level) - self.laws[level].quantile(upper))
 
     def certify(self, lower: Sequence[float], upper: Sequence[float]) -> Certificate:
-        """Theorem 1 on valid bounds: the best path and its radius.
+        """Theorem A on valid bounds: the best path and its radius.
 
         lower, upper: in [0, 1], one a level, finest first, on the label's and on every other class's probability.
         """

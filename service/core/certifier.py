@@ -44,7 +44,7 @@ from .bounds import clopper_pearson_lower
 from .certificate import Cascade, level_bounds
 from .outlook import outlook
 from .reasons import Reason
-from .results import ProtocolError, Query, Result, StageOutcome, StageResult
+from .results import ProtocolError, Query, Result, StageResult, contribution
 from .state import Ask, Decision, Level, Plan, State
 
 __all__ = ("Certifier",)
@@ -57,9 +57,9 @@ PILOT_BUDGET_SHARE = 10  # all pilots together take at most this fraction of the
 class Certifier:
     """One answer: the largest certified radius within a budget, or a yes to a requested radius as cheaply as possible.
 
-    cascade: scales, thresholds and the finest scale's rule. classes: how many. alpha: the probability that the
-    certificate is wrong, in (0, 1). samples: most draws to spend, pilots included. radius: L2, in units of the sigmas;
-    None asks for as much as can be had. chunk: every query is a multiple of it. grain: a multiple of chunk at which
+    cascade: scales, noises, thresholds and the finest scale's rule. classes: how many. alpha: the probability that the
+    certificate is wrong, in (0, 1). samples: most draws to spend, pilots included. radius: in the cascade's norm; None
+    asks for as much as can be had. chunk: every query is a multiple of it. grain: a multiple of chunk at which
     looks end where the budget allows; given the samples that the network takes together, little of its work is
     padding. pilot: pilot draws a level instead of the default. single_look: one look a level at the whole of its error;
     with one sigma and final="threshold" this is CERTIFY of Cohen et al. (2019). Raises ValueError, naming the argument.
@@ -213,11 +213,7 @@ class Certifier:
 
     def _stage(self, k: int, best: int | None) -> StageResult:
         level, cascade, label = self._state.levels[k], self._state.cascade, self._state.label
-        if k == best:
-            outcome, bound = StageOutcome.PATH, cascade.own(k, level.lower, level.upper)
-        else:
-            bound = cascade.shield(k, level.upper)
-            outcome = StageOutcome.OPEN if bound is None else StageOutcome.PASSED
+        outcome, bound = contribution(cascade, k, best, level.lower, level.upper)
         label_count, rival_count = (0, 0) if label is None else level.split(label)
         return StageResult(
             level=k,

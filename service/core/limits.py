@@ -11,7 +11,7 @@ __all__ = ("max_radius", "min_samples", "reachable")
 
 _CLASSES = 2  # the rivals of a unanimous vote have no votes, however many there are
 _MOST_DRAWS = 2**40  # beyond any budget; float64 bounds still tell counts apart
-_FARTHEST = 40  # Phi^-1 never reaches it in float64
+_FARTHEST = 40  # no quantile of unit noise reaches it in float64
 _CACHED = 1024  # parameter sets kept; requests come with few different ones
 
 
@@ -44,7 +44,7 @@ def reachable(
 
     alpha, samples, chunk, grain: as of the Certifier that will be asked.
     """
-    if radius is not None and radius > _FARTHEST * cascade.sigmas[-1]:
+    if radius is not None and radius > _FARTHEST * max(cascade.scales):
         return False
     return _reachable(cascade, float(alpha), samples // chunk * chunk, radius, chunk, grain or chunk)
 
@@ -79,10 +79,10 @@ def _min_samples(cascade: Cascade, alpha: float, chunk: int, grain: int) -> int:
 
 
 def max_radius(cascade: Cascade, *, alpha: float, samples: int, chunk: int = 1, grain: int | None = None) -> float:
-    """The largest L2 radius that may be requested of these scales, samples and alpha; 0.0 if none can be met.
+    """The largest radius that may be requested of these scales, samples and alpha; 0.0 if none can be met.
 
-    Six digits, rounded down; a request for it is met when every draw votes for one class. alpha, samples, chunk, grain:
-    as of the Certifier that will be asked.
+    In the cascade's norm, six digits, rounded down; a request for it is met when every draw votes for one class.
+    alpha, samples, chunk, grain: as of the Certifier that will be asked.
     """
     return _max_radius(cascade, float(alpha), samples // chunk * chunk, chunk, grain or chunk)
 
@@ -90,7 +90,7 @@ def max_radius(cascade: Cascade, *, alpha: float, samples: int, chunk: int = 1, 
 @lru_cache(maxsize=_CACHED)
 def _max_radius(cascade: Cascade, alpha: float, samples: int, chunk: int, grain: int) -> float:
     scale = 1_000_000  # radii are cut to six digits
-    low, high = 0, int(_FARTHEST * cascade.sigmas[-1] * scale)
+    low, high = 0, int(_FARTHEST * max(cascade.scales) * scale)
     while high - low > 1:
         middle = (low + high) // 2
         radius = middle / scale

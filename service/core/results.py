@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from .certificate import Cascade
 from .reasons import Reason
 
-__all__ = ("ProtocolError", "Purpose", "Query", "Result", "StageOutcome", "StageResult")
+__all__ = ("ProtocolError", "Purpose", "Query", "Result", "StageOutcome", "StageResult", "contribution")
 
 Purpose = Literal["pilot", "estimation"]
 
@@ -35,6 +36,16 @@ class StageOutcome(StrEnum):
     OPEN = "open"  # neither
 
 
+def contribution(
+    cascade: Cascade, level: int, best: int | None, lower: float, upper: float
+) -> tuple[StageOutcome, float | None]:
+    """What `level` is to the certificate of path `best`, and the radius that its own term or its shield allows."""
+    if level == best:
+        return StageOutcome.PATH, cascade.own(level, lower, upper)
+    bound = cascade.shield(level, upper)
+    return (StageOutcome.OPEN if bound is None else StageOutcome.PASSED), bound
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
     """One level. Counts and bounds are those of the certifier's label; all zero or trivial before one is chosen."""
@@ -56,7 +67,7 @@ class Result:
     """What is proved so far, and what was spent on it."""
 
     label: int | None  # None: abstain
-    radius: float  # L2, six digits, rounded down; 0.0 when abstaining
+    radius: float  # in the cascade's norm, six digits, rounded down; 0.0 when abstaining
     level: int | None  # of the best path
     samples_used: int  # pilots included
     reason: Reason

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from .allocation import Estimate, rate
 from .bounds import radius_needed
 from .certificate import Cascade
+from .laws import Noise
 from .looks import Look
 from .results import ProtocolError, Query
 
@@ -156,6 +157,7 @@ class State:
     def from_dict(cls, state: Mapping[str, Any]) -> State:
         """The state whose `as_dict()` this is, also after a journey through JSON."""
         cascade, pending = state["cascade"], state["pending"]
+        noise = [Noise(kind, scale) for kind, scale in cascade["noise"]]
         levels = [
             level
             | {
@@ -165,7 +167,7 @@ class State:
             for level in state["levels"]
         ]
         values = {
-            "cascade": Cascade.of(cascade["sigmas"], cascade["thresholds"], cascade["final"]),
+            "cascade": Cascade.of(cascade["sigmas"], cascade["thresholds"], cascade["final"], noise),
             "levels": [Level(**level) for level in levels],
             "weights": tuple(state["weights"]),
             "pending": None if pending is None else Query(**pending),

@@ -10,7 +10,7 @@ import math
 import operator
 
 from .allocation import FUTILITY_LEVEL, Allocation, Errors, Estimate, Outlay, path_z, term_z, waterfill
-from .bounds import clopper_pearson_lower, clopper_pearson_upper, normal_cdf, normal_quantile
+from .bounds import clopper_pearson_lower, clopper_pearson_upper
 from .certificate import level_bounds
 from .looks import EARLY_SHARE, EXTENSION_SHARE, Look, max_looks, radius_looks
 from .results import Query
@@ -89,11 +89,11 @@ def _looks(
     """Level k's schedule under a cap of `cap` draws."""
     if c.radius is None:
         return max_looks(draws.get(k, c.remaining // 4), cap, c.grain, single=c.single_look)
-    sigma, base = c.cascade.sigmas[k], normal_quantile(c.cascade.thresholds[k])
-    if k > path:  # a shield: its rivals must stay under Phi(base - r / sigma)
-        target, error = 1.0 - normal_cdf(base - c.target / sigma), split[1]
+    scale, law, base = c.cascade.scales[k], c.cascade.laws[k], c.cascade.base(k)
+    if k > path:  # a shield: its rivals must stay under the probability at base - r / scale
+        target, error = 1.0 - law.cdf(base - c.target / scale), split[1]
     else:
-        target = normal_cdf((0.0 if c.cascade.by_plurality(k) else base) + c.target / sigma)
+        target = law.cdf((0.0 if c.cascade.by_plurality(k) else base) + c.target / scale)
         error = split[0]
     return radius_looks(target, c.alpha * error, cap, c.grain, single=c.single_look)
 

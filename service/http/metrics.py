@@ -92,7 +92,7 @@ def _answer_rows(sigmas: Sequence[str]) -> tuple[_Row, ...]:
         _Row(
             "certified_radius",
             Histogram,
-            "Certified L2 radius in units of [0, 1] pixels, by certifying sigma; abstentions are not in it.",
+            "Certified radius (radius_norm) in units of [0, 1] pixels, by certifying sigma; abstentions are not in it.",
             ("sigma",),
             product(sigmas),
             _RADIUS_BUCKETS,

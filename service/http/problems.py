@@ -74,8 +74,8 @@ CODES: dict[str, Kind] = {
     "unknown_field": Kind(
         status=422,
         title="There is no such field",
-        example="epsilon: expected one of ['image', 'radius', 'norm', 'samples', 'alpha', 'threshold', 'final', "
-        "'sigmas', 'deadline_ms', 'resize']",
+        example="epsilon: expected one of ['image', 'radius', 'norm', 'method', 'samples', 'alpha', 'threshold', "
+        "'final', 'sigmas', 'deadline_ms', 'resize']",
     ),
     "out_of_range": Kind(
         status=422, title="A value is out of range", example="alpha: Input should be less than or equal to 0.1, got 0.5"

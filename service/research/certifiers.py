@@ -31,7 +31,7 @@ class Verdict:
     """A row without what is known beforehand."""
 
     predict: int  # ABSTAIN or a class
-    radius: float  # certified, L2, in units of [0, 1] pixels; 0 when abstaining
+    radius: float  # certified, in the noise's norm and units of [0, 1] pixels; 0 when abstaining
     sigma: float | None  # that certifies; None when abstaining
     plain: int | None  # the class of the clean image, without a guarantee
     outcome: str  # as CertifyAnswer.outcome, or "invalid": the image cannot be used
@@ -77,19 +77,27 @@ class LocalCertifier:
         self.fixed = policy != "best" or votes is not None
         if self.fixed and (given := [name for name in ("radius", "deadline_ms") if getattr(fields, name) is not None]):
             raise DataError(f"{', '.join(given)}: expected none, since only --policy best without --votes stops early")
+        if self.fixed and self._plan.method == "deterministic":
+            raise DataError(
+                "policy, votes: expected --policy best without --votes, since splitting noise is counted to its last "
+                "sample, and other policies are about noise that is drawn"
+            )
         self.classes = self._info.class_names
         self.input_shape = self._info.input_shape
 
     def votes_facts(self) -> dict[str, object]:
         """What a file of votes depends on, beside the data: not the policy."""
-        runtime = self._info.runtime
+        runtime, cascade = self._info.runtime, self._plan.cascade
+        # Unsaid where all is Gaussian: a table or a file that was begun before there was other noise keeps its run.
+        noise = {"noise": [kind for kind, _ in cascade.noise], "radius_norm": cascade.norm} if cascade.noise else {}
         return {
             "bundle": self._info.bundle_name,
             "bundle_digest": self._info.bundle_digest,
             "runtime": f"{runtime.generator} {runtime.device} {runtime.engine} {runtime.dtype}",
+            **noise,
             "sigmas": list(self._plan.sigmas),
-            "thresholds": list(self._plan.cascade.thresholds),
-            "final": self._plan.cascade.final,
+            "thresholds": list(cascade.thresholds),
+            "final": cascade.final,
             "alpha": self._plan.alpha,
             "samples": self._plan.samples,
             "resize": self._fields.resize,
@@ -167,8 +175,10 @@ class RemoteCertifier:
             yield cls(client, await client.info(), texts)
 
     def facts(self) -> dict[str, object]:
-        backend = self._info.backend
+        backend, bundle = self._info.backend, self._info.bundle
+        noise = {"noise": list(bundle.noise), "radius_norm": "l1"} if bundle.norms == ["l1"] else {}
         return {
+            **noise,
             "url": self._client.url,
             "bundle": self._info.bundle.name,
             "bundle_digest": self._info.bundle.digest,

@@ -19,7 +19,7 @@ from ...models.files import whole_file
 from ..core import Cascade, PilotPlan, plan_from_pilot
 from ..errors import DataError
 from .policies import POLICIES, Outcome, Policy, certify
-from .tables import ABSTAIN, Table, read_table
+from .tables import ABSTAIN, Table, facts_path, load_facts, read_table
 from .votes_file import VotesFile, load_votes
 
 __all__ = (
@@ -52,6 +52,7 @@ class Curve:
     abstained: NDArray[np.bool_]
     radius: NDArray[np.float64]
     samples: NDArray[np.int64] | None
+    norm: str = "l2"  # of its radii
 
     def accuracy(self, radius: float) -> float:
         return float(np.mean(self.correct & (self.radius >= radius)))
@@ -108,9 +109,16 @@ def curves_of_tables(tables: Sequence[Table]) -> list[Curve]:
                 abstained=np.concatenate([shard.predict for shard in shards]) == ABSTAIN,
                 radius=np.concatenate([shard.radius for shard in shards]),
                 samples=np.concatenate(samples) if len(samples) == len(shards) else None,
+                norm=_norm_of(shards[0]),
             )
         )
     return curves
+
+
+def _norm_of(table: Table) -> str:
+    """As the facts beside it say; without facts, and without a word in them, L2."""
+    path = facts_path(table.path)
+    return str(load_facts(path).get("radius_norm", "l2")) if path.exists() else "l2"
 
 
 def curves_of_votes(
@@ -121,14 +129,14 @@ def curves_of_votes(
     A single scale's threshold is 1/2 (Cohen, Rosenfeld and Kolter 2019).
     """
     counts, alpha = votes.counts(), float(votes.alpha)
-    cascade = Cascade.of(votes.sigmas.tolist(), list(thresholds or votes.thresholds.tolist()), final or votes.final)
+    cascade = votes.cascade(thresholds, final)
     plans = plans_of(votes, cascade)
     images = range(len(votes.idx))
     curves = []
     if singles:
-        for k, sigma in enumerate(votes.sigmas.tolist()):
+        for k in range(len(votes.sigmas)):
             for rule in FINALS:
-                alone = Cascade.of([sigma], 0.5, rule)
+                alone = votes.alone(k, rule)
                 outcomes = [
                     certify("single", counts[i, k : k + 1], votes.pilot[i, k : k + 1], plans[i], alone, alpha)
                     for i in images
@@ -154,7 +162,7 @@ def plans_of(votes: VotesFile, cascade: Cascade) -> list[PilotPlan]:
 def curve_of_outcomes(
     policy: Policy, cascade: Cascade, outcomes: Sequence[Outcome], votes: VotesFile, *, name: str | None = None
 ) -> Curve:
-    """What `policy` certified on the images of `votes`, as a curve by L2 radius in units of [0, 1] pixels.
+    """What `policy` certified on the images of `votes`, as a curve by radius, in their norm and units of [0, 1] pixels.
 
     cascade: what was certified; of policy single its one scale. outcomes: one an image, in the file's order; another
     number is a ValueError. name: None = the policy's; of a single scale, the scale and its rule.
@@ -169,6 +177,7 @@ def curve_of_outcomes(
         abstained=np.array([o.label is None for o in outcomes]),
         radius=np.array([o.radius for o in outcomes]),
         samples=np.array([o.visited * (votes.pilot_samples + votes.samples) for o in outcomes], dtype=np.int64),
+        norm=cascade.norm,
     )
 
 
@@ -200,7 +209,9 @@ def draw(curves: Sequence[Curve], out: Path, *, title: str = "") -> list[Path]:
         x = np.concatenate([[0.0], radii])
         y = np.concatenate([[len(radii) / n], (len(radii) - np.arange(1, len(radii) + 1)) / n])
         axes.step(x, y, where="post", label=f"{curve.name} (ACR {curve.acr:.3f})", linewidth=1.4)
-    axes.set_xlabel("radius (L2, pixels in [0, 1])")
+    # An L2 radius is one in L1 too: beside one in L1 it stands as that.
+    norm = "L1" if any(curve.norm == "l1" for curve in curves) else "L2"
+    axes.set_xlabel(f"radius ({norm}, pixels in [0, 1])")
     axes.set_ylabel("certified accuracy")
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1)

@@ -67,7 +67,8 @@ class FixedSampler:
         for level in reversed(range(len(self.plan.sigmas))):
             pilot.insert(0, (await self._level("pilot", level, pilot_size(self.plan.chunk))).sum(axis=0))
             counts.insert(0, (await self._level("estimation", level, self.plan.samples)).sum(axis=0))
-            visited = Cascade.of(self.plan.sigmas[level:], self.plan.cascade.thresholds[level:], "threshold")
+            cascade = self.plan.cascade
+            visited = Cascade.of(cascade.sigmas[level:], cascade.thresholds[level:], "threshold", cascade.noise[level:])
             outcome = reference(np.array(counts), np.array(pilot), visited, self.plan.alpha)
             if outcome.label is not None or outcome.undecided:
                 break

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...models.bundle import Final
-from ..core import Cascade, PilotPlan, cascade_certificate, clopper_pearson_lower, clopper_pearson_upper
-from ..core.bounds import floor_radius, normal_quantile
+from ..core import Cascade, Noise, PilotPlan, cascade_certificate, clopper_pearson_lower, clopper_pearson_upper
+from ..core.bounds import floor_radius
 from ..core.certificate import Certificate, level_bounds
 
 __all__ = ("POLICIES", "Outcome", "Policy", "best", "certify", "first", "max_radius", "reference", "single")
@@ -59,9 +59,9 @@ def certify(
         case "reference":
             return reference(counts, pilot, cascade, alpha)
         case "max-radius":
-            return max_radius(counts, chosen.label, cascade.sigmas, alpha, chosen.weights)
+            return max_radius(counts, chosen.label, cascade.sigmas, alpha, chosen.weights, noise=cascade.noises)
         case "single":
-            return single(counts[0], pilot[0], cascade.sigmas[0], alpha, cascade.final)
+            return single(counts[0], pilot[0], cascade.sigmas[0], alpha, cascade.final, noise=cascade.noises[0])
 
 
 def best(
@@ -86,49 +86,71 @@ def reference(counts: NDArray[np.int64], pilot: NDArray[np.int64], cascade: Casc
 
     The published code has Goodman's intervals, which are asymptotic; here the bounds are exact.
     """
-    passed: list[tuple[float, float, NDArray[np.int64], float]] = []  # (sigma, threshold, counts, alpha)
+    passed: list[tuple[int, float]] = []  # (level, alpha)
     for stage, level in enumerate(reversed(range(cascade.levels))):
-        error, sigma, threshold = alpha / (stage + 1), cascade.sigmas[level], cascade.thresholds[level]
+        error, threshold = alpha / (stage + 1), cascade.thresholds[level]
         row, samples = counts[level], int(counts[level].sum())
         label = int(np.argmax(pilot[level]))
         lower = clopper_pearson_lower(int(row[label]), samples, error)
         if lower > threshold:
-            radius = sigma * (normal_quantile(lower) - normal_quantile(threshold))
-            for above, bar, votes, above_error in passed:
-                rival = int(np.delete(votes, label).max())
-                upper = clopper_pearson_upper(rival, int(votes.sum()), above_error)
-                radius = min(radius, above * (normal_quantile(bar) - normal_quantile(upper)))
+            radius = _above_threshold(cascade, level, lower)
+            for above, above_error in passed:
+                rival = int(np.delete(counts[above], label).max())
+                upper = clopper_pearson_upper(rival, int(counts[above].sum()), above_error)
+                radius = min(radius, -_above_threshold(cascade, above, upper))
             return _outcome(label, floor_radius(max(0.0, radius)), level, stage + 1)
         if clopper_pearson_upper(int(row.max()), samples, error) >= threshold:
             return Outcome(label=None, radius=0.0, level=None, visited=stage + 1, undecided=True)
-        passed.append((sigma, threshold, row, error))
+        passed.append((level, error))
     return _outcome(label, 0.0, None, cascade.levels)
 
 
+def _above_threshold(cascade: Cascade, level: int, p: float) -> float:
+    """psi(p) - psi(p0) of the level."""
+    return cascade.scales[level] * (cascade.laws[level].quantile(p) - cascade.base(level))
+
+
 def max_radius(
-    counts: NDArray[np.int64], label: int, sigmas: Sequence[float], alpha: float, weights: Sequence[float]
+    counts: NDArray[np.int64],
+    label: int,
+    sigmas: Sequence[float],
+    alpha: float,
+    weights: Sequence[float],
+    *,
+    noise: Sequence[Noise] = (),
 ) -> Outcome:
-    """Half the gap between the label's and the best rival's max over k of sigma_k Phi^-1(p_k) (docs/protocol.md, 5).
+    """Half the gap between the label's and the best rival's max over k of psi_k(p_k) (docs/protocol.md, 5).
+
+    psi_k is 0 at 1/2; of Gaussian noise, which is the default, it is sigma_k Phi^-1.
 
     Half of alpha goes to the label's lower bounds, shared out by the weights: which of them is the largest is seen
     only in the data. The other half goes whole to each upper bound: one of these scales is the rival's true best, and
     only a failure of that scale's bound can make the largest bound too small.
     """
+    cascade = Cascade.of(sigmas, noise=noise)
     lower, upper = [], []
-    for sigma, row, weight in zip(sigmas, counts, weights, strict=True):
+    for scale, law, row, weight in zip(cascade.scales, cascade.laws, counts, weights, strict=True):
         rival = int(np.delete(row, label).max())
         low, up = level_bounds(int(row[label]), rival, int(row.sum()), (alpha / 2 * weight, alpha / 2))
-        lower.append(sigma * normal_quantile(low))
-        upper.append(sigma * normal_quantile(up))
+        lower.append(scale * law.quantile(low))
+        upper.append(scale * law.quantile(up))
     level = int(np.argmax(lower))
     gap = (lower[level] - max(upper)) / 2
     return _outcome(label, floor_radius(max(0.0, gap)), level, len(lower))
 
 
-def single(row: NDArray[np.int64], pilot: NDArray[np.int64], sigma: float, alpha: float, final: Final) -> Outcome:
-    """One scale at threshold 1/2. row, pilot: (C,)."""
+def single(
+    row: NDArray[np.int64],
+    pilot: NDArray[np.int64],
+    sigma: float,
+    alpha: float,
+    final: Final,
+    *,
+    noise: Noise | None = None,
+) -> Outcome:
+    """One scale at threshold 1/2. row, pilot: (C,). noise: None is Gaussian."""
     label = int(np.argmax(pilot))
-    alone = Cascade.of([sigma], 0.5, final)
+    alone = Cascade.of([sigma], 0.5, final, () if noise is None else (noise,))
     certificate = cascade_certificate(alone, [row.tolist()], label, alpha, [1.0])
     return _outcome(label, certificate.radius, certificate.level, 1)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...models.bundle import Final
-from ..core import Cascade, plan_from_pilot
+from ..core import plan_from_pilot
 from ..errors import DataError
 from .curves import Curve, curve_of_outcomes
 from .policies import best, single
@@ -138,7 +138,7 @@ def _choose(curves: dict[Thresholds, Curve], goal: Callable[[Curve], float], flo
 
 def best_curve(votes: VotesFile, thresholds: Sequence[float], final: Final) -> Curve:
     """Policy "best" with these thresholds, planned from each pilot."""
-    cascade = Cascade.of(votes.sigmas.tolist(), list(thresholds), final)
+    cascade = votes.cascade(thresholds, final)
     counts, alpha = votes.counts(), float(votes.alpha)
     outcomes = []
     for pilot, rows in zip(votes.pilot, counts, strict=True):
@@ -149,9 +149,10 @@ def best_curve(votes: VotesFile, thresholds: Sequence[float], final: Final) -> C
 
 def finest_accuracy(votes: VotesFile, final: Final) -> float:
     """Certified accuracy at radius 0 of the finest scale alone (Cohen, Rosenfeld and Kolter 2019), on these votes."""
-    sigma, alpha = float(votes.sigmas[0]), float(votes.alpha)
+    alone, alpha = votes.alone(0, final), float(votes.alpha)
     outcomes = [
-        single(rows[0], pilot[0], sigma, alpha, final) for rows, pilot in zip(votes.counts(), votes.pilot, strict=True)
+        single(rows[0], pilot[0], alone.sigmas[0], alpha, final, noise=alone.noises[0])
+        for rows, pilot in zip(votes.counts(), votes.pilot, strict=True)
     ]
     return float(np.mean([outcome.label == truth for outcome, truth in zip(outcomes, votes.labels, strict=True)]))
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...models.bundle import FINALS, Final
+from ...models.bundle import FINALS, Final, Norm
 from ...models.files import whole_file
+from ..backends.base import cascade_of
+from ..core import Cascade
 from ..errors import DataError
 
 __all__ = ("BROKEN", "OLDER_GRAIN", "VotesFile", "join_votes", "load_votes", "save_arrays", "save_votes")
@@ -27,6 +29,7 @@ __all__ = ("BROKEN", "OLDER_GRAIN", "VotesFile", "join_votes", "load_votes", "sa
 OLDER_GRAIN = 64
 # The fields with a row for each image.
 EACH = ("idx", "labels", "plain", "pilot", "votes", "label", "planned", "weights")
+GAUSSIAN: NDArray[np.str_] = np.zeros(0, dtype=np.str_)  # what `noise` is where all of it is Gaussian
 # What numpy raises for a file that is cut off, damaged or another kind of file, and what we do for other shapes in it.
 BROKEN = (
     OSError,
@@ -65,6 +68,9 @@ class VotesFile:
     bundle_digest: str
     runtime: str
     seed: int  # of the noise: the key's number, as for `certify image --seed`
+    # Files of before there were others have neither.
+    noise: NDArray[np.str_] = field(default_factory=GAUSSIAN.copy)  # (K,) of each scale; (0,) Gaussian at all
+    norm: Norm = "l2"  # of the radii that these votes prove
 
     def __post_init__(self) -> None:
         scales, images, classes = len(self.sigmas), len(self.idx), self.pilot.shape[-1]
@@ -87,6 +93,26 @@ class VotesFile:
             raise DataError(f"votes: expected {self.chunk} in each chunk")
         if len(set(self.idx.tolist())) != images:
             raise DataError("idx: expected each image once")
+        self._check_noise()
+
+    def _check_noise(self) -> None:
+        try:
+            own = self.cascade().norm
+        except ValueError as error:
+            raise DataError(str(error)) from None
+        if "splitting" in self.noise.tolist():
+            raise DataError("noise: expected noise that is drawn, got splitting, whose samples are counted")
+        if self.norm != own:
+            raise DataError(f"norm: expected {own}, which this noise certifies, got {self.norm!r}")
+
+    def cascade(self, thresholds: Sequence[float] | None = None, final: Final | None = None) -> Cascade:
+        """Of these scales and noises; without thresholds or final, the file's."""
+        wanted = self.thresholds.tolist() if thresholds is None else list(thresholds)
+        return cascade_of(self.sigmas.tolist(), wanted, final or self.final, self.noise.tolist())
+
+    def alone(self, level: int, final: Final) -> Cascade:
+        """One scale at threshold 1/2 (Cohen, Rosenfeld and Kolter 2019)."""
+        return cascade_of(self.sigmas[[level]].tolist(), 0.5, final, self.noise[level : level + 1].tolist())
 
     @property
     def pilot_samples(self) -> int:
@@ -116,7 +142,7 @@ def join_votes(files: Sequence[VotesFile]) -> VotesFile:
     """Shards of one run as the whole, images ascending. Raises DataError unless all but their images is the same."""
     first = files[0]
     for other in files[1:]:
-        for name in (field.name for field in fields(VotesFile) if field.name not in EACH):
+        for name in (each.name for each in fields(VotesFile) if each.name not in EACH):
             ours, theirs = getattr(first, name), getattr(other, name)
             if not np.array_equal(ours, theirs):
                 raise DataError(f"{name}: expected votes of one run, got {ours} and {theirs}")
@@ -129,7 +155,7 @@ def join_votes(files: Sequence[VotesFile]) -> VotesFile:
 
 def save_votes(votes: VotesFile, path: Path) -> None:
     """Whole or not at all. Raises DataError where it cannot be written."""
-    save_arrays(path, {field.name: np.asarray(getattr(votes, field.name)) for field in fields(votes)})
+    save_arrays(path, {each.name: np.asarray(getattr(votes, each.name)) for each in fields(votes)})
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -150,8 +176,9 @@ def load_votes(path: Path, *more: Path) -> VotesFile:
 def _load(path: Path) -> VotesFile:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:  # a name it would leave open
-            names = [field.name for field in fields(VotesFile)]
-            values = {"grain": np.array(OLDER_GRAIN), **{name: stored[name] for name in names if name in stored}}
+            names = [each.name for each in fields(VotesFile)]
+            older = {"grain": np.array(OLDER_GRAIN), "noise": GAUSSIAN, "norm": np.array("l2")}
+            values = {**older, **{name: stored[name] for name in names if name in stored}}
         if missing := [name for name in names if name not in values]:
             raise DataError(f"there is no {missing[0]}")
         scalars = {name: value.item() for name, value in values.items() if value.ndim == 0}

@@ -123,6 +123,7 @@ class VoteParts:
                 "bundle_digest": votes.bundle_digest,
                 "runtime": votes.runtime,
                 "seed": votes.seed,
+                **({"noise": votes.noise.tolist(), "radius_norm": votes.norm} if votes.noise.size else {}),
             },
             self._path,
         )
@@ -162,6 +163,8 @@ class VoteParts:
             bundle_digest=facts["bundle_digest"],
             runtime=facts["runtime"],
             seed=facts["seed"],
+            noise=np.array(facts.get("noise", []), dtype=np.str_),
+            norm=facts.get("radius_norm", "l2"),
         )
 
 

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from certify.service.core import Cascade, Certifier, Result
+from certify.models.noises import NoiseKind
+from certify.service.backends.base import cascade_of
+from certify.service.core import Cascade, Certifier, Noise, Result
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 ADVERSARIAL = json.loads((GOLDEN / "adversarial.json").read_text())
@@ -19,23 +21,41 @@ RUNS = 1500
 Matrix = NDArray[np.float64]
 
 
+PSI = {
+    "gaussian": ndtri,
+    "laplace": lambda p: np.where(p < 0.5, np.log(2 * p), -np.log(2 * (1 - p))),
+    "uniform": lambda p: p,
+}
+
+
 def population_radius(
     p: Matrix,
     label: int,
-    sigmas: Sequence[float],
+    sigmas: Sequence[float] | None = None,
     *,
     final: str = "threshold",
     thresholds: Sequence[float] | None = None,
+    cascade: Cascade | None = None,
 ) -> float:
-    """R*(label) from true probabilities p (levels, classes): the formula of docs/protocol.md, 2.2, read directly."""
-    base = ndtri(thresholds if thresholds is not None else [0.5] * len(sigmas))
+    """R*(label) from true probabilities p (levels, classes): docs/protocol.md, 2.2 and 2.3, read directly.
+
+    cascade: in place of all that stands before it; without one the noise is Gaussian.
+    """
+    if cascade is not None:
+        final, thresholds, noises = cascade.final, cascade.thresholds, cascade.noises
+    else:
+        noises = tuple(Noise("gaussian", sigma) for sigma in (() if sigmas is None else sigmas))
+    bars = thresholds if thresholds is not None else [0.5] * len(noises)
     rival = np.delete(p, label, axis=1).max(axis=1)
     with np.errstate(all="ignore"):
-        own = sigmas * (ndtri(p[:, label]) - base)
+        base, top, second = (
+            np.array([scale * PSI[kind](value) for (kind, scale), value in zip(noises, values, strict=True)])
+            for values in (bars, p[:, label], rival)
+        )
+        own, shield = top - base, base - second
         if final == "plurality":
-            own[0] = sigmas[0] / 2 * (ndtri(p[0, label]) - ndtri(rival[0]))
-        shield = sigmas * (base - ndtri(rival))
-    paths = [min([own[k], *shield[k + 1 :]]) for k in range(len(sigmas))]
+            own[0] = (top[0] - second[0]) / 2
+    paths = [min([own[k], *shield[k + 1 :]]) for k in range(len(noises))]
     return float(max(paths))
 
 
@@ -50,12 +70,14 @@ def run(
     return certifier.result()
 
 
-def false_certificates(case: dict, policy: dict, *, final: str, runs: int = RUNS) -> int:
+def false_certificates(
+    case: dict, policy: dict, *, final: str, kinds: Sequence[NoiseKind] = (), runs: int = RUNS
+) -> int:
     """Of `runs` answers at alpha = .1, how many claim more than their label's population radius."""
-    sigmas = np.array(ADVERSARIAL["sigmas"])
+    cascade = cascade_of(ADVERSARIAL["sigmas"], 0.5, final, kinds)
     p = np.array(case["p"])
     p = p / p.sum(axis=1, keepdims=True)
-    truth = [population_radius(p, label, sigmas, final=final) for label in range(p.shape[1])]
+    truth = [population_radius(p, label, cascade=cascade) for label in range(p.shape[1])]
     radius = None
     if policy["mode"] == "radius":
         factor = 1.0001 if "1.0001" in policy["radius"] else 0.8
@@ -64,7 +86,7 @@ def false_certificates(case: dict, policy: dict, *, final: str, runs: int = RUNS
     wrong = 0
     for _ in range(runs):
         certifier = Certifier(
-            Cascade.of(sigmas.tolist(), final=final),
+            cascade,
             p.shape[1],
             alpha=ADVERSARIAL["alpha"],
             samples=policy["samples"],

@@ -1,4 +1,4 @@
-"""Four faults planted in copies of the core: the tests of statistics must see each of them.
+"""Faults planted in copies of the core: the tests must see each of them.
 
 A test that cannot fail proves nothing. Each check here passes on the real core and fails on one faulty copy.
 """
@@ -7,12 +7,14 @@ import importlib
 import shutil
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from certify.service import core
+from tests.core import test_noises as noises
 from tests.core.oracle import population_radius, run
 from tests.core.test_certifier import exact_failure
 
@@ -66,6 +68,26 @@ def rechosen_label(core) -> bool:
     return exact_failure(core) <= ALPHA
 
 
+def exact_radii(core) -> bool:
+    """None above its 50-digit value."""
+    return all(
+        Decimal(noises.certified(case, core).radius) <= Decimal(case["expected"]["radius"])
+        for case in noises.GOLD["cascade"]
+    )
+
+
+def exact_psi(core) -> bool:
+    """None above its 50-digit value by more than rounding in float64."""
+    finite = [case for case in noises.GOLD["psi"] if not case["psi"].endswith("inf")]
+    return all(
+        noises.psi(case, core) <= float(case["psi"]) + 1e-12 * max(1.0, abs(float(case["psi"]))) for case in finite
+    )
+
+
+def own_norm(core) -> bool:
+    return all(noises.made(case, core).norm == "l1" for case in noises.GOLD["cascade"])
+
+
 CHECKS: dict[str, tuple[Callable[..., bool], str, str, str]] = {
     "pilot draws reused in the bound": (
         pilot_reuse,
@@ -99,6 +121,47 @@ CHECKS: dict[str, tuple[Callable[..., bool], str, str, str]] = {
         "        label_count, rival_count = level.split(label)\n        lower, upper",
     ),
 }
+
+
+QUICK: dict[str, tuple[Callable[..., bool], str, str, str]] = {
+    "psi of the wrong noise": (
+        exact_radii,
+        "laws.py",
+        '"laplace": Law(_laplace_quantile,',
+        '"laplace": Law(normal_quantile,',
+    ),
+    "another noise at its standard deviation": (
+        exact_radii,
+        "certificate.py",
+        "return tuple(scale for _, scale in self.noises)",
+        "return self.sigmas",
+    ),
+    "constants in float32": (
+        exact_psi,
+        "certificate.py",
+        "return tuple(scale for _, scale in self.noises)",
+        "return tuple(float(__import__('numpy').float32(scale)) for _, scale in self.noises)",
+    ),
+    "a radius in L1 given for one in L2": (
+        own_norm,
+        "certificate.py",
+        'return "l1" if self.noise else "l2"',
+        'return "l2"',
+    ),
+    "plurality without its half": (
+        exact_radii,
+        "certificate.py",
+        "return self.scales[0] / 2 *",
+        "return self.scales[0] *",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", QUICK)
+def test_a_fault_in_another_noises_radius_is_caught(tmp_path, fault):
+    check, *change = QUICK[fault]
+    assert check(core)
+    assert not check(planted(tmp_path, "faulty_" + fault.replace(" ", "_"), *change))
 
 
 @pytest.mark.slow

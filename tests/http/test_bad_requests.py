@@ -86,7 +86,7 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "threshold of one": (body(threshold=1.0), 422, "out_of_range"),
     "threshold next to one": (body(threshold=1 - 2**-53, sigmas=[0.5], final="threshold"), 422, "out_of_range"),
     "two thresholds for three sigmas": (body(threshold=[0.5, 0.5]), 422, "out_of_range"),
-    "unknown norm": (body(norm="l1"), 422, "out_of_range"),
+    "unknown norm": (body(norm="l3"), 422, "out_of_range"),
     "deadline in the past": (body(deadline_ms=-1), 422, "out_of_range"),
     "unknown sigma": (body(sigmas=[0.5, 0.3]), 422, "unknown_sigma"),
     "doubled sigma": (body(sigmas=[0.5, 0.5]), 422, "out_of_range"),

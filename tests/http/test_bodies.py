@@ -151,7 +151,8 @@ def test_form_numbers_that_are_none_are_out_of_range(field: str, text: str) -> N
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("norm", "l1"),
+        ("norm", "l3"),
+        ("method", "exact"),
         ("norm", 2),
         ("final", "majority"),
         ("resize", 1),

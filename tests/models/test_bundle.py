@@ -216,3 +216,56 @@ def test_the_shipped_bundles_are_whole() -> None:
 def test_importing_the_module_does_not_import_torch() -> None:
     code = "import sys, certify.models.bundle; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+OTHER_NOISE = [
+    (["laplace", "laplace"], "l1"),
+    (["gaussian", "uniform"], "l1"),
+    (["splitting", "splitting"], "l1"),
+    (["gaussian", "gaussian"], "l2"),
+    ([], "l1"),
+]
+
+
+@pytest.mark.parametrize(("noise", "norm"), OTHER_NOISE)
+def test_other_noise_is_read_and_changes_the_digest(paper_bundle: Path, noise: list[str], norm: str) -> None:
+    before = load_manifest(paper_bundle)
+    fresh = changed(before, noise=tuple(noise), norm=norm)
+    assert fresh.format == 3
+    assert fresh.digest != before.digest
+    save_manifest(fresh, paper_bundle)
+    assert load_manifest(paper_bundle) == fresh
+
+
+@pytest.mark.parametrize(
+    ("noise", "norm", "message"),
+    [
+        (("laplace",), "l1", "noise: expected one of .*for each of 2 sigmas"),
+        (("laplace", "cauchy"), "l1", "noise: expected one of"),
+        (("laplace", ["uniform"]), "l1", "noise: expected one of"),
+        ("laplace", "l1", "noise: expected one of"),
+        (("laplace",) * 2, "l2", "norm: expected l1, the only norm of other noise"),
+        (("gaussian", "uniform"), "l2", "norm: expected l1"),
+        (("laplace", "splitting"), "l1", "noise: expected splitting at each sigma or at none"),
+        ((), "linf", "norm: expected one of"),
+        ((), ["l1"], "norm: expected one of"),
+    ],
+)
+def test_noise_that_no_certificate_fits_is_refused(paper_bundle: Path, noise: Any, norm: Any, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        changed(load_manifest(paper_bundle), noise=noise, norm=norm)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "splitting"])
+def test_a_scale_of_less_than_two_grey_steps_is_refused(paper_bundle: Path, kind: str) -> None:
+    manifest = load_manifest(paper_bundle)
+    with pytest.raises(BundleError, match="two grey steps"):
+        changed(manifest, sigmas=(0.001, 0.25), noise=(kind,) * 2, norm="l1")
+
+
+def test_a_chunk_is_no_more_than_a_splitting_scale_has_samples(paper_bundle: Path) -> None:
+    manifest = load_manifest(paper_bundle)
+    splitting = {"noise": ("splitting",) * 2, "norm": "l1"}
+    with pytest.raises(BundleError, match="chunk: expected at most all 18 samples of sigma 0.02, got 32"):
+        changed(manifest, sigmas=(0.02, 0.25), **splitting)
+    assert changed(manifest, sigmas=(0.02, 0.25), chunk=16, **splitting).chunk == 16

@@ -7,9 +7,8 @@ from starlette.requests import Request
 
 from ... import __version__
 from ...answering.answers import runtime_facts
-from ...answering.plans import largest_radius, make_plan
+from ...answering.plans import default_method, largest_radius, least_samples, make_plan, norms_of
 from ...answering.schemas import BackendFacts, BundleFacts, CertifyFields, Defaults, Info, Limits
-from ...core import min_samples
 from ..context import gateway_of
 from ..openapi import INFO_ANSWERS
 
@@ -35,6 +34,8 @@ async def info(request: Request) -> Info:
             input_shape=bundle.input_shape,
             sigmas=list(bundle.sigmas),
             thresholds=list(bundle.thresholds),
+            noise=list(bundle.noises),
+            norms=norms_of(bundle.cascade),
             final=bundle.final,
             chunk=bundle.chunk,
         ),
@@ -42,7 +43,8 @@ async def info(request: Request) -> Info:
         defaults=Defaults(
             samples=fields.samples,
             alpha=fields.alpha,
-            norm=fields.norm,
+            norm=bundle.norm,
+            method=default_method(bundle.cascade),
             threshold=list(bundle.thresholds),
             final=bundle.final,
             sigmas=list(bundle.sigmas),
@@ -50,7 +52,7 @@ async def info(request: Request) -> Info:
         ),
         limits=Limits(
             max_samples=settings.max_samples,
-            min_samples=min_samples(bundle.cascade, alpha=fields.alpha, chunk=bundle.chunk, grain=bundle.grain),
+            min_samples=least_samples(bundle.cascade, alpha=fields.alpha, info=bundle),
             max_radius=largest_radius(make_plan(fields, bundle, max_samples_allowed=fields.samples)),
             max_body_bytes=settings.max_body_bytes,
             max_pixels=settings.max_pixels,
