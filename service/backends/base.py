@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...models.bundle import Final
+from ...models.noise import grey_steps
 from ..core import Cascade
 from ..errors import BackendUnavailable
 
@@ -24,7 +25,7 @@ __all__ = ("AheadDraw", "Backend", "BackendInfo", "DrawsAhead", "Runtime", "chec
 class Runtime:
     """What really computed the votes. Votes are equal on every replica of one runtime; a certificate names it."""
 
-    generator: str  # "cpu-philox-v1" | "cuda-philox-v1" | "numpy-multinomial-v1" (fake)
+    generator: str  # "philox-int-1" | "numpy-multinomial-v1" (fake)
     device: str  # "cpu" | "cuda" | "none" (fake)
     engine: str  # "torch" | ... | "fake"
     dtype: str  # "float32" | "bfloat16"
@@ -82,8 +83,8 @@ class Backend(Protocol):
     ) -> NDArray[np.int64]:
         """Votes per class, int64 (K,), over samples first..first+count-1 of the stream (seed, sigma); sums to count.
 
-        image: (C, H, W) float32 in [0, 1]. sigma: one of info().sigmas. seed: uint64. first >= 0 and count > 0 are
-        multiples of info().chunk. Raises ValueError on anything else, BackendUnavailable when the backend fails.
+        image: (C, H, W) float32, each value n / 255. sigma: one of info().sigmas. seed: uint64. first >= 0 and
+        count > 0 are multiples of info().chunk. Raises ValueError on anything else, BackendUnavailable when it fails.
         """
 
     async def chunk_votes(
@@ -125,6 +126,7 @@ def check_range(info: BackendInfo, image: NDArray[np.float32], sigma: float, see
         raise ValueError(f"image: expected float32 {info.input_shape}, got {image.dtype} {image.shape}")
     if not (image.min() >= 0.0 and image.max() <= 1.0):  # NaN is neither
         raise ValueError("image: expected finite values in [0, 1]")
+    grey_steps(image)
     if sigma not in info.sigmas:
         raise ValueError(f"sigma: expected one of {list(info.sigmas)}, got {sigma}")
     if not 0 <= seed < 2**64:
