@@ -118,7 +118,7 @@ def _note(figures: dict[str, Any], asked: str, clients: int, spell: Load, rate: 
 async def _bare_rate(backend: EmbeddedBackend, seconds: float) -> float:
     """Samples a second of calls of many micro-batches, for about so long."""
     info = backend.info()
-    image = np.full(info.input_shape, 0.5, dtype=np.float32)
+    image = np.full(info.input_shape, 0.2, dtype=np.float32)
     count, drawn, began = 16 * info.grain * backend.workers, 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         await backend.count_votes(image, sigma=info.sigmas[0], seed=drawn, first=0, count=count)

@@ -21,6 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import progress, table
 from certify.models.engine_openvino import OpenVinoEngine
+from certify.models.noise import add_noise, grey_steps
+from certify.models.noise_laws import GREY_STEPS, law_of
 from certify.models.pipeline import Pipeline
 from certify.models.runtime import limit_threads, load_pipeline, options_for
 
@@ -34,12 +36,13 @@ def measure(bundle: str, *, seconds: float) -> dict[str, Any]:
     limit_threads()
     pipeline = load_pipeline(bundle, options_for(workers=1))
     manifest, engine, chunk = pipeline.manifest, pipeline.engine, pipeline.manifest.chunk
-    image, sigma, size = np.full(manifest.input_shape, 0.5, np.float32), manifest.sigmas[0], pipeline.micro_batch
+    image, sigma, size = np.full(manifest.input_shape, 0.2, np.float32), manifest.sigmas[0], pipeline.micro_batch
+    law, steps = law_of("gaussian", sigma), engine.place(np.full((1, 1, 1), GREY_STEPS, dtype=np.float32))
 
     def noise() -> Any:
-        return engine.noise(1, 0, size // chunk, (chunk, *manifest.input_shape))
+        return engine.noise(law, 1, 0, size // chunk, (chunk, *manifest.input_shape))
 
-    noisy = noise()
+    noisy = add_noise(law, engine.place(grey_steps(image)), noise(), steps)
     stages = {
         "noise": _milliseconds(noise, seconds),
         "network": _milliseconds(lambda: engine.logits(noisy, sigma), seconds),

@@ -82,7 +82,7 @@ class _WithoutDenoiser:
     """An engine whose denoiser does nothing."""
 
     def __init__(self, engine: Engine) -> None:
-        self.name, self.dtype, self.device, self.generator = engine.name, engine.dtype, engine.device, engine.generator
+        self.name, self.dtype, self.device = engine.name, engine.dtype, engine.device
         self.place, self.fetch, self.noise, self.plain = engine.place, engine.fetch, engine.noise, engine.plain
         self.labels, self.counts = engine.labels, engine.counts
 

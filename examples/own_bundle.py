@@ -49,7 +49,7 @@ with tempfile.TemporaryDirectory() as folder:
         out=out,
     )
 
-image = np.full((1, 8, 8), 0.5, np.float32)
+image = np.full((1, 8, 8), 0.2, np.float32)  # a picture: each value is n / 255
 votes = load_pipeline(out).votes(image, sigma=0.25, seed=1, first=0, count=64)
 print(f"{manifest.name} {manifest.digest}")
 print(f"votes of 64 noisy copies at sigma 0.25: {votes.tolist()}")

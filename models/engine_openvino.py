@@ -14,7 +14,8 @@ from .bundle import Manifest
 from .engines import OPENVINO
 from .errors import BundleError
 from .graph import classifier_of, load_openvino, read_graph, whole_of
-from .noise import CPU_GENERATOR, numpy_noise
+from .noise import numpy_noise
+from .noise_laws import Law
 from .schedule import signal_and_noise
 
 __all__ = ("OpenVinoEngine", "cpu_facts", "graph_of", "openvino_dtype")
@@ -49,7 +50,6 @@ class OpenVinoEngine:
 
     name = OPENVINO
     device = "cpu"
-    generator = CPU_GENERATOR
 
     def __init__(self, model: Any, timesteps: Mapping[float, float], *, dtype: str, batch: int, streams: int) -> None:
         """model, timesteps: as graph_of gives them. batch: of every call. streams: batches computed at once; more
@@ -70,8 +70,8 @@ class OpenVinoEngine:
     def fetch(self, array: NDArray[Any]) -> NDArray[Any]:
         return array
 
-    def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        return numpy_noise(seed, first, count, shape)
+    def noise(self, law: Law, seed: int, first: int, count: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return numpy_noise(law, seed, first, count, shape)  # none is left open
 
     def logits(self, noisy: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
         return self._whole([noisy, *self._constants[sigma]])

@@ -13,10 +13,13 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import importlib.util
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .noise_laws import Law
 
 __all__ = ("ENGINES", "OPENVINO", "TORCH", "Engine", "default_engine")
 
@@ -40,7 +43,6 @@ class Engine(Protocol):
     name: str  # TORCH or OPENVINO
     dtype: str  # "float32" or "bfloat16": what really runs, whatever the manifest hoped for
     device: str  # "cpu" or "cuda"
-    generator: str  # of models.noise
 
     def place(self, pixels: NDArray[np.float32]) -> Any:
         """An array like its own, of the same shape and values."""
@@ -48,14 +50,14 @@ class Engine(Protocol):
     def fetch(self, array: Any) -> NDArray[Any]:
         """The reverse of `place`, for any dtype; waits for what is being computed."""
 
-    def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Any:
-        """Unit normals of chunks first..first+count-1, float32 (count * chunk, C, H, W).
-
-        seed: uint64. shape: (chunk, C, H, W).
-        """
+    def noise(self, law: Law, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Any:
+        """models.noise.numpy_noise where it computes, or NaN in place of a value that it leaves to numpy_noise."""
 
     def logits(self, noisy: Any, sigma: float) -> Any:
-        """float32 (N, K) of noisy pixels, float32 (N, C, H, W); N is always the same. sigma: one of the bundle's."""
+        """float32 (N, K) of noisy pixels, float32 (N, C, H, W); N is always the same. sigma: one of the bundle's.
+
+        Those of a sample with a NaN are not finite.
+        """
 
     def plain(self, images: Any) -> Any:
         """float32 (N, K): the classifier alone, on clean images in [0, 1]."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .bundle import MANIFEST, Manifest, load_manifest, verify
+from .noise import GENERATOR
 from .pipeline import check_micro_batch
 from .runtime import RuntimeOptions, options_for, usable_cores
 from .write import whole_folder
@@ -48,7 +49,7 @@ def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> 
         "chunk": manifest.chunk,
         "grain": options.micro_batch,
         "runtime": {
-            "generator": options.generator,
+            "generator": GENERATOR,
             "device": options.device,
             "engine": options.engine,
             "dtype": options.runs_in(manifest.dtype),  # a server whose CPU runs it in another refuses the model

@@ -23,6 +23,8 @@ import numpy as np
 from .bundle import BUNDLES, Manifest, load_manifest, verify
 from .engine_openvino import OpenVinoEngine, cpu_facts, graph_of
 from .engines import OPENVINO
+from .noise import numpy_noise
+from .noise_laws import GREY_STEPS, law_of
 from .pipeline import check_micro_batch
 
 __all__ = ("refusal", "run_once")
@@ -115,9 +117,10 @@ def _alone(engine: OpenVinoEngine, manifest: Manifest, micro_batch: int) -> None
     Half of a batch changes, then the other half; which half is another one at each scale, so that neighbours and mirror
     images, and whatever else two samples are to each other, come to be on different sides.
     """
-    noise = engine.noise(0, 0, micro_batch // manifest.chunk, (manifest.chunk, *manifest.input_shape))
+    chunks, shape = micro_batch // manifest.chunk, (manifest.chunk, *manifest.input_shape)
     for number, sigma in enumerate(manifest.sigmas):
-        batch, others = 0.5 + sigma * noise, 0.5 - sigma * noise
+        noise = numpy_noise(law_of("gaussian", sigma), 0, 0, chunks, shape) / np.float32(GREY_STEPS)
+        batch, others = 0.5 + noise, 0.5 - noise
         logits = engine.logits(batch, sigma)
         if logits.shape != (micro_batch, len(manifest.classes)):
             raise ValueError(f"logits: expected {(micro_batch, len(manifest.classes))}, got {logits.shape}")

@@ -1,8 +1,8 @@
 """noise -> denoise -> classify -> votes, in micro-batches of one fixed shape.
 
 The noise of a request is a stream of samples 0, 1, 2, ... named by (seed, sigma), cut into chunks of `chunk` samples
-(models.noise). The stream is of unit normals; sigma multiplies them. Two scales with one seed would share their noise:
-sigma must be part of what a seed is derived from (docs/protocol.md, 6).
+(models.noise). Image and noise are whole grey steps: what the network sees is a function of integers. Two scales with
+one seed would share their random words: sigma must be part of what a seed is derived from (docs/protocol.md, 6).
 
 A sample's vote may not depend on what was asked for around it, and a network's last bits do depend on the batch's
 shape and on a sample's place in it. Hence: sample i always stands at place i mod `micro_batch` of a full micro-batch,
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from .bundle import Manifest
 from .engines import Engine
+from .noise import add_noise, grey_steps, numpy_noise
+from .noise_laws import GREY_STEPS, Law, law_of
 
 __all__ = ("Cancelled", "Pipeline", "check_micro_batch")
 
@@ -34,7 +36,10 @@ def check_micro_batch(micro_batch: int, manifest: Manifest) -> None:
 
 
 class Pipeline:
-    """The base classifier f(image + sigma * noise) of a bundle, sampled. Safe to call from several threads."""
+    """The base classifier f(image + noise) of a bundle, sampled. Safe to call from several threads.
+
+    An image is (C, H, W) float32, each value n / 255 (models.noise.grey_steps); ValueError for any other.
+    """
 
     def __init__(self, engine: Engine, manifest: Manifest, *, micro_batch: int) -> None:
         """micro_batch: samples in one forward, a multiple of manifest.chunk; part of what a vote depends on."""
@@ -42,20 +47,26 @@ class Pipeline:
         self.manifest = manifest
         self.micro_batch = micro_batch
         self.engine = engine
+        kinds = manifest.noise or ("gaussian",) * len(manifest.sigmas)
+        self._laws = {sigma: law_of(kind, sigma) for kind, sigma in zip(kinds, manifest.sigmas, strict=True)}
+        self._grey_steps = engine.place(np.full((1, 1, 1), GREY_STEPS, dtype=np.float32))
 
     def votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
         """Votes per class, int64 (K,), of samples first..first+count-1; memory does not grow with count.
 
-        image: (C, H, W) float32 in [0, 1]. first and count: multiples of the bundle's chunk.
+        first and count: multiples of the bundle's chunk. Of `splitting` noise there are as many samples as offsets, and
+        a part may end with them.
         """
-        batches = self._batches(image, sigma, seed, first, count)
-        # Counted where they are: on a CUDA device nothing waits for it until the last batch.
-        total = sum(self.engine.counts(labels, len(self.manifest.classes) + 1) for labels in batches)
-        *votes, unusable = self.engine.fetch(total).tolist()
-        _refuse_unusable(unusable, count)
-        return np.array(votes, dtype=np.int64)
+        for noise in (self.engine.noise, self._noise):
+            batches = self._batches(noise, image, sigma, seed, first, count)
+            # Counted where they are: on a CUDA device nothing waits for it until the last batch.
+            total = sum(self.engine.counts(labels, len(self.manifest.classes) + 1) for labels in batches)
+            *votes, unusable = self.engine.fetch(total).tolist()
+            if not unusable:
+                return np.array(votes, dtype=np.int64)
+        raise _not_finite(unusable, count)
 
     def parts(
         self,
@@ -71,7 +82,7 @@ class Pipeline:
 
         cancelled: asked before each of them; raises Cancelled when it says so.
         """
-        for low, high in self._micro_batches(first, count):
+        for low, high in self._micro_batches(first, count, self._laws[sigma].cell):
             if cancelled():
                 raise Cancelled
             yield self.votes(image, sigma=sigma, seed=seed, first=low, count=high - low)
@@ -89,10 +100,13 @@ class Pipeline:
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
         """The class of each sample, int64 (count,): what `votes` counts. Ties go to the lowest index."""
-        batches = list(self._batches(image, sigma, seed, first, count))  # all, before one is waited for
-        labels: NDArray[np.int64] = np.concatenate([self.engine.fetch(labels) for labels in batches])
-        _refuse_unusable(int((labels == len(self.manifest.classes)).sum()), count)
-        return labels
+        for noise in (self.engine.noise, self._noise):
+            batches = list(self._batches(noise, image, sigma, seed, first, count))  # all, before one is waited for
+            labels: NDArray[np.int64] = np.concatenate([self.engine.fetch(labels) for labels in batches])
+            unusable = int((labels == len(self.manifest.classes)).sum())
+            if not unusable:
+                return labels
+        raise _not_finite(unusable, count)
 
     def classify(self, image: NDArray[np.float32]) -> int:
         """The plain classifier's answer on the clean image: no noise, no denoiser; always a batch of one."""
@@ -102,24 +116,34 @@ class Pipeline:
             raise FloatingPointError("the classifier's logits on the clean image are not finite")
         return label
 
-    def _batches(self, image: NDArray[np.float32], sigma: float, seed: int, first: int, count: int) -> Iterator[Any]:
+    def _noise(self, law: Law, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Any:
+        """As the engine's, with nothing left open: asked when a sample of that had no vote."""
+        return self.engine.place(numpy_noise(law, seed, first, count, shape))
+
+    def _batches(
+        self, draw: Callable[..., Any], image: NDArray[np.float32], sigma: float, seed: int, first: int, count: int
+    ) -> Iterator[Any]:
         """Classes of samples first..first+count-1, int64, in pieces of one micro-batch each, where the engine is."""
-        pixels, chunk = self.engine.place(image), self.manifest.chunk
-        for low, high in self._micro_batches(first, count):
+        pixels, chunk, law = self.engine.place(grey_steps(image)), self.manifest.chunk, self._laws[sigma]
+        for low, high in self._micro_batches(first, count, law.cell):
             start = low - low % self.micro_batch
-            noise = self.engine.noise(seed, start // chunk, self.micro_batch // chunk, (chunk, *image.shape))
-            logits = self.engine.logits(pixels + sigma * noise, sigma)
+            noise = draw(law, seed, start // chunk, self.micro_batch // chunk, (chunk, *image.shape))
+            logits = self.engine.logits(add_noise(law, pixels, noise, self._grey_steps), sigma)
             yield self.engine.labels(logits)[low - start : high - start]
 
-    def _micro_batches(self, first: int, count: int) -> Iterator[tuple[int, int]]:
-        """[first, first + count) cut at multiples of micro_batch, as (low, high) sample numbers."""
+    def _micro_batches(self, first: int, count: int, samples: int) -> Iterator[tuple[int, int]]:
+        """[first, first + count) cut at multiples of micro_batch, as (low, high) sample numbers.
+
+        samples: how many there are; 0: without end.
+        """
         chunk = self.manifest.chunk
-        if first < 0 or count < chunk or first % chunk or count % chunk:
-            raise ValueError(f"first, count: expected multiples of {chunk} with count > 0, got {first}, {count}")
+        whole = count % chunk == 0 or first + count == samples
+        if first < 0 or count < 1 or first % chunk or not whole or 0 < samples < first + count:
+            there = f", up to {samples} in all" if samples else ""
+            raise ValueError(f"first, count: expected multiples of {chunk} with count > 0{there}, got {first}, {count}")
         cuts = range(first - first % self.micro_batch, first + count, self.micro_batch)
         return ((max(first, cut), min(first + count, cut + self.micro_batch)) for cut in cuts)
 
 
-def _refuse_unusable(unusable: int, count: int) -> None:
-    if unusable:
-        raise FloatingPointError(f"the network's logits are not finite for {unusable} of {count} samples")
+def _not_finite(unusable: int, count: int) -> FloatingPointError:
+    return FloatingPointError(f"the network's logits are not finite for {unusable} of {count} samples")

@@ -19,7 +19,6 @@ from .bundle import Manifest, find_bundle, load_manifest, verify
 from .engine_openvino import OpenVinoEngine, graph_of, openvino_dtype
 from .engines import ENGINES, OPENVINO, TORCH, Engine, default_engine
 from .errors import BundleError
-from .noise import CPU_GENERATOR, CUDA_GENERATOR
 from .openvino_trial import refusal
 from .pipeline import Pipeline
 
@@ -59,11 +58,6 @@ class RuntimeOptions:
     def runs_in(self, dtype: str) -> str:
         """What a bundle of that dtype runs in here: OpenVINO has bfloat16 on some CPUs only."""
         return openvino_dtype(dtype) if self.engine == OPENVINO else dtype
-
-    @property
-    def generator(self) -> str:
-        """Of the noise: the engine's, known before it is made."""
-        return CUDA_GENERATOR if self.device == "cuda" else CPU_GENERATOR
 
 
 def options_for(

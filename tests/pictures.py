@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 
@@ -16,6 +17,11 @@ def gray(seed: int = 0, size: tuple[int, int] = (8, 8)) -> Image.Image:
     """An 8-bit gray image, (width, height), of noise that the seed names."""
     pixels = np.random.default_rng(seed).integers(0, 256, size[::-1], dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+def tensor(seed: int = 0, shape: tuple[int, ...] = (1, 8, 8)) -> NDArray[np.float32]:
+    """An 8-bit picture as a network gets it, of noise that the seed names: n / 255 in float32."""
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.float32) / np.float32(255)
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

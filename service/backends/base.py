@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...models.bundle import Final, Norm
+from ...models.noise import grey_steps
 from ...models.noises import NoiseKind, certified_scale, offsets
 from ..core import Cascade, Noise
 from ..errors import BackendUnavailable
@@ -48,7 +49,7 @@ def cascade_of(
 class Runtime:
     """What really computed the votes. Votes are equal on every replica of one runtime; a certificate names it."""
 
-    generator: str  # "cpu-philox-v1" | "cuda-philox-v1" | "numpy-multinomial-v1" (fake)
+    generator: str  # "philox-int-1" | "numpy-multinomial-v1" (fake)
     device: str  # "cpu" | "cuda" | "none" (fake)
     engine: str  # "torch" | ... | "fake"
     dtype: str  # "float32" | "bfloat16"
@@ -87,8 +88,8 @@ class BackendInfo:
     @property
     def noises(self) -> tuple[NoiseKind, ...]:
         """The kind of each sigma's noise."""
-        gaussian: tuple[NoiseKind, ...] = ("gaussian",) * len(self.sigmas)
-        return self.noise or gaussian
+        gaussian: NoiseKind = "gaussian"
+        return self.noise or (gaussian,) * len(self.sigmas)
 
     def whole(self, sigma: float) -> int | None:
         """How many samples the scale has in all, if they are numbered and not drawn; None: as many as are asked for."""
@@ -118,9 +119,9 @@ class Backend(Protocol):
     ) -> NDArray[np.int64]:
         """Votes per class, int64 (K,), over samples first..first+count-1 of the stream (seed, sigma); sums to count.
 
-        image: (C, H, W) float32 in [0, 1]. sigma: one of info().sigmas. seed: uint64. first >= 0 and count > 0 are
-        multiples of info().chunk; the last samples of a scale that has info().whole(sigma) may be fewer. Raises
-        ValueError on anything else, BackendUnavailable when the backend fails.
+        image: (C, H, W) float32, each value n / 255. sigma: one of info().sigmas. seed: uint64. first >= 0 and
+        count > 0 are multiples of info().chunk; the last samples of a scale that has info().whole(sigma) may be fewer.
+        Raises ValueError on anything else, BackendUnavailable when it fails.
         """
 
     async def chunk_votes(
@@ -165,6 +166,7 @@ def check_range(info: BackendInfo, image: NDArray[np.float32], sigma: float, see
         raise ValueError(f"image: expected float32 {info.input_shape}, got {image.dtype} {image.shape}")
     if not (image.min() >= 0.0 and image.max() <= 1.0):  # NaN is neither
         raise ValueError("image: expected finite values in [0, 1]")
+    grey_steps(image)
     if sigma not in info.sigmas:
         raise ValueError(f"sigma: expected one of {list(info.sigmas)}, got {sigma}")
     if not 0 <= seed < 2**64:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ...models.noise import GENERATOR
 from ...models.ranges import cut
 from ..errors import BackendUnavailable, BundleError
 from .base import BackendInfo, Runtime, check_range
@@ -260,7 +261,7 @@ def _info_of(pipeline: Pipeline) -> BackendInfo:
         final=manifest.final,
         chunk=manifest.chunk,
         grain=pipeline.micro_batch,
-        runtime=Runtime(generator=engine.generator, device=engine.device, engine=engine.name, dtype=engine.dtype),
+        runtime=Runtime(generator=GENERATOR, device=engine.device, engine=engine.name, dtype=engine.dtype),
         noise=manifest.noise,
         norm=manifest.norm,
     )

@@ -73,7 +73,7 @@ class TritonBackend:
         try:
             self._served = await self._agreed()
             info = self._served.info
-            grey = np.full(info.input_shape, 0.5, dtype=np.float32)
+            grey = np.full(info.input_shape, 0.2, dtype=np.float32)  # 51 / 255
             await self.count_votes(grey, sigma=info.sigmas[0], seed=0, first=0, count=info.chunk)
         except BaseException:
             await self.close()

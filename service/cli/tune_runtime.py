@@ -193,7 +193,7 @@ async def _count(backend: Tunable, seconds: float, clock: Callable[[], float]) -
 async def _time(backend: Tunable, count: int, seed: int, clock: Callable[[], float]) -> float:
     """Seconds that `count` samples take. At which scale, of which image, makes no difference to that."""
     info = backend.info()
-    image = np.full(info.input_shape, 0.5, dtype=np.float32)
+    image = np.full(info.input_shape, 0.2, dtype=np.float32)
     began = clock()
     await backend.count_votes(image, sigma=info.sigmas[0], seed=seed, first=0, count=count)
     return clock() - began

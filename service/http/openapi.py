@@ -81,7 +81,7 @@ ANSWER_EXAMPLE: Json = {
         "turned": False,
     },
     "bundle": {"name": "digits", "digest": "sha256:" + "0" * 64},
-    "runtime": {"generator": "cpu-philox-v1", "device": "cpu", "engine": "torch", "dtype": "float32"},
+    "runtime": {"generator": "philox-int-1", "device": "cpu", "engine": "torch", "dtype": "float32"},
     "timing": {"total_seconds": 0.41, "sampling_seconds": 0.38},
 }
 

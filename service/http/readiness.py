@@ -90,7 +90,7 @@ class Readiness:
 
     async def _sample(self) -> None:
         info = self._backend.info()
-        grey = np.full(info.input_shape, 0.5, dtype=np.float32)
+        grey = np.full(info.input_shape, 0.2, dtype=np.float32)
         call = self._backend.count_votes(grey, sigma=info.sigmas[0], seed=0, first=0, count=info.chunk)
         votes = await guard(call, _PROBE_SECONDS)
         if int(votes.sum()) != info.chunk:

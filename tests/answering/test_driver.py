@@ -19,7 +19,7 @@ from certify.service.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 
-IMAGE = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
+IMAGE = (np.arange(64, dtype=np.float32) / 255).reshape(1, 8, 8)
 LIMITS = CallLimits(samples=2048, seconds=60.0)
 
 

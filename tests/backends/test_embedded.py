@@ -20,7 +20,7 @@ from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.errors import BackendUnavailable
 from certify.service.settings import load_settings
 
-IMAGE = np.full((1, 8, 8), 0.5, dtype=np.float32)
+IMAGE = np.full((1, 8, 8), 0.2, dtype=np.float32)
 HALF_AN_HOUR = 32_000_000  # samples
 
 

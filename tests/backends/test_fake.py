@@ -12,7 +12,7 @@ from certify.service.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 
-IMAGE = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
+IMAGE = (np.arange(64, dtype=np.float32) * 4 / 255).reshape(1, 8, 8)
 
 
 async def test_a_stream_is_the_same_however_it_is_cut_and_in_whatever_order_it_is_read() -> None:

@@ -13,6 +13,7 @@ pytest.importorskip("sklearn", reason="the digits come with scikit-learn (pip in
 from benchmarks.votes import Undenoised, adaptive, choose, majorities, votes_of
 from certify.models.bundle import find_bundle
 from certify.models.datasets import open_dataset
+from certify.models.noise import GENERATOR
 from certify.models.runtime import load_pipeline, options_for
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.core import Cascade, Certifier
@@ -97,6 +98,6 @@ def test_without_the_denoiser_it_is_the_plain_classifier_that_votes(tmp_path: Pa
     bare = votes_of(data, "digits", tmp_path / "b.npz", 256, limit=2, backend=Undenoised)
     assert bare.bundle_digest == denoised.bundle_digest and not np.array_equal(bare.votes, denoised.votes)
     engine = load_pipeline(find_bundle("digits"), options_for()).engine
-    assert bare.runtime == f"{engine.generator} cpu {engine.name} {engine.dtype}"
+    assert bare.runtime == f"{GENERATOR} cpu {engine.name} {engine.dtype}"
     truth = bare.counts()[np.arange(2)[:, None], np.arange(3), bare.labels[:, None]]
     assert truth[:, 0].min() > 128 and truth[:, 0].sum() > truth[:, 2].sum()  # right at .12, worse at .5

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from certify.service.backends.base import Backend, BackendInfo
+from tests import pictures
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +19,7 @@ SEED = 2**64 - 59  # the upper half too: a signed or 32-bit seed on the way woul
 
 
 def image_for(info: BackendInfo) -> NDArray[np.float32]:
-    return np.random.default_rng(1).random(info.input_shape, dtype=np.float32)
+    return pictures.tensor(1, info.input_shape)
 
 
 async def votes(backend: Backend, *, seed: int = SEED, first: int = 0, chunks: int = 8) -> list[int]:
@@ -127,7 +128,7 @@ async def test_arguments_out_of_range_are_refused(backend: Backend, change: dict
         await backend.count_votes(image_for(info), **{**legal, **change})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("fault", ["shape", "dtype", "low", "high", "nan"])
+@pytest.mark.parametrize("fault", ["shape", "dtype", "low", "high", "nan", "between grey steps"])
 async def test_an_image_that_is_none_is_refused(backend: Backend, fault: str) -> None:
     info = backend.info()
     image = image_for(info)
@@ -142,6 +143,8 @@ async def test_an_image_that_is_none_is_refused(backend: Backend, fault: str) ->
             image[0, 0, 0] = 1.01
         case "nan":
             image[0, 0, 0] = np.nan
+        case "between grey steps":
+            image[0, 0, 0] = 0.5
     with pytest.raises(ValueError, match="image: expected"):
         await backend.count_votes(image, sigma=info.sigmas[0], seed=0, first=0, count=info.chunk)
 

@@ -13,11 +13,14 @@ from certify.models.bundle import find_bundle, load_manifest  # noqa: E402
 from certify.models.classifier import Classifier  # noqa: E402
 from certify.models.denoiser import Denoiser  # noqa: E402
 from certify.models.engine_torch import CudaEngine, TorchEngine  # noqa: E402
+from certify.models.noise import add_noise, grey_steps  # noqa: E402
+from certify.models.noise_laws import law_of  # noqa: E402
 from certify.models.pipeline import Pipeline  # noqa: E402
 from certify.models.runtime import load_pipeline, options_for  # noqa: E402
+from tests import pictures  # noqa: E402
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-IMAGE = np.random.default_rng(1).random((1, 8, 8), dtype=np.float32)
+IMAGE = pictures.tensor(1)
 
 
 @pytest.fixture
@@ -31,12 +34,14 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 
 def test_its_votes_are_torchs_over_the_devices_noise(pipeline: Pipeline):
     """Logit for logit, over the same noise: the layout and the thread change nothing but the last bits."""
+    law, pixels, steps = law_of("gaussian", 0.25), torch.from_numpy(grey_steps(IMAGE)), torch.tensor(255.0)
     folder = find_bundle("digits")
     plain = TorchEngine(Denoiser.from_folder(folder), Classifier.from_folder(folder / "classifier"), dtype="float32")
-    noise = pipeline.engine.noise(seed=5, first=2, count=2, shape=(32, 1, 8, 8))
-    noisy = torch.from_numpy(IMAGE) + 0.25 * noise
+    noise = pipeline.engine.noise(law, seed=2**64 - 5, first=2, count=2, shape=(32, 1, 8, 8))
+    assert torch.equal(noise, plain.noise(law, 2**64 - 5, 2, 2, (32, 1, 8, 8)))
+    noisy = add_noise(law, pixels, noise, steps)
     assert torch.allclose(pipeline.engine.logits(noisy, 0.25), plain.logits(noisy, 0.25), atol=1e-3)
-    labels = pipeline.labels(IMAGE, sigma=0.25, seed=5, first=64, count=64)
+    labels = pipeline.labels(IMAGE, sigma=0.25, seed=2**64 - 5, first=64, count=64)
     assert labels.tolist() == pipeline.engine.logits(noisy, 0.25).argmax(dim=1).tolist()
 
 
@@ -56,11 +61,10 @@ def test_it_can_be_called_from_any_thread(pipeline: Pipeline):
 
 @needs_cuda
 def test_on_a_device_votes_repeat_and_come_near_the_cpus():
-    """The same stream twice, in other pieces, gives the same votes; the shares are those of the CPU's noise."""
+    """The same stream in other pieces gives the same votes; nearly all are those of the CPU, whose noise it is."""
     cuda = load_pipeline("digits", options_for("cuda"))
     whole = cuda.labels(IMAGE, sigma=0.5, seed=1, first=0, count=4096)
     parts = [cuda.labels(IMAGE, sigma=0.5, seed=1, first=at, count=1024) for at in range(0, 4096, 1024)]
     assert whole.tolist() == np.concatenate(parts).tolist()
     cpu = load_pipeline("digits").labels(IMAGE, sigma=0.5, seed=1, first=0, count=4096)
-    shares = [np.bincount(labels, minlength=10) / 4096 for labels in (whole, cpu)]
-    assert np.abs(shares[0] - shares[1]).max() < 5 * np.sqrt(0.25 / 4096) * np.sqrt(2)
+    assert np.mean(whole == cpu) > 0.9  # in other dtypes, on other engines

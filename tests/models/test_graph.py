@@ -10,15 +10,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("openvino", reason="needs openvino (pip install 'certify[cpu]')")
 from certify.models import graph, openvino_trial
 from certify.models.bundle import GRAPH, Manifest, file_digests, find_bundle, load_manifest, save_manifest
 from certify.models.engine_openvino import OpenVinoEngine, graph_of
 from certify.models.errors import BundleError
+from certify.models.noise import numpy_noise
+from certify.models.noise_laws import law_of
 from certify.models.runtime import RuntimeOptions, load_pipeline, options_for
+from tests import pictures
 
-IMAGE = np.random.default_rng(1).random((1, 8, 8), dtype=np.float32)
+IMAGE = pictures.tensor(1)
+
+
+def noise(sigma: float) -> NDArray[np.float32]:
+    """For two chunks of 32."""
+    return numpy_noise(law_of("gaussian", sigma), 1, 0, 2, (32, 1, 8, 8)) / np.float32(255)
+
+
 openvino = graph.load_openvino()
 ops = openvino.opset13
 
@@ -72,7 +83,7 @@ def test_the_shipped_graph_is_the_networks_beside_it(sigma: float) -> None:
     manifest = load_manifest(folder)
     denoiser, classifier = (network.float() for network in load_networks(folder, manifest))
     engine = OpenVinoEngine(*graph_of(folder, manifest), dtype="float32", batch=64, streams=1)
-    noisy = IMAGE + np.float32(sigma) * engine.noise(1, 0, 2, (32, 1, 8, 8))
+    noisy = IMAGE + noise(sigma)
     with torch.inference_mode():
         theirs = classifier(denoiser.denoise(torch.from_numpy(noisy), sigma)).numpy()
         plain = classifier(torch.from_numpy(noisy[:3])).numpy()
@@ -91,7 +102,7 @@ def test_narrow_constants_change_no_bit(bundle: Path, monkeypatch: pytest.Monkey
         manifest = convert.with_graph(manifest, bundle)
         sizes.append((bundle / GRAPH[1]).stat().st_size)
         engine = OpenVinoEngine(*graph_of(bundle, manifest), dtype="float32", batch=64, streams=1)
-        logits.append(engine.logits(engine.noise(1, 0, 2, (32, 1, 8, 8)), 0.5))
+        logits.append(engine.logits(IMAGE + noise(0.5), 0.5))
     assert np.array_equal(*logits) and sizes[0] < 0.7 * sizes[1]
 
 

@@ -15,8 +15,11 @@ pytest.importorskip("openvino", reason="needs openvino (pip install 'certify[cpu
 from certify.models import openvino_trial as trial
 from certify.models.bundle import find_bundle
 from certify.models.errors import BundleError
+from certify.models.noise import numpy_noise
+from certify.models.noise_laws import law_of
 from certify.models.runtime import RuntimeOptions, load_pipeline, options_for
 from certify.service.backends.embedded import EmbeddedBackend
+from tests import pictures
 from tests.models.openai_shaped import write_bundle
 
 # What OpenVINO's compiler dies of: the networks as they are, with its own group norm.
@@ -66,9 +69,9 @@ def test_a_network_as_openais_is_tried_once_and_votes_as_in_torch(
     without_children(monkeypatch)
     options = options_for(bundle=bundle)
     assert options.engine == "openvino-graph-1"
-    image = np.random.default_rng(0).random((3, 8, 8), dtype=np.float32)
+    image = pictures.tensor(0, (3, 8, 8))
     found, expected = load_pipeline(bundle, options), load_pipeline(bundle, RuntimeOptions(dtype="float32"))
-    noisy = found.engine.noise(1, 0, 2, (32, 3, 8, 8)) * 0.5 + image
+    noisy = image + numpy_noise(law_of("gaussian", 0.5), 1, 0, 2, (32, 3, 8, 8)) / 255
     ours, theirs = (p.engine.fetch(p.engine.logits(p.engine.place(noisy), 0.5)) for p in (found, expected))
     exact = found.engine.dtype == "float32"
     assert np.allclose(ours, theirs, atol=1e-4 if exact else 0.05 * float(np.abs(theirs).max()))

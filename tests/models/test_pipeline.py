@@ -15,18 +15,14 @@ torch = pytest.importorskip("torch")
 from certify.models.bundle import find_bundle  # noqa: E402
 from certify.models.errors import BundleError  # noqa: E402
 from certify.models.networks import load_networks  # noqa: E402
-from certify.models.noise import chunk_noise  # noqa: E402
+from certify.models.noise import numpy_noise  # noqa: E402
+from certify.models.noise_laws import law_of  # noqa: E402
 from certify.models.pipeline import Cancelled, Pipeline  # noqa: E402
 from certify.models.runtime import RuntimeOptions, limit_threads, load_pipeline, options_for  # noqa: E402
+from tests import pictures  # noqa: E402
 
 SEED = 0x0123456789ABCDEF
 SIGMA = 0.5
-# (seed, chunk) -> the first row's first four, or for the last entry the last row's last four, of (32, 1, 8, 8) normals
-GOLDEN: dict[tuple[int, int], list[float]] = {
-    (0, 0): [0.059911035001277924, 0.015559634193778038, -1.1644384860992432, -0.13264712691307068],
-    (0, 1): [-1.4314630031585693, 1.6707168817520142, -0.4027239680290222, -1.2956420183181763],
-    (2**64 - 1, 7): [2.2778420448303223, 0.2470809519290924, -0.6570390462875366, 0.49117234349250793],
-}
 
 
 @pytest.fixture(scope="module", params=["torch", "openvino"])
@@ -43,39 +39,7 @@ def pipeline(request: pytest.FixtureRequest) -> Iterator[Pipeline]:
 @pytest.fixture(scope="module")
 def image() -> NDArray[np.float32]:
     """A smudge between the classes, so that votes are divided."""
-    return np.random.default_rng(1).random((1, 8, 8), dtype=np.float32)
-
-
-def test_noise_has_its_golden_values() -> None:
-    """cpu-philox-v1 is defined by these: a numpy whose Philox or ziggurat differs must not go unnoticed."""
-    first = chunk_noise(0, 0, (32, 1, 8, 8))
-    assert first.dtype == np.float32
-    assert first[0, 0, 0, :4].tolist() == GOLDEN[0, 0]
-    assert chunk_noise(0, 1, (32, 1, 8, 8))[0, 0, 0, :4].tolist() == GOLDEN[0, 1]
-    assert chunk_noise(2**64 - 1, 7, (32, 1, 8, 8))[31, 0, 7, 4:].tolist() == GOLDEN[2**64 - 1, 7]
-
-
-def test_the_generator_below_the_noise_is_philox_4x64_10() -> None:
-    """Random123's known answer for key 0 and counter 0; numpy counts up before each block, so one before 0."""
-    raw = np.random.Philox(key=0, counter=2**256 - 1).random_raw(4)
-    known = ["16554d9eca36314c", "db20fe9d672d0fdc", "d7e772cee186176b", "7e68b68aec7ba23b"]
-    assert [f"{int(word):016x}" for word in raw] == known
-
-
-def test_noise_is_unit_normal() -> None:
-    """65,536 draws: mean within 5/256 and variance within 5 sqrt(2)/256 of 0 and 1, five standard errors each."""
-    draws = np.concatenate([chunk_noise(SEED, j, (32, 1, 8, 8)).ravel() for j in range(32)]).astype(np.float64)
-    assert abs(draws.mean()) < 5 / 256
-    assert abs(draws.var() - 1) < 5 * 2**0.5 / 256
-
-
-def test_chunks_and_seeds_have_streams_of_their_own() -> None:
-    """Neither a neighbouring chunk nor a neighbouring seed shifts into another's stream."""
-    keys = [(s, j) for s in (0, 1, 2**32, 2**63) for j in (0, 1, 2**31)]
-    streams = [chunk_noise(s, j, (4, 1, 8, 8)).ravel() for s, j in keys]
-    for i, a in enumerate(streams):
-        for b in streams[:i]:
-            assert len(np.intersect1d(a, b)) < 5  # float32 values may coincide, streams may not
+    return pictures.tensor(1)
 
 
 def test_votes_are_the_same_in_any_cut(pipeline: Pipeline, image: NDArray[np.float32]) -> None:
@@ -118,14 +82,14 @@ def test_seed_and_sigma_change_the_votes(pipeline: Pipeline, image: NDArray[np.f
 
 
 def test_sampling_is_the_written_formula(pipeline: Pipeline, image: NDArray[np.float32]) -> None:
-    """argmax classify(denoise(image + sigma * noise)), put together here by hand for one micro-batch, in float32."""
+    """argmax classify(denoise((grey steps + noise) / 255)), put together here by hand, in float32."""
     options = RuntimeOptions(engine=pipeline.engine.name, dtype="float32")
     pipeline = load_pipeline("digits", options)
     size = pipeline.micro_batch
-    noise = np.concatenate([chunk_noise(SEED, j, (32, 1, 8, 8)) for j in range(size // 32)])
+    noise = numpy_noise(law_of("gaussian", SIGMA), SEED, 0, size // 32, (32, 1, 8, 8))
     denoiser, classifier = (network.float() for network in load_networks(find_bundle("digits"), pipeline.manifest))
     with torch.inference_mode():
-        noisy = torch.from_numpy(image) + SIGMA * torch.from_numpy(noise)
+        noisy = (torch.from_numpy(np.rint(image * 255)) + torch.from_numpy(noise)) / 255
         logits = classifier(denoiser.denoise(noisy, SIGMA)).numpy()
     labels = pipeline.labels(image, sigma=SIGMA, seed=SEED, first=0, count=size)
     assert labels.tolist() == logits.argmax(axis=1).tolist()

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import httpx
-import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[torch]')")
@@ -26,6 +25,7 @@ from certify.service.backends.triton import TritonBackend
 from certify.service.errors import BackendUnavailable
 from certify.service.http.app import create_app
 from certify.service.settings import load_settings
+from tests import pictures
 from tests.answer_rules import check
 from tests.servers import SEED_KEY
 from tests.triton.conftest import executed
@@ -84,7 +84,7 @@ async def right() -> list[list[int]]:
 
 
 def call(number: int) -> dict:
-    image = np.random.default_rng(number).random((1, 8, 8), dtype=np.float32)
+    image = pictures.tensor(number)
     return {"image": image, "sigma": (0.12, 0.25, 0.5)[number % 3], "seed": number, "first": 0, "count": COUNT}
 
 

@@ -167,7 +167,7 @@ async def test_a_replica_with_another_bundle_is_refused(make_server, server, dig
     backend = TritonBackend([stranger.url], call_seconds=60, watch_seconds=3600)
     await backend.open()
     info = backend.info()
-    grey = np.full(info.input_shape, 0.5, dtype=np.float32)
+    grey = np.full(info.input_shape, 0.2, dtype=np.float32)
     stranger.stop()
     stranger.repository = server.repository
     stranger.start()

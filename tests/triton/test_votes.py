@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'ce
 
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.backends.triton import TritonBackend
+from tests import pictures
 from tests.answer_rules import check
 from tests.servers import real_gateway, real_process
 from tests.triton.conftest import executed, executions
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 
 def image(number: int) -> np.ndarray:
-    return np.random.default_rng(number).random((1, 8, 8), dtype=np.float32)
+    return pictures.tensor(number)
 
 
 @pytest.fixture
@@ -89,12 +90,13 @@ def test_the_gateway_gives_the_same_answers_on_both(fields, triton_server, digit
 BAD = {
     "sigma": ({"SIGMA": 0.3}, "SIGMA: expected one of"),
     "nan sigma": ({"SIGMA": float("nan")}, "SIGMA: expected one of"),
-    "first": ({"FIRST": 1}, "FIRST, COUNT: expected multiples of 32"),
-    "negative first": ({"FIRST": -32}, "FIRST, COUNT: expected multiples of 32"),
-    "count": ({"COUNT": 33}, "FIRST, COUNT: expected multiples of 32"),
-    "negative count": ({"COUNT": -32}, "FIRST, COUNT: expected multiples of 32"),
+    "first": ({"FIRST": 1}, "first, count: expected multiples of 32"),
+    "negative first": ({"FIRST": -32}, "first, count: expected multiples of 32"),
+    "count": ({"COUNT": 33}, "first, count: expected multiples of 32"),
+    "negative count": ({"COUNT": -32}, "first, count: expected multiples of 32"),
     "bright": ({"IMAGE": 1.5}, "IMAGE: expected finite values"),
     "nan": ({"IMAGE": float("nan")}, "IMAGE: expected finite values"),
+    "between grey steps": ({"IMAGE": 0.5}, "image: expected values n / 255"),
     "identity": ({"identity": "sha256:other"}, "identity: this replica runs sha256:"),
 }
 
@@ -108,7 +110,7 @@ async def test_a_bad_request_fails_alone_beside_good_ones(triton_server):
     client = InferenceServerClient(triton_server.url)
 
     async def ask(changes: dict) -> list[int]:
-        values = {"IMAGE": 0.5, "SIGMA": 0.25, "SEED": 2**63 + 1, "FIRST": 0, "COUNT": 32, **changes}
+        values = {"IMAGE": 0.2, "SIGMA": 0.25, "SEED": 2**63 + 1, "FIRST": 0, "COUNT": 32, **changes}
         parameters = {"identity": values.pop("identity")} if "identity" in values else None
         inputs = []
         for name, value in values.items():

@@ -24,6 +24,7 @@ import numpy as np  # noqa: E402
 import triton_python_backend_utils as pb_utils  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
+from certify.models.noise import GENERATOR  # noqa: E402
 from certify.models.pipeline import Cancelled, Pipeline  # noqa: E402
 from certify.models.runtime import RuntimeOptions, limit_threads, load_pipeline  # noqa: E402
 
@@ -42,7 +43,7 @@ class TritonPythonModel:
         self.pipeline: Pipeline = load_pipeline(HERE / "bundle", options)
         self.identity: str = facts["identity"]
         engine = self.pipeline.engine
-        ours = (self.pipeline.manifest.digest, engine.name, engine.generator, engine.dtype)
+        ours = (self.pipeline.manifest.digest, engine.name, GENERATOR, engine.dtype)
         stated = (facts["bundle"]["digest"], runtime["engine"], runtime["generator"], runtime["dtype"])
         if ours != stated:
             raise RuntimeError(f"config.pbtxt speaks of {stated}, but here runs {ours}; export the bundle again")
@@ -79,8 +80,6 @@ class TritonPythonModel:
             votes[pipeline.classify(pixels)] = 1
             return votes
         _require(sigma in manifest.sigmas, "SIGMA", f"one of {list(manifest.sigmas)}", sigma)
-        whole = first >= 0 and count > 0 and first % manifest.chunk == count % manifest.chunk == 0
-        _require(whole, "FIRST, COUNT", f"multiples of {manifest.chunk}, at least 0", (first, count))
         for part in pipeline.parts(
             pixels, sigma=sigma, seed=seed, first=first, count=count, cancelled=request.is_cancelled
         ):
