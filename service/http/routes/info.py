@@ -9,6 +9,7 @@ from ... import __version__
 from ...answering.answers import runtime_facts
 from ...answering.plans import largest_radius, make_plan
 from ...answering.schemas import BackendFacts, BundleFacts, CertifyFields, Defaults, Info, Limits
+from ...answering.seeds import fingerprint
 from ...core import min_samples
 from ..context import gateway_of
 from ..openapi import INFO_ANSWERS
@@ -58,4 +59,5 @@ async def info(request: Request) -> Info:
             max_queued=settings.max_queued,
         ),
         seed_key="random" if settings.seed_key is None else "configured",
+        seed_key_fingerprint=fingerprint(gateway.seed_key),
     )
