@@ -51,13 +51,16 @@ class Pipeline:
         self._laws = {sigma: law_of(kind, sigma) for kind, sigma in zip(kinds, manifest.sigmas, strict=True)}
         self._grey_steps = engine.place(np.full((1, 1, 1), GREY_STEPS, dtype=np.float32))
 
+    def whole(self, sigma: float) -> int | None:
+        """How many samples the scale has in all, if they are numbered and not drawn (models.noise); else None."""
+        return self._laws[sigma].cell or None
+
     def votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
         """Votes per class, int64 (K,), of samples first..first+count-1; memory does not grow with count.
 
-        first and count: multiples of the bundle's chunk. Of `splitting` noise there are as many samples as offsets, and
-        a part may end with them.
+        first and count: multiples of the bundle's chunk; a scale's last samples, if it has whole(sigma), may be fewer.
         """
         for noise in (self.engine.noise, self._noise):
             batches = self._batches(noise, image, sigma, seed, first, count)
@@ -82,7 +85,7 @@ class Pipeline:
 
         cancelled: asked before each of them; raises Cancelled when it says so.
         """
-        for low, high in self._micro_batches(first, count, self._laws[sigma].cell):
+        for low, high in self._micro_batches(first, count, self.whole(sigma)):
             if cancelled():
                 raise Cancelled
             yield self.votes(image, sigma=sigma, seed=seed, first=low, count=high - low)
@@ -125,21 +128,17 @@ class Pipeline:
     ) -> Iterator[Any]:
         """Classes of samples first..first+count-1, int64, in pieces of one micro-batch each, where the engine is."""
         pixels, chunk, law = self.engine.place(grey_steps(image)), self.manifest.chunk, self._laws[sigma]
-        for low, high in self._micro_batches(first, count, law.cell):
+        for low, high in self._micro_batches(first, count, self.whole(sigma)):
             start = low - low % self.micro_batch
             noise = draw(law, seed, start // chunk, self.micro_batch // chunk, (chunk, *image.shape))
             logits = self.engine.logits(add_noise(law, pixels, noise, self._grey_steps), sigma)
             yield self.engine.labels(logits)[low - start : high - start]
 
-    def _micro_batches(self, first: int, count: int, samples: int) -> Iterator[tuple[int, int]]:
-        """[first, first + count) cut at multiples of micro_batch, as (low, high) sample numbers.
-
-        samples: how many there are; 0: without end.
-        """
-        chunk = self.manifest.chunk
-        whole = count % chunk == 0 or first + count == samples
-        if first < 0 or count < 1 or first % chunk or not whole or 0 < samples < first + count:
-            there = f", up to {samples} in all" if samples else ""
+    def _micro_batches(self, first: int, count: int, whole: int | None) -> Iterator[tuple[int, int]]:
+        """[first, first + count) cut at multiples of micro_batch, as (low, high) samples. whole: whole(sigma)."""
+        chunk, beyond = self.manifest.chunk, whole is not None and first + count > whole
+        if first < 0 or count < 1 or first % chunk or beyond or (count % chunk and first + count != whole):
+            there = "" if whole is None else f", {whole} in all"
             raise ValueError(f"first, count: expected multiples of {chunk} with count > 0{there}, got {first}, {count}")
         cuts = range(first - first % self.micro_batch, first + count, self.micro_batch)
         return ((max(first, cut), min(first + count, cut + self.micro_batch)) for cut in cuts)

@@ -156,5 +156,6 @@ def _warm_up(pipeline: Pipeline) -> None:
     manifest = pipeline.manifest
     image = np.zeros(manifest.input_shape, dtype=np.float32)
     for sigma in manifest.sigmas:
-        pipeline.votes(image, sigma=sigma, seed=0, first=0, count=manifest.chunk)
+        count = min(manifest.chunk, pipeline.whole(sigma) or manifest.chunk)
+        pipeline.votes(image, sigma=sigma, seed=0, first=0, count=count)
     pipeline.classify(image)

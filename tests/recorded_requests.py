@@ -1,4 +1,8 @@
-"""Requests whose answers were recorded before the code was moved into its rooms, and how they are asked again.
+"""Requests whose answers were recorded, and how they are asked again.
+
+Recorded anew when noise came in whole grey steps (philox-int-1), seeds came to bind what a request means
+(certify-seed-v2) and looks became whole micro-batches: counts and what follows from them changed, and nothing else but
+the finest threshold under plurality, which is 1/2 now.
 
     python -m tests.recorded_requests        records them anew: only when answers are meant to change, and say why
 

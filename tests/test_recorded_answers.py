@@ -1,4 +1,4 @@
-"""Answers are what they were before the code was moved into its rooms, to the last digit."""
+"""Answers are what they were when they were recorded, to the last digit."""
 
 import asyncio
 import base64

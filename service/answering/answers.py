@@ -11,14 +11,15 @@ from .driver import Run
 from .images import Picture
 from .plans import Plan, linf_of, round_down
 from .schemas import AbstainReason, BundleName, CertifyAnswer, InputFacts, Label, Outcome, RuntimeFacts, Stage, Timing
+from .seeds import fingerprint
 
 __all__ = ("make_answer", "runtime_facts")
 
 
 def make_answer(
-    *, request_id: str, run: Run, plan: Plan, picture: Picture, info: BackendInfo, total_seconds: float
+    *, request_id: str, run: Run, plan: Plan, picture: Picture, info: BackendInfo, key: bytes, total_seconds: float
 ) -> CertifyAnswer:
-    """The answer to one request. info: of the backend that ran it. total_seconds: from its arrival.
+    """The answer to one request. info: of the backend that ran it. key: of its seeds. total_seconds: from its arrival.
 
     Radii are in units of [0, 1] pixels, rounded down to six decimals. radius is in the cascade's norm. An L2 radius is
     one in L1 too, and in L-infinity when divided by sqrt(C * H * W); of one in L1 nothing is said in the others.
@@ -55,13 +56,20 @@ def make_answer(
         ),
         bundle=BundleName(name=info.bundle_name, digest=info.bundle_digest),
         runtime=runtime_facts(info),
+        seed_key_fingerprint=fingerprint(key),
         timing=Timing(total_seconds=round(total_seconds, 6), sampling_seconds=round(run.sampling_seconds, 6)),
     )
 
 
 def runtime_facts(info: BackendInfo) -> RuntimeFacts:
     runtime = info.runtime
-    return RuntimeFacts(generator=runtime.generator, device=runtime.device, engine=runtime.engine, dtype=runtime.dtype)
+    return RuntimeFacts(
+        generator=runtime.generator,
+        device=runtime.device,
+        engine=runtime.engine,
+        dtype=runtime.dtype,
+        micro_batch=info.grain,
+    )
 
 
 def _label(index: int, info: BackendInfo) -> Label:

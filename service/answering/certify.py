@@ -61,7 +61,7 @@ class Job:
         """(purpose, sigma) -> the uint64 seed of that noise stream; 0 where nothing is drawn."""
         if self.plan.method == "deterministic":
             return lambda purpose, sigma: 0
-        return partial(self.plan.seed_scope(self.picture.sha256, self.question.info.bundle_digest).seed, key)
+        return partial(self.plan.seed_scope(self.picture.sha256, self.question.info).seed, key)
 
 
 def ask(
@@ -124,14 +124,15 @@ async def run(job: Job, backend: Backend, key: bytes, turn: Turn = at_once) -> R
     )
 
 
-def answer(job: Job, done: Run, *, request_id: str) -> CertifyAnswer:
-    """What the caller reads. Its time is from the job's arrival until now."""
+def answer(job: Job, done: Run, key: bytes, *, request_id: str) -> CertifyAnswer:
+    """What the caller reads. key: run()'s. Its time is from the job's arrival until now."""
     return make_answer(
         request_id=request_id,
         run=done,
         plan=job.plan,
         picture=job.picture,
         info=job.question.info,
+        key=key,
         total_seconds=time.monotonic() - job.question.arrival,
     )
 
@@ -142,4 +143,4 @@ async def certify(
     """All of it, for a caller who neither queues nor leaves: the answer of POST /certify. Raises CertifyError."""
     arrival = time.monotonic()
     job = await asyncio.to_thread(prepare, image, fields, backend.info(), settings, arrival=arrival, offline=True)
-    return answer(job, await run(job, backend, key), request_id=str(uuid.uuid4()))
+    return answer(job, await run(job, backend, key), key, request_id=str(uuid.uuid4()))

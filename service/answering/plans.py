@@ -12,6 +12,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from ..backends.base import BackendInfo, cascade_of
 from ..core import Cascade, Certifier, Counter, counted_limit, max_radius, min_samples, reachable, whole_counts
 from ..errors import RequestError
+from .digits import UNREAD_THRESHOLD, check_alpha, check_thresholds
 from .schemas import CertifyFields, Method, Norm
 from .seeds import SeedScope
 
@@ -78,21 +79,26 @@ class Plan:
             grain=self.grain,
         )
 
-    def seed_scope(self, tensor_sha256: bytes, bundle_digest: str) -> SeedScope:
-        """What names this request's noise. tensor_sha256: 32 bytes, as Picture has it. bundle_digest: "sha256:...".
+    def seed_scope(self, tensor_sha256: bytes, info: BackendInfo) -> SeedScope:
+        """What names this request's noise. tensor_sha256: 32 bytes, as Picture has it. info: make_plan's.
 
-        The radius in it is the requested one, in the units of norm, and not the target that it became.
+        All that is in it is canonical: requests that mean the same have one.
         """
+        runtime = info.runtime
         return SeedScope(
             tensor_sha256=tensor_sha256,
-            bundle_digest=bundle_digest,
+            bundle_digest=info.bundle_digest,
             sigmas=self.cascade.sigmas,
             alpha=self.alpha,
             thresholds=self.cascade.thresholds,
             final=self.cascade.final,
             chunks=self.samples // self.chunk,
-            radius=self.radius,
-            norm=self.norm,
+            target=self.target,
+            generator=runtime.generator,
+            device=runtime.device,
+            engine=runtime.engine,
+            dtype=runtime.dtype,
+            micro_batch=self.grain,
         )
 
 
@@ -126,6 +132,7 @@ def _checked_plan(fields: CertifyFields, info: BackendInfo, max_samples_allowed:
             f"samples: expected at most {max_samples_allowed}, got {fields.samples}",
             max_samples=max_samples_allowed,
         )
+    check_alpha(fields.alpha)
     cascade = _cascade(fields, info)
     method = _method(fields, cascade)
     norm = _norm(fields, cascade, info)
@@ -254,12 +261,15 @@ def _cascade(fields: CertifyFields, info: BackendInfo) -> Cascade:
             "out_of_range",
             f"threshold: expected one value or one for each of {len(chosen)} sigmas, got {len(fields.threshold)}",
         )
-    pairs = sorted(zip(chosen, thresholds, strict=True))
+    check_thresholds(fields.threshold or (), info.thresholds)
+    pairs, final = sorted(zip(chosen, thresholds, strict=True)), fields.final or info.final
+    if final == "plurality":
+        pairs[0] = (pairs[0][0], UNREAD_THRESHOLD)
     kinds = dict(zip(info.sigmas, info.noises, strict=True))
     return cascade_of(
         [sigma for sigma, _ in pairs],
         [threshold for _, threshold in pairs],
-        fields.final or info.final,
+        final,
         [kinds[sigma] for sigma, _ in pairs],
     )
 

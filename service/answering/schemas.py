@@ -145,12 +145,13 @@ class BundleName(BaseModel):
 
 
 class RuntimeFacts(BaseModel):
-    """What computed the votes: equal seeds give equal votes wherever these four agree."""
+    """What computed the votes: equal seeds give equal votes wherever these agree. They are part of the seed."""
 
     generator: str
     device: str
     engine: str
     dtype: str
+    micro_batch: int = Field(description="samples that the network takes together")
 
 
 class Timing(BaseModel):
@@ -188,6 +189,7 @@ class CertifyAnswer(BaseModel):
     input: InputFacts
     bundle: BundleName
     runtime: RuntimeFacts
+    seed_key_fingerprint: str = Field(description="16 hex digits: answers of one key can repeat each other")
     timing: Timing
 
 
@@ -240,6 +242,7 @@ class Info(BaseModel):
     seed_key: Literal["configured", "random"] = Field(
         description="random: answers repeat on this replica until it restarts, and on no other"
     )
+    seed_key_fingerprint: str = Field(description="as in answers")
 
 
 class Probe(BaseModel):

@@ -6,15 +6,21 @@
 Each part carries its length and their number is fixed: two different requests never encode to the same message.
 The parts, with f64 meaning IEEE 754 binary64 little-endian and u64 an unsigned 64-bit little-endian integer:
 
-    1  the scheme, b"certify-seed-v1"            7  final, UTF-8
-    2  SHA-256 of the certified tensor, 32 bytes  8  samples in chunks, u64
-    3  the bundle's digest, UTF-8                9  requested radius as given, f64; empty when there is none
-    4  sigmas, ascending, f64 each              10  norm, UTF-8
-    5  alpha, f64                               11  purpose ("pilot" or "estimation"), UTF-8
-    6  thresholds, one per sigma, f64 each      12  this stream's sigma, f64
+    1  the scheme, b"certify-seed-v2"            9  target radius, f64; empty when there is none
+    2  SHA-256 of the certified tensor, 32 bytes 10  the plan's version, b"certify-plan-2"
+    3  the bundle's digest, UTF-8               11  generator, UTF-8
+    4  sigmas, ascending, f64 each              12  device, engine and dtype, each UTF-8 and a zero byte
+    5  alpha, f64                               13  micro-batch, u64
+    6  thresholds, one per sigma, f64 each      14  purpose ("pilot" or "estimation"), UTF-8
+    7  final, UTF-8                             15  this stream's sigma, f64
+    8  samples in chunks, u64
 
-All parameters are in it because answers show counts: a client who could cut the same stream anew after seeing it would
-break alpha. The deadline is not: stopping early is paid for in the bounds (docs/protocol.md, 3.3).
+A seed binds what a request means, however it is spelled: a claim that could be asked for in two ways would have two
+draws, and with enough spellings a false one comes out. Hence the parts are canonical (service.answering.plans): the
+target radius lies on the grid and is in the certificate's own norm, the finest threshold is 1/2 under plurality, where
+nothing reads it, alpha and thresholds have few digits. And a seed binds whatever decides which draws are looked at, 10
+to 13 among it: answers show counts, and a client who could have the same stream cut anew after seeing it would break
+alpha. The deadline is not in it: stopping early is paid for in the bounds (docs/protocol.md, 3.3 and 6.3).
 """
 
 from __future__ import annotations
@@ -26,9 +32,11 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ("SeedScope", "key_from_number", "random_key")
+__all__ = ("SeedScope", "fingerprint", "key_from_number", "random_key")
 
-SCHEME = b"certify-seed-v1"
+SCHEME = b"certify-seed-v2"
+# Raised when the same request may be cut into other looks or pilots than before (service.core, docs/protocol.md, 4).
+PLAN = b"certify-plan-2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +50,12 @@ class SeedScope:
     thresholds: tuple[float, ...]  # one per sigma
     final: str
     chunks: int  # samples / chunk
-    radius: float | None  # as requested, in the units of norm
-    norm: str
+    target: float | None  # radius whose certificate meets the request, on the grid, in the certificate's norm
+    generator: str
+    device: str
+    engine: str
+    dtype: str
+    micro_batch: int
 
     def seed(self, key: bytes, purpose: str, sigma: float) -> int:
         """The uint64 seed of the stream (purpose, sigma)."""
@@ -52,7 +64,7 @@ class SeedScope:
 
     @cached_property
     def _request(self) -> bytes:
-        """The message's first ten parts, which all streams of a request share."""
+        """The message's first 13 parts, which all streams of a request share."""
         return _parts(
             SCHEME,
             self.tensor_sha256,
@@ -62,8 +74,11 @@ class SeedScope:
             _floats(self.thresholds),
             self.final.encode(),
             struct.pack("<Q", self.chunks),
-            b"" if self.radius is None else _floats((self.radius,)),
-            self.norm.encode(),
+            b"" if self.target is None else _floats((self.target,)),
+            PLAN,
+            self.generator.encode(),
+            b"".join(name.encode() + b"\0" for name in (self.device, self.engine, self.dtype)),
+            struct.pack("<Q", self.micro_batch),
         )
 
 
@@ -75,6 +90,11 @@ def random_key() -> bytes:
 def key_from_number(number: int) -> bytes:
     """The key of `certify image --seed N`: repeatable by anyone, so only for those who ask about their own images."""
     return hashlib.sha256(b"certify-seed-number-v1:" + str(number).encode()).digest()
+
+
+def fingerprint(key: bytes) -> str:
+    """16 hex digits that tell keys apart and say nothing else about them."""
+    return hmac.digest(key, b"certify-key-fingerprint-v1", "sha256").hex()[:16]
 
 
 def _parts(*parts: bytes) -> bytes:

@@ -26,7 +26,7 @@ class Facts:
     instances: int  # processes that run the model
 
     def __str__(self) -> str:
-        return f"{self.info.bundle_digest} on {self.info.runtime}"
+        return f"{self.info.bundle_digest} on {self.info.runtime}, micro-batch {self.info.grain}"
 
 
 async def ask_facts(replica: Replica) -> Facts:

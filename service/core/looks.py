@@ -41,9 +41,11 @@ def _merged(looks: Iterable[tuple[int, float]], grain: int, cap: int) -> tuple[L
 def max_looks(planned: int, cap: int, grain: int, *, single: bool = False) -> tuple[Look, ...]:
     """Early looks for deadlines and futility, one heavy look where the plan ends, extensions for what is left over.
 
-    planned: draws at which the plan ends. cap: draws that no look exceeds; 0 leaves no look. grain: looks are multiples
-    of it, except one at the cap. single: the heavy look alone, with the whole share. Shares sum to 1 at most.
+    planned: draws at which the plan ends. cap: draws that no look exceeds; below the grain it leaves no look. grain:
+    looks are multiples of it (docs/protocol.md, 6.2). single: the heavy look alone, with the whole share. Shares sum to
+    1 at most.
     """
+    cap -= cap % grain
     planned = max(1, min(planned, cap))
     if single:
         return _merged([(planned, 1.0)], grain, cap)
@@ -67,6 +69,7 @@ def radius_looks(target: float, error: float, cap: int, grain: int, *, single: b
     target: the probability that the label must exceed (for a shield: 1 minus the one its rivals must stay under).
     error: what the level may spend. cap, grain, single: as for max_looks, but the single look is at the cap.
     """
+    cap -= cap % grain
     if cap <= 0:
         return ()
     if single or not 0.0 < target < 1.0 or error <= 0.0:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 
 from .. import __version__
-from ..answering.seeds import random_key
+from ..answering.seeds import fingerprint, random_key
 from ..backends import open_backend
 from ..backends.base import Backend, BackendInfo
 from ..errors import BundleError, CertifyError, SettingsError
@@ -118,10 +118,12 @@ def _gateway(settings: Settings, backend: Backend, parsers: ThreadPoolExecutor) 
         logger.info("there are no API keys: anybody who reaches this service may ask it")
     admission = Admission(running=settings.running, queued=settings.max_queued, metrics=metrics)
 
+    seed_key = random_key() if settings.seed_key is None else settings.seed_key.get_secret_value().encode()
+
     def opened(info: BackendInfo) -> None:
         if info.kind == "fake":
             logger.warning("the fake backend serves random votes: its certificates speak of no classifier")
-        metrics.serve(info)
+        metrics.serve(info, seed_key=fingerprint(seed_key))
         readiness.opened()
 
     serving = Serving(backend, wait_seconds=settings.start_seconds, idle=lambda: admission.idle, on_open=opened)
@@ -140,7 +142,7 @@ def _gateway(settings: Settings, backend: Backend, parsers: ThreadPoolExecutor) 
         ),
         admission=admission,
         readiness=readiness,
-        seed_key=random_key() if settings.seed_key is None else settings.seed_key.get_secret_value().encode(),
+        seed_key=seed_key,
         keys=keys,
         budgets=Budgets(settings.budget_storage),
         parsers=parsers,

@@ -147,7 +147,7 @@ def _process_rows(codes: tuple[str, ...]) -> tuple[_Row, ...]:
 
 
 def _info_rows(version: str) -> tuple[_Row, ...]:
-    labels = ("name", "digest", "kind", "generator", "device", "engine", "dtype")
+    labels = ("name", "digest", "kind", "generator", "device", "engine", "dtype", "micro_batch", "seed_key")
     return (
         _Row("build_info", Gauge, "Always 1.", ("version",), [(version,)]),
         _Row("bundle_info", Gauge, "Always 1: what is served and what runs it.", labels),
@@ -171,8 +171,11 @@ class Metrics:
         self.disconnects = self._of(Counter, "disconnects")
         self.no_http = self._of(Counter, "no_http")
 
-    def serve(self, info: BackendInfo) -> None:
-        """From now on this bundle is served: its series begin. Those of an earlier one stay, counters never fall."""
+    def serve(self, info: BackendInfo, *, seed_key: str) -> None:
+        """From now on this bundle is served: its series begin. Those of an earlier one stay, counters never fall.
+
+        seed_key: the key's fingerprint.
+        """
         for row in _answer_rows([sigma_label(sigma) for sigma in info.sigmas]):
             for values in row.values:
                 self._metrics[row.key].labels(*values)
@@ -182,7 +185,7 @@ class Metrics:
         assert isinstance(bundle_info, Gauge)
         bundle_info.labels(
             info.bundle_name, info.bundle_digest, info.kind,
-            runtime.generator, runtime.device, runtime.engine, runtime.dtype,
+            runtime.generator, runtime.device, runtime.engine, runtime.dtype, str(info.grain), seed_key,
         ).set(1)  # fmt: skip
 
     def answered(self, answer: CertifyAnswer, *, leading: Mapping[float, float | None], client: str) -> None:

@@ -81,7 +81,14 @@ ANSWER_EXAMPLE: Json = {
         "turned": False,
     },
     "bundle": {"name": "digits", "digest": "sha256:" + "0" * 64},
-    "runtime": {"generator": "philox-int-1", "device": "cpu", "engine": "torch", "dtype": "float32"},
+    "runtime": {
+        "generator": "philox-int-1",
+        "device": "cpu",
+        "engine": "torch",
+        "dtype": "float32",
+        "micro_batch": 64,
+    },
+    "seed_key_fingerprint": "5f0c9d1a2b3e4c6d",
     "timing": {"total_seconds": 0.41, "sampling_seconds": 0.38},
 }
 

@@ -182,7 +182,8 @@ class RemoteCertifier:
             "url": self._client.url,
             "bundle": self._info.bundle.name,
             "bundle_digest": self._info.bundle.digest,
-            "runtime": f"{backend.generator} {backend.device} {backend.engine} {backend.dtype}",
+            "runtime": f"{backend.generator} {backend.device} {backend.engine} {backend.dtype} {backend.micro_batch}",
+            "seed_key": self._info.seed_key_fingerprint,
             **self._texts,
             "policy": "best",
         }

@@ -100,7 +100,7 @@ def test_what_cannot_be_certified_is_refused_before_anything_is_sampled(
 async def test_preparing_running_and_answering_is_certifying() -> None:
     backend = FakeBackend()
     made = job(samples=2000, radius=0.1)
-    in_steps = answer(made, await run(made, backend, KEY), request_id="mine")
+    in_steps = answer(made, await run(made, backend, KEY), KEY, request_id="mine")
     at_once = await certify(pictures.png(), CertifyFields(samples=2000, radius=0.1), FakeBackend(), settings(), KEY)
     assert check(in_steps.model_dump(mode="json"))["id"] == "mine"
     apart = {"id", "timing"}

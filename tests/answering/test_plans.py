@@ -37,9 +37,9 @@ def test_defaults_are_the_bundles() -> None:
 
 def test_thresholds_follow_the_sigmas_as_the_request_orders_them() -> None:
     made = plan(sigmas=[1.0, 0.25], threshold=[0.7, 0.6])
-    assert (made.sigmas, made.cascade.thresholds) == ((0.25, 1.0), (0.6, 0.7))
-    assert plan(threshold=[0.6, 0.7, 0.8]).cascade.thresholds == (0.6, 0.7, 0.8)
-    assert plan(threshold=[0.6]).cascade.thresholds == (0.6, 0.6, 0.6)
+    assert (made.sigmas, made.cascade.thresholds) == ((0.25, 1.0), (0.5, 0.7))
+    assert plan(threshold=[0.6, 0.7, 0.8]).cascade.thresholds == (0.5, 0.7, 0.8)  # by plurality the finest has none
+    assert plan(threshold=[0.6], final="threshold").cascade.thresholds == (0.6, 0.6, 0.6)
 
 
 def test_unknown_and_doubled_sigmas_and_too_many_thresholds_are_refused() -> None:

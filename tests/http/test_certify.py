@@ -45,7 +45,8 @@ async def test_an_answer_names_everything_that_it_depends_on() -> None:
         }
         info = (await service.client.get("/info")).json()
         assert answer["bundle"] == {"name": info["bundle"]["name"], "digest": info["bundle"]["digest"]}
-        assert answer["runtime"] == {name: info["backend"][name] for name in ("generator", "device", "engine", "dtype")}
+        assert answer["runtime"] == {name: info["backend"][name] for name in answer["runtime"]}
+        assert answer["runtime"]["micro_batch"] == 32
         assert answer["threshold"] == info["bundle"]["thresholds"]
         assert answer["samples_used"] <= 2000
         assert 0.0 <= answer["timing"]["sampling_seconds"] <= answer["timing"]["total_seconds"]
@@ -100,7 +101,7 @@ async def test_another_key_gets_other_noise() -> None:
         {"alpha": "0.002"},
         {"final": "threshold"},
         {"sigmas": "1,0.5"},
-        {"norm": "linf"},
+        {"radius": "0.05", "norm": "linf"},
     ],
     ids=lambda fields: str(fields),
 )

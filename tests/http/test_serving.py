@@ -75,7 +75,7 @@ async def test_another_bundle_is_adopted_when_the_last_answer_is_out() -> None:
         check((await certify(service)).json())
         counted = await service.total("certify_requests_total")
         backend.delay_seconds = 0.05
-        under_way = [asyncio.create_task(certify(service, samples=2_000, alpha=0.01 + n / 1e4)) for n in range(8)]
+        under_way = [asyncio.create_task(certify(service, samples=2_000, alpha=(10 + n) / 1000)) for n in range(8)]
         while not backend.running:
             await asyncio.sleep(0)
         backend.offered = OTHER

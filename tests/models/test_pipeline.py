@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -149,6 +150,26 @@ def test_a_range_off_the_chunks_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="multiples of 32"):
         pipeline.votes(image, sigma=SIGMA, seed=SEED, first=first, count=count)
+
+
+def test_splitting_has_as_many_samples_as_offsets_whatever_the_seed(
+    pipeline: Pipeline, image: NDArray[np.float32]
+) -> None:
+    kinds = ("splitting", "laplace", "uniform")
+    manifest = dataclasses.replace(pipeline.manifest, noise=kinds, norm="l1")
+    split = Pipeline(pipeline.engine, manifest, micro_batch=pipeline.micro_batch)
+    assert [split.whole(sigma) for sigma in manifest.sigmas] == [106, None, None]
+    labels = split.labels(image, sigma=0.12, seed=1, first=0, count=106)
+    votes = [split.votes(image, sigma=0.12, seed=seed, first=0, count=106).tolist() for seed in (1, 2)]
+    assert votes[0] == votes[1] == np.bincount(labels, minlength=10).tolist()
+    last = split.votes(image, sigma=0.12, seed=1, first=64, count=42)
+    assert last.tolist() == np.bincount(labels[64:], minlength=10).tolist()
+    for first, count in ((0, 105), (64, 64), (96, 32), (96, 11)):
+        with pytest.raises(ValueError, match="multiples of 32 with count > 0, 106 in all"):
+            split.votes(image, sigma=0.12, seed=1, first=first, count=count)
+    other = [split.labels(image, sigma=0.25, seed=1, first=0, count=128), pipeline.labels(image, sigma=0.25, seed=1,
+             first=0, count=128)]  # fmt: skip
+    assert other[0].tolist() != other[1].tolist()
 
 
 def test_a_micro_batch_must_hold_whole_chunks() -> None:

@@ -284,7 +284,7 @@ async def test_another_bundle_on_every_server_is_adopted_by_itself_under_sixteen
             turn = 0
             while not stop:
                 began, turn = phase, turn + 1
-                fields = {"samples": 1_000, "alpha": 1e-3 + number * 1e-5 + turn % 3 * 1e-6}
+                fields = {"samples": 1_000, "alpha": (10 + 3 * number + turn % 3) / 1e4}
                 reply = await client.post("/certify", files={"image": digit}, data=fields)
                 codes[began if began == phase else "between", reply.status_code] += 1
                 if reply.status_code != 200:

@@ -188,7 +188,7 @@ def test_a_full_queue_is_429_and_says_when_to_come_again(make_server, digit, tmp
     small = make_server(tmp_path / "repository")
     with real_gateway(tmp_path / "log", small.url, max_running=32) as gateway:
         with ThreadPoolExecutor(24) as crowd:
-            replies = [crowd.submit(post, gateway, digit, samples=2_000, alpha=1e-3 + n * 1e-6) for n in range(24)]
+            replies = [crowd.submit(post, gateway, digit, samples=2_000, alpha=(10 + n) / 1e4) for n in range(24)]
             outcomes = [reply.result() for reply in replies]
         refused = [reply for reply in outcomes if reply.status_code == 429]
         assert refused  # on busy cores it may be all of them

@@ -93,7 +93,7 @@ async def _certify(request: Request, gateway: Gateway) -> CertifyAnswer:
         raise ClientDisconnect
     with gateway.admission.place(client) as place:
         job, done = await _unless_gone(request, gateway, _work(content, request, gateway, client, place))
-    made = answer(job, done, request_id=request.state.request_id)
+    made = answer(job, done, gateway.seed_key, request_id=request.state.request_id)
     gateway.metrics.answered(made, leading=dict(zip(job.plan.sigmas, done.leading, strict=True)), client=client.name)
     gateway.metrics.drew_ahead(done.ahead)
     return made

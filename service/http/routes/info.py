@@ -9,6 +9,7 @@ from ... import __version__
 from ...answering.answers import runtime_facts
 from ...answering.plans import default_method, largest_radius, least_samples, make_plan, norms_of
 from ...answering.schemas import BackendFacts, BundleFacts, CertifyFields, Defaults, Info, Limits
+from ...answering.seeds import fingerprint
 from ..context import gateway_of
 from ..openapi import INFO_ANSWERS
 
@@ -60,4 +61,5 @@ async def info(request: Request) -> Info:
             max_queued=settings.max_queued,
         ),
         seed_key="random" if settings.seed_key is None else "configured",
+        seed_key_fingerprint=fingerprint(gateway.seed_key),
     )
