@@ -30,7 +30,8 @@ from certify.models.bundle import Manifest, find_bundle, load_manifest
 from certify.models.datasets import DataSet, open_dataset
 from certify.models.runtime import RuntimeOptions, limit_threads, load_pipeline, options_for, usable_cores
 from certify.service.answering.images import decode_image
-from certify.service.core import Cascade, plan_from_pilot
+from certify.service.backends.base import cascade_of
+from certify.service.core import plan_from_pilot
 from certify.service.research.policies import best
 
 __all__ = ("Variant", "compare", "differing", "table")
@@ -107,7 +108,7 @@ def _certify(manifest: Manifest, rows: NDArray[np.int64]) -> tuple[int, float]:
     pilot, counts = (
         [np.bincount(row, minlength=classes).tolist() for row in part] for part in np.split(rows, [PILOT], axis=1)
     )
-    cascade = Cascade.of(manifest.sigmas, manifest.thresholds, manifest.final)
+    cascade = cascade_of(manifest.sigmas, manifest.thresholds, manifest.final, manifest.noise)
     plan = plan_from_pilot(cascade, pilot, ALPHA, rows.shape[1] - PILOT)
     return plan.label, best(np.array(counts), plan.label, cascade, ALPHA, plan.weights).radius
 

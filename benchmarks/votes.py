@@ -16,7 +16,7 @@ from certify.models.pipeline import Pipeline
 from certify.models.runtime import RuntimeOptions
 from certify.service.answering.fields import parse_texts
 from certify.service.backends.embedded import EmbeddedBackend
-from certify.service.core import Cascade, Certifier
+from certify.service.core import Certifier
 from certify.service.errors import DataError
 from certify.service.research.certifiers import LocalCertifier
 from certify.service.research.curves import Curve
@@ -102,7 +102,7 @@ def adaptive(votes: VotesFile, samples: int, thresholds: list[float], final: Fin
     outcomes = []
     for i in range(len(votes.idx)):
         certifier = Certifier(
-            Cascade.of(votes.sigmas.tolist(), thresholds, final),
+            votes.cascade(thresholds, final),
             votes.pilot.shape[-1],
             alpha=float(votes.alpha),
             samples=samples,

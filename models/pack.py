@@ -14,6 +14,7 @@ from pathlib import Path
 from .bundle import Final, Manifest, file_digests, save_manifest
 from .convert import with_graph
 from .errors import BundleError
+from .noises import NoiseKind
 from .pack_sources import check_scheduler, copy_classifier, copy_denoiser, image_shape, read_denoiser
 from .pack_trial import Report, ScaleTest, Trial, self_test
 from .runtime import load_pipeline
@@ -35,12 +36,14 @@ def pack(
     thresholds: Sequence[float] | None = None,
     final: Final = "plurality",
     dtype: str = "float32",
+    noise: Sequence[NoiseKind] = (),
     trial: Callable[[Manifest], Trial] | None = None,
 ) -> tuple[Manifest, Report | None]:
     """Write the bundle `out`, whole or not at all, and try it once at each scale.
 
     denoiser, scheduler: folders that diffusers saved. classifier: a folder in timm's hub layout, or a timm name, whose
     weights timm then fetches. classes: default the classifier's label_names, or numbers. thresholds: default 1/2.
+    noise: of each sigma; () is Gaussian at all, which certifies L2; any other certifies L1.
     trial: gives the images to try it on; a bundle that fails is not written.
     Raises BundleError naming the file and the field that is wrong.
     """
@@ -65,6 +68,8 @@ def pack(
             final=final,
             files=file_digests(fresh),
             dtype=dtype,
+            noise=tuple(noise),
+            norm="l2" if set(noise) <= {"gaussian"} else "l1",
             preprocessing=preprocessing(shape[0]),
             provenance={"command": "certify bundles pack"},
         )

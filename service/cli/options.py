@@ -14,6 +14,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from ...models.bundle import Final
+from ...models.noises import NOISES, NoiseKind
 from ..answering.schemas import CertifyFields
 from ..errors import CertifyError, DataError, SettingsError
 from ..settings import ENV_PREFIX, Settings
@@ -29,6 +30,7 @@ __all__ = (
     "given",
     "numbers",
     "parse_final",
+    "parse_noise",
     "parse_resize",
     "read_key",
     "with_request_options",
@@ -127,6 +129,17 @@ def parse_final(text: str | None) -> Final | None:
         case None | "plurality" | "threshold":
             return text
     raise DataError(f"final: expected plurality or threshold, got {text!r}")
+
+
+def parse_noise(text: str | None, sigmas: int) -> tuple[NoiseKind, ...]:
+    """`laplace` -> that at each of so many sigmas, `gaussian,laplace` -> as it stands. Raises DataError."""
+    if text is None:
+        return ()
+    kinds = tuple(kind for word in text.split(",") for kind in NOISES if kind == word.strip())
+    if len(kinds) != text.count(",") + 1 or len(kinds) not in (1, sigmas):
+        raise DataError(f"noise: expected one of {', '.join(NOISES)}, or {sigmas} with commas between, got {text!r}")
+    kinds = kinds * sigmas if len(kinds) == 1 else kinds
+    return () if set(kinds) == {"gaussian"} else kinds  # the default, however it is said
 
 
 def parse_resize(text: str | None) -> str | None:

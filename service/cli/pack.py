@@ -13,6 +13,7 @@ from ...models.bundle import Manifest, find_bundle, list_bundles, load_manifest
 from ...models.data.class_lists import read_classes
 from ...models.data.pictures import MAX_PIXELS
 from ...models.datasets import DataSet, open_dataset
+from ...models.noises import NOISES
 from ..answering.images import decode_image
 from ..errors import BackendUnavailable, DataError, RequestError
 from ..research.dataset_run import OF_ONE_IMAGE
@@ -25,6 +26,7 @@ from .options import (
     errors_as_text,
     numbers,
     parse_final,
+    parse_noise,
     parse_resize,
 )
 
@@ -72,6 +74,7 @@ def pack(
     threshold: Annotated[str | None, typer.Option(help="One per sigma: 0.5,0.5,0.9 [0.5 each].")] = None,
     final: Annotated[str, typer.Option(help="plurality or threshold.")] = "plurality",
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16, in which it runs.")] = "float32",
+    noise: Annotated[str | None, typer.Option(help=f"{', '.join(NOISES)}: one, or one per sigma [gaussian].")] = None,
     images: Annotated[str | None, typer.Option(help=f"Try it on: {DATA_HELP}")] = None,
     part: Annotated[str | None, typer.Option(help=PART_HELP)] = None,
     resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
@@ -110,6 +113,7 @@ def pack(
         thresholds=None if threshold is None else numbers("threshold", threshold),
         final=parse_final(final) or "plurality",
         dtype=dtype,
+        noise=parse_noise(noise, len(numbers("sigmas", sigmas))),
         trial=None if data is None else trial,
     )
     typer.echo(f"{out}: {manifest.name}, {len(manifest.classes)} classes, input {_shape(manifest)}, {manifest.digest}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import index
 
+from .bounds import floor_radius
 from .certificate import Cascade, Certificate
 from .reasons import Reason
 from .results import ProtocolError, Query, Result, StageResult, contribution
@@ -128,7 +129,8 @@ class Counter:
                     rival_count=_rival(self._counts[k], label),
                     p_lower=low,
                     p_rival_upper=up,
-                    radius_bound=bound,
+                    # Cut as the radius is: of an exact bound on the grid, the image at that distance is not in it.
+                    radius_bound=None if bound is None else floor_radius(bound),
                 )
             )
         return tuple(stages)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from certify.models.noises import offsets
 from certify.service.backends import open_backend
 from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from certify.service.errors import BackendUnavailable, SettingsError
@@ -101,3 +102,30 @@ def test_the_fake_is_opened_by_name_with_its_delay() -> None:
 def test_an_address_that_is_none_names_the_setting(url: str) -> None:
     with pytest.raises(SettingsError, match="CERTIFY_TRITON_URL"):
         open_backend(load_settings(backend="triton", triton_url=url))
+
+
+SPLITTING = dataclasses.replace(FAKE_INFO, noise=("splitting",) * 3, norm="l1")
+
+
+async def test_numbered_samples_are_the_same_under_every_seed_and_in_every_cut() -> None:
+    backend = FakeBackend(SPLITTING)
+    whole = SPLITTING.whole(0.25)
+    assert whole == offsets(0.25) == 221  # six chunks of 32 and 29 samples
+    votes = [await backend.count_votes(IMAGE, sigma=0.25, seed=seed, first=0, count=whole) for seed in (0, 9)]
+    parts = [
+        await backend.count_votes(IMAGE, sigma=0.25, seed=0, first=low, count=n) for low, n in ((0, 192), (192, 29))
+    ]
+    assert votes[0].tolist() == votes[1].tolist() == sum(parts).tolist()
+    assert votes[0].sum() == whole
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 222), (192, 32), (1, 220), (192, 28), (224, 32), (0, 0), (221, 0)])
+async def test_a_part_of_numbered_samples_is_whole_chunks_or_ends_with_the_last(first: int, count: int) -> None:
+    backend = FakeBackend(SPLITTING)
+    with pytest.raises(ValueError, match="count|first"):
+        await backend.count_votes(IMAGE, sigma=0.25, seed=0, first=first, count=count)
+
+
+def test_drawn_noise_has_no_last_sample() -> None:
+    assert FAKE_INFO.whole(0.25) is None
+    assert FAKE_INFO.noises == ("gaussian",) * 3

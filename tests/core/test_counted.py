@@ -63,6 +63,13 @@ def test_a_vote_on_the_threshold_is_not_above_it():
         assert counted(cascade, [[votes + 1, 219 - votes]]).radius == pytest.approx(1 / 255, abs=2e-6)
 
 
+def test_a_radius_on_the_grid_is_not_claimed_itself():
+    """306 of 306 samples: 306 / 510 = 0.6 exactly, and an image at that distance may be answered otherwise."""
+    sigma = next(s / 10_000 for s in range(3_000, 4_000) if offsets(s / 10_000) == 306)
+    result = counted(splitting([sigma]), [[306, 0]])
+    assert result.radius == result.stages[0].radius_bound == counted_limit(splitting([sigma])) == 0.599999
+
+
 def cells(image: np.ndarray, shift: np.ndarray, whole: int) -> list[tuple[int, ...]]:
     """What the network sees of each sample: the number of the cell that each pixel lies in, at that sample's offset."""
     return [tuple((image + (s + shift) % whole) // whole) for s in range(whole)]

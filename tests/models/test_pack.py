@@ -56,6 +56,13 @@ def pack(parts: Path, out: Path, *arguments: str) -> tuple[int, str, str]:
     )  # fmt: skip
 
 
+def test_a_bundle_of_other_noise_certifies_l1(parts: Path, tmp_path: Path) -> None:
+    code, _, err = pack(parts, tmp_path / "mine", "--sigmas=0.25,0.5", "--noise=laplace,uniform")
+    assert code == 0, err
+    manifest = load_manifest(tmp_path / "mine")
+    assert (manifest.noise, manifest.norm, manifest.format) == (("laplace", "uniform"), "l1", 3)
+
+
 def test_saved_folders_become_a_bundle_that_certifies(parts: Path, tmp_path: Path) -> None:
     code, out, err = pack(parts, tmp_path / "mine", "--sigmas=0.25,0.5", "--threshold=0.5,0.7")
     assert code == 0, err
