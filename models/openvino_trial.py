@@ -96,12 +96,12 @@ def run_once() -> None:
     try:
         manifest = load_manifest(folder)
         check_micro_batch(micro_batch, manifest)
-        model, timesteps = graph_of(folder, manifest)
+        model, scales = graph_of(folder, manifest)
     except Exception:
         sys.exit(NOT_REACHED)
     try:
         engine = OpenVinoEngine(
-            model, timesteps, dtype=manifest.dtype, batch=micro_batch,
+            model, scales, dtype=manifest.dtype, batch=micro_batch,
             streams=1,  # each stream compiles the same
         )  # fmt: skip
         engine.plain(np.zeros((1, *manifest.input_shape), np.float32))
@@ -117,6 +117,9 @@ def _alone(engine: OpenVinoEngine, manifest: Manifest, micro_batch: int) -> None
     Half of a batch changes, then the other half; which half is another one at each scale, so that neighbours and mirror
     images, and whatever else two samples are to each other, come to be on different sides.
     """
+    if micro_batch == 1:  # a large picture's: there are no others
+        engine.logits(np.zeros((1, *manifest.input_shape), np.float32), manifest.sigmas[0])
+        return
     chunks, shape = micro_batch // manifest.chunk, (manifest.chunk, *manifest.input_shape)
     for number, sigma in enumerate(manifest.sigmas):
         noise = numpy_noise(law_of("gaussian", sigma), 0, 0, chunks, shape) / np.float32(GREY_STEPS)

@@ -6,18 +6,33 @@ Whatever is wrong is named by file and field.
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 from .data.class_lists import names_in_config
+from .denoiser import channels_and_block
 from .errors import BundleError
+from .pack_folders import weights_file
 from .schedule import PREDICTION_TYPES, Schedule
 
-__all__ = ("check_scheduler", "copy_classifier", "copy_denoiser", "image_shape", "read_denoiser")
+__all__ = (
+    "check_scheduler",
+    "classifier_shape",
+    "copy_classifier",
+    "copy_denoiser",
+    "image_shape",
+    "read_denoiser",
+    "source_of",
+)
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+# A path, and what diffusers' average of weights keeps of itself.
+NOT_OF_THE_NETWORK = {
+    "_name_or_path", "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step",
+    "use_ema_warmup",
+}  # fmt: skip
+SOURCE = "source.json"  # beside the weights, from `certify bundles convert`: where they came from
 
 
 def _read(path: Path, what: str) -> dict[str, Any]:
@@ -41,24 +56,28 @@ def read_denoiser(folder: Path) -> dict[str, Any]:
     for field in ("class_embed_type", "num_class_embeds"):
         if config.get(field) is not None:
             raise BundleError(f"{path}: {field}: expected none (a network that needs no class), got {config[field]!r}")
-    if not (folder / WEIGHTS).is_file():
-        there = sorted(file.name for file in folder.iterdir() if file.name != "config.json")
-        raise BundleError(
-            f"{folder / WEIGHTS}: no such file (there: {', '.join(there) or 'nothing'}); expected safetensors in one "
-            "file: UNet2DModel.from_pretrained(...).save_pretrained(DIR, safe_serialization=True)"
-        )
+    weights_file(folder)
     return config
+
+
+def source_of(folder: Path) -> dict[str, Any] | None:
+    """What `certify bundles convert` says of a network's origin; None of one that it did not write."""
+    return _read(folder / SOURCE, "what certify bundles convert wrote") if (folder / SOURCE).is_file() else None
 
 
 def image_shape(config: dict[str, Any], path: Path) -> tuple[int, int, int]:
     """(C, H, W) of the images that the network of this config takes; path: where it was read, for the error."""
-    channels: Any = config.get("in_channels")
-    outputs, size = config.get("out_channels"), config.get("sample_size")
-    if channels not in (1, 3):
-        raise BundleError(f"{path}: in_channels: expected 1 (gray) or 3 (RGB), got {channels!r}")
-    if outputs not in (channels, 2 * channels):
+    inputs, outputs, size = (config.get(field) for field in ("in_channels", "out_channels", "sample_size"))
+    try:
+        channels, block = channels_and_block(inputs if type(inputs) is int else 0)
+    except ValueError:
         raise BundleError(
-            f"{path}: out_channels: expected {channels}, or {2 * channels} with a learned variance, got {outputs!r}"
+            f"{path}: in_channels: expected 1 (gray) or 3 (RGB), or one of them times a square, whose side is the "
+            f"number of pixels that a space-to-depth puts into channels, got {inputs!r}"
+        ) from None
+    if outputs not in (inputs, 2 * (inputs or 0)):
+        raise BundleError(
+            f"{path}: out_channels: expected {inputs}, or {2 * (inputs or 0)} with a learned variance, got {outputs!r}"
         )
     sides: list[Any] = size if isinstance(size, list) else [size, size]
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
@@ -66,7 +85,7 @@ def image_shape(config: dict[str, Any], path: Path) -> tuple[int, int, int]:
     halvings = 2 ** (len(config.get("block_out_channels", ())) - 1)
     if any(side % halvings for side in sides):
         raise BundleError(f"{path}: sample_size: expected multiples of {halvings}, by block_out_channels, got {size!r}")
-    return channels, sides[0], sides[1]
+    return channels, sides[0] * block, sides[1] * block
 
 
 def check_scheduler(folder: Path) -> None:
@@ -80,30 +99,28 @@ def check_scheduler(folder: Path) -> None:
         )
     if (kind := config.get("prediction_type", "epsilon")) not in PREDICTION_TYPES:
         raise BundleError(f"{path}: prediction_type: expected one of {', '.join(PREDICTION_TYPES)}, got {kind!r}")
-    logger = logging.getLogger("diffusers.configuration_utils")  # it warns of what other schedulers' configs have more
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
         Schedule.from_folder(folder)
     except Exception as error:
         raise BundleError(f"{path}: expected a schedule of betas in (0, 1): {error}") from error
-    finally:
-        logger.setLevel(level)
 
 
 def copy_denoiser(config: dict[str, Any], folder: Path, target: Path) -> None:
     """Its checked config, without where the network was once loaded from, which is nobody's business, and weights."""
     target.mkdir()
-    kept = {key: value for key, value in config.items() if key != "_name_or_path"}
+    kept = {key: value for key, value in config.items() if key not in NOT_OF_THE_NETWORK}
     (target / "config.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    shutil.copyfile(folder / WEIGHTS, target / WEIGHTS)
+    shutil.copyfile(weights_file(folder), target / WEIGHTS)
 
 
-def copy_classifier(classifier: str, target: Path, shape: tuple[int, int, int]) -> tuple[int, list[str] | None]:
-    """Copy a folder or fetch timm's weights: (number of classes, their names if they are in the config)."""
+def copy_classifier(classifier: str, target: Path, channels: int | None) -> tuple[int, list[str] | None]:
+    """Copy a folder or fetch timm's weights: (number of classes, their names if they are in the config).
+
+    channels: of the images; None = as the classifier has them.
+    """
     folder = Path(classifier)
     if not folder.exists():
-        return _fetch_classifier(classifier, target, shape)
+        return _fetch_classifier(classifier, target, channels)
     path = folder / "config.json"
     config = _read(path, "a folder in timm's hub layout (timm.models.save_for_hf)")
     if not isinstance(config.get("architecture"), str):
@@ -114,7 +131,7 @@ def copy_classifier(classifier: str, target: Path, shape: tuple[int, int, int]) 
             "safe_serialization=True)"
         )
     settings = config.get("pretrained_cfg", {})
-    _check_settings(settings, path, shape[0])
+    _check_settings(settings, path, channels)
     outputs = config.get("num_classes")
     if type(outputs) is not int or outputs < 2:
         raise BundleError(f"{path}: num_classes: expected at least 2, got {outputs!r}")
@@ -125,14 +142,14 @@ def copy_classifier(classifier: str, target: Path, shape: tuple[int, int, int]) 
     return outputs, list(names) if names is not None and len(names) == outputs else None
 
 
-def _check_settings(settings: dict[str, Any], path: Path, channels: int) -> None:
+def _check_settings(settings: dict[str, Any], path: Path, channels: int | None) -> None:
     """What of timm's pretrained_cfg the pipeline reads: input_size, mean and std."""
     size = settings.get("input_size")
-    if not isinstance(size, list) or len(size) != 3 or size[0] != channels:
-        raise BundleError(
-            f"{path}: pretrained_cfg.input_size: expected [{channels}, H, W], as the denoiser has channels, "
-            f"got {size!r}"
-        )
+    sized = isinstance(size, list) and len(size) == 3 and all(type(side) is int and side > 0 for side in size)
+    if size is None or not sized or size[0] not in ((1, 3) if channels is None else (channels,)):
+        wanted = "[1, H, W] or [3, H, W]" if channels is None else f"[{channels}, H, W], as the denoiser has channels"
+        raise BundleError(f"{path}: pretrained_cfg.input_size: expected {wanted}, got {size!r}")
+    channels = size[0]
     for field in ("mean", "std"):
         values = settings.get(field)
         if not isinstance(values, list) or len(values) != channels:
@@ -141,17 +158,27 @@ def _check_settings(settings: dict[str, Any], path: Path, channels: int) -> None
         raise BundleError(f"{path}: pretrained_cfg.std: expected values > 0, got {settings['std']!r}")
 
 
-def _fetch_classifier(name: str, target: Path, shape: tuple[int, int, int]) -> tuple[int, list[str] | None]:
+def classifier_shape(folder: Path) -> tuple[int, int, int]:
+    """(C, H, W) of the images that a copied classifier was made for."""
+    path = folder / "config.json"
+    settings = _read(path, "a classifier in timm's hub layout")["pretrained_cfg"]
+    _check_settings(settings, path, None)
+    channels, height, width = settings["input_size"]
+    return channels, height, width
+
+
+def _fetch_classifier(name: str, target: Path, channels: int | None) -> tuple[int, list[str] | None]:
     import timm
     import timm.models
 
     if not timm.is_model(name.split(".")[0]):
         raise BundleError(f"classifier: expected a folder in timm's hub layout or a timm name, got {name!r}")
     try:
-        net = timm.create_model(name, pretrained=True, in_chans=shape[0])
+        channels = channels or 3  # as timm's weights have them
+        net = timm.create_model(name, pretrained=True, in_chans=channels)
     except Exception as error:
         raise BundleError(f"classifier: {name}: its weights cannot be had: {error}") from error
     timm.models.save_for_hf(
-        net, str(target), model_config={"model_args": {"in_chans": shape[0]}}, safe_serialization=True
+        net, str(target), model_config={"model_args": {"in_chans": channels}}, safe_serialization=True
     )
     return int(net.num_classes), None

@@ -47,6 +47,7 @@ class Pipeline:
         self.manifest = manifest
         self.micro_batch = micro_batch
         self.engine = engine
+        self.batch_seconds: float | None = None  # of one micro-batch, about, as models.runtime found at the start
         kinds = manifest.noise or ("gaussian",) * len(manifest.sigmas)
         self._laws = {sigma: law_of(kind, sigma) for kind, sigma in zip(kinds, manifest.sigmas, strict=True)}
         self._grey_steps = engine.place(np.full((1, 1, 1), GREY_STEPS, dtype=np.float32))

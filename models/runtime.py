@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .bundle import Manifest, find_bundle, load_manifest, verify
 from .engine_openvino import OpenVinoEngine, graph_of, openvino_dtype
@@ -34,8 +36,10 @@ logger = logging.getLogger(__name__)
 
 # 64: 128 is 10 to 20% faster in torch, no faster in OpenVINO, and pads short looks twice as much.
 CPU_MICRO_BATCH = 64
-# Not measured yet: enough that a launch costs little beside 3x32x32 images, 16 chunks.
-CUDA_MICRO_BATCH = 512
+# Not measured yet: 512 where a CPU takes 64, enough that a launch costs little beside 3x32x32 images.
+CUDA_TIMES = 8
+# A first micro-batch of less time says more of the engine's own first steps: another is timed.
+FIRST_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +48,16 @@ class RuntimeOptions:
 
     device: str = "cpu"  # or "cuda"
     engine: str = TORCH  # an engine's name, as answers report it
-    micro_batch: int = CPU_MICRO_BATCH  # samples in one forward
+    micro_batch: int | None = None  # samples in one forward; None = as the bundle proposes, or the device's own
     workers: int | None = None  # micro-batches computed at once; None = one for each usable core
     dtype: str | None = None  # None = the bundle's, which alone is served; another one to compare with it
+
+    def micro_batch_for(self, manifest: Manifest) -> int:
+        """A multiple of its chunk, unless another number was asked for."""
+        if self.micro_batch is not None:
+            return self.micro_batch
+        usual = manifest.micro_batch or -(-CPU_MICRO_BATCH // manifest.chunk) * manifest.chunk
+        return usual * CUDA_TIMES if self.device == "cuda" else usual
 
     @property
     def callers(self) -> int:
@@ -79,16 +90,15 @@ def options_for(
         raise BundleError(f"engine: expected auto, {' or '.join(ENGINES)}, got {engine}")
     if chosen == "openvino" and device != "cpu":
         raise BundleError(f"engine: expected torch on {device}, got openvino, which runs on a CPU")
-    micro_batch = micro_batch or (CUDA_MICRO_BATCH if device == "cuda" else CPU_MICRO_BATCH)
+    options = RuntimeOptions(device=device, engine=TORCH, micro_batch=micro_batch, workers=workers)
     if chosen == "openvino" and bundle is not None and find_spec("openvino"):
         folder = find_bundle(bundle)
-        if why := refusal(folder, micro_batch=micro_batch):
+        if why := refusal(folder, micro_batch=options.micro_batch_for(load_manifest(folder))):
             if engine != "auto":
                 raise BundleError(f"{folder}: engine: expected auto or torch, got openvino, which cannot run it: {why}")
             logger.warning("torch runs the bundle %s, since openvino cannot: %s", folder, why)
             chosen = "torch"
-    name = OPENVINO if chosen == "openvino" else TORCH
-    return RuntimeOptions(device=device, engine=name, micro_batch=micro_batch, workers=workers)
+    return replace(options, engine=OPENVINO) if chosen == "openvino" else options
 
 
 def usable_cores() -> int:
@@ -108,7 +118,7 @@ def limit_threads(engine: str = TORCH) -> None:
 
 
 def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = None) -> Pipeline:
-    """Find, verify and load a bundle, then run one micro-batch at each scale. options: None = this machine's own.
+    """Find, verify and load a bundle, and run each of its functions once. options: None = this machine's own.
 
     Raises BundleError if a file is missing, altered or not of its format, or if the networks do not fit the manifest;
     ImportError if the engine's packages are not installed.
@@ -120,9 +130,9 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
     manifest = load_manifest(folder)
     verify(folder, manifest)
     try:
-        engine = _engine(folder, manifest, options)
+        engine, micro_batch = _engine(folder, manifest, options), options.micro_batch_for(manifest)
         verify(folder, manifest)  # again: what was read is what was checked, also when somebody replaced it meanwhile
-        pipeline = Pipeline(engine, manifest, micro_batch=options.micro_batch)
+        pipeline = Pipeline(engine, manifest, micro_batch=micro_batch)
         _warm_up(pipeline)
     except (BundleError, ImportError):
         raise
@@ -137,7 +147,7 @@ def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine
     dtype = options.dtype or manifest.dtype
     if options.engine == OPENVINO:
         return OpenVinoEngine(
-            *graph_of(folder, manifest), dtype=dtype, batch=options.micro_batch,
+            *graph_of(folder, manifest), dtype=dtype, batch=options.micro_batch_for(manifest),
             streams=options.workers or usable_cores(),
         )  # fmt: skip
     import torch
@@ -148,14 +158,30 @@ def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine
     if options.device == "cuda" and not torch.cuda.is_available():
         raise BundleError("device: expected cpu, since torch finds no CUDA device here, got cuda")
     kind = CudaEngine if options.device == "cuda" else TorchEngine
-    return kind(*load_networks(folder, manifest), dtype=dtype, device=options.device)
+    return kind(load_networks(folder, manifest), dtype=dtype, device=options.device)
 
 
 def _warm_up(pipeline: Pipeline) -> None:
-    """First forwards are slow (kernels are made for the shape), and wrong shapes show here."""
+    """First forwards are slow (kernels are made for the shape), and wrong shapes show here.
+
+    One micro-batch where the scales differ in constants alone; a large picture's takes its time.
+    """
     manifest = pipeline.manifest
     image = np.zeros(manifest.input_shape, dtype=np.float32)
-    for sigma in manifest.sigmas:
-        count = min(manifest.chunk, pipeline.whole(sigma) or manifest.chunk)
-        pipeline.votes(image, sigma=sigma, seed=0, first=0, count=count)
+    functions = {(name, sigma in manifest.denoised_sigmas): sigma for sigma, name in manifest.classifiers.items()}
+    took = 0.0
+    for sigma in functions.values():
+        took = max(took, _seconds(pipeline, image, sigma))
+    if took < FIRST_SECONDS:
+        took = _seconds(pipeline, image, manifest.sigmas[-1])
+    pipeline.batch_seconds = took
     pipeline.classify(image)
+    rate = pipeline.micro_batch / took
+    logger.info("the bundle %s: about %.3g draws a second for each worker", manifest.name, rate)
+
+
+def _seconds(pipeline: Pipeline, image: NDArray[np.float32], sigma: float) -> float:
+    """Of one micro-batch, here and now."""
+    began, chunk = time.perf_counter(), pipeline.manifest.chunk
+    pipeline.votes(image, sigma=sigma, seed=0, first=0, count=min(chunk, pipeline.whole(sigma) or chunk))
+    return time.perf_counter() - began

@@ -88,7 +88,9 @@ def test_sampling_is_the_written_formula(pipeline: Pipeline, image: NDArray[np.f
     pipeline = load_pipeline("digits", options)
     size = pipeline.micro_batch
     noise = numpy_noise(law_of("gaussian", SIGMA), SEED, 0, size // 32, (32, 1, 8, 8))
-    denoiser, classifier = (network.float() for network in load_networks(find_bundle("digits"), pipeline.manifest))
+    networks = load_networks(find_bundle("digits"), pipeline.manifest).each(lambda net: net.float())
+    denoiser, classifier = networks.at(SIGMA)
+    assert denoiser is not None
     with torch.inference_mode():
         noisy = (torch.from_numpy(np.rint(image * 255)) + torch.from_numpy(noise)) / 255
         logits = classifier(denoiser.denoise(noisy, SIGMA)).numpy()
