@@ -23,13 +23,16 @@ from certify.models.bundle import find_bundle, load_manifest
 from certify.models.denoiser import Denoiser, channels_and_block
 from certify.models.errors import BundleError
 from certify.models.export import export
+from certify.models.noise import add_noise, grey_steps, numpy_noise
+from certify.models.noise_laws import law_of
 from certify.models.pack import pack
 from certify.models.pipeline import Pipeline
 from certify.models.runtime import RuntimeOptions, load_pipeline, options_for
+from tests import pictures
 from tests.cli.test_cli import certify
 from tests.models.conftest import changed
 
-PICTURE = np.random.default_rng(2).random((3, 8, 12), dtype=np.float32)
+PICTURE = pictures.tensor(2, (3, 8, 12))
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +84,9 @@ def test_both_engines_compute_it_at_the_bundles_own_micro_batch(bundle: Path) ->
     for engine in ("torch", "openvino"):
         pipeline = load_pipeline(bundle, options_for(engine=engine, bundle=bundle))
         assert (pipeline.micro_batch, pipeline.manifest.chunk) == (2, 1)
-        noise = pipeline.engine.noise(1, 0, 2, (1, *PICTURE.shape))
-        noisy = pipeline.engine.place(PICTURE) + 0.5 * noise
-        logits.append(pipeline.engine.fetch(pipeline.engine.logits(noisy, 0.5)))
+        law = law_of("gaussian", 0.5)
+        noisy = add_noise(law, grey_steps(PICTURE), numpy_noise(law, 1, 0, 2, (1, *PICTURE.shape)), np.float32(255))
+        logits.append(pipeline.engine.fetch(pipeline.engine.logits(pipeline.engine.place(noisy), 0.5)))
         assert pipeline.votes(PICTURE, sigma=0.5, seed=1, first=3, count=3).sum() == 3
     assert np.abs(logits[0] - logits[1]).max() < 1e-4 < float(np.ptp(logits[0]))
 

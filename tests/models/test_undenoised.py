@@ -27,16 +27,18 @@ from certify.models.classifier import Classifier
 from certify.models.denoiser import Denoiser
 from certify.models.engines import ENGINES
 from certify.models.errors import BundleError
-from certify.models.noise import chunk_noise
+from certify.models.noise import add_noise, grey_steps, numpy_noise
+from certify.models.noise_laws import law_of
 from certify.models.pack import pack
 from certify.models.runtime import load_pipeline, options_for
 from certify.service.research.tables import read_table
 from certify.service.research.votes_file import load_votes
+from tests import pictures
 from tests.cli.test_cli import certify
 from tests.models.conftest import changed
 
 DIGITS = find_bundle("digits")
-IMAGE = np.random.default_rng(1).random((1, 8, 8), dtype=np.float32)
+IMAGE = pictures.tensor(1)
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +100,11 @@ def test_votes_are_of_the_noisy_pixels_where_nothing_denoises(
     """Put together here by hand, unclipped, at a batch of 64; the plain classifier is the finest scale's."""
     manifest = load_manifest(bundles[name])
     pipeline = load_pipeline(bundles[name], options_for(engine=engine))
-    noise = torch.from_numpy(np.concatenate([chunk_noise(7, j, (32, 1, 8, 8)) for j in range(2)]))
     for sigma in manifest.sigmas:
         net = Classifier.from_folder(others[sigma] if "each" in name else DIGITS / "classifier").float().eval()
-        noisy = torch.from_numpy(IMAGE) + sigma * noise
+        law = law_of("gaussian", sigma)
+        noise = numpy_noise(law, 7, 0, 2, (32, 1, 8, 8))
+        noisy = torch.from_numpy(add_noise(law, grey_steps(IMAGE), noise, np.float32(255)))
         assert float(noisy.min()) < 0 and float(noisy.max()) > 1
         with torch.inference_mode():
             denoises = sigma in manifest.denoised_sigmas
