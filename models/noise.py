@@ -70,7 +70,7 @@ def grey_steps(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Raises ValueError for any other: a certificate is about 8-bit images.
     """
-    steps = np.rint(image * np.float32(GREY_STEPS))
+    steps: NDArray[np.float32] = np.rint(image * np.float32(GREY_STEPS))
     if not np.array_equal(steps / np.float32(GREY_STEPS), image):
         raise ValueError("image: expected values n / 255 with whole n, as of an 8-bit picture, got others")
     whole: NDArray[np.float32] = steps

@@ -93,7 +93,7 @@ async def test_an_answer_is_the_same_alone_or_in_a_crowd_with_one_worker_or_four
             )
             done = await run(job, backend, key)
             drawn += done.ahead.used
-            return answer(job, done, request_id="").model_dump(exclude={"timing"})
+            return answer(job, done, key, request_id="").model_dump(exclude={"timing"})
 
         try:
             answers.append([await ask(fields) for fields in requests])
