@@ -87,8 +87,8 @@ class BackendInfo:
     @property
     def noises(self) -> tuple[NoiseKind, ...]:
         """The kind of each sigma's noise."""
-        gaussian: tuple[NoiseKind, ...] = ("gaussian",) * len(self.sigmas)
-        return self.noise or gaussian
+        gaussian: NoiseKind = "gaussian"
+        return self.noise or (gaussian,) * len(self.sigmas)
 
     def whole(self, sigma: float) -> int | None:
         """How many samples the scale has in all, if they are numbered and not drawn; None: as many as are asked for."""
