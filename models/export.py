@@ -54,7 +54,7 @@ def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> 
         "bundle": {"digest": manifest.digest},
         "classes": list(manifest.classes),
         "input_shape": list(manifest.input_shape),
-        "sigmas": list(manifest.sigmas),  # JSON has the shortest text that reads back as the same float64
+        **_scales(manifest),
         "thresholds": list(manifest.thresholds),
         "final": manifest.final,
         "chunk": manifest.chunk,
@@ -65,8 +65,6 @@ def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> 
             "engine": options.engine,
             "dtype": options.runs_in(manifest.dtype),  # a server whose CPU runs it in another refuses the model
         },
-        # At their defaults unsaid: a model that needs neither is what it was.
-        **({"noise": list(manifest.noise), "norm": manifest.norm} if manifest.noise or manifest.norm != "l2" else {}),
     }
     identity = "sha256:" + hashlib.sha256(_json(claims).encode()).hexdigest()
     return {
@@ -75,6 +73,17 @@ def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> 
         "identity": identity,
         "instances": instances,
     }
+
+
+def _scales(manifest: Manifest) -> dict[str, Any]:
+    """Where all noise is Gaussian and the norm L2, `sigmas` alone, as ever.
+
+    Otherwise `scales` in its place: a gateway that knows no other noise misses it, and refuses the model.
+    """
+    sigmas = list(manifest.sigmas)  # JSON has the shortest text that reads back as the same float64
+    if not manifest.noise and manifest.norm == "l2":
+        return {"sigmas": sigmas}
+    return {"scales": {"sigmas": sigmas, "noise": list(manifest.noise), "norm": manifest.norm}}
 
 
 def export(

@@ -50,20 +50,21 @@ async def ask_facts(replica: Replica) -> Facts:
 def _read(facts: dict[str, Any]) -> Facts:
     try:
         channels, height, width = facts["input_shape"]
+        scales = facts.get("scales") or {"sigmas": facts["sigmas"], "noise": (), "norm": "l2"}
         info = BackendInfo(
             kind="triton",
             bundle_name=facts["bundle"]["name"],
             bundle_digest=facts["bundle"]["digest"],
             class_names=tuple(facts["classes"]),
             input_shape=(channels, height, width),
-            sigmas=tuple(facts["sigmas"]),
+            sigmas=tuple(scales["sigmas"]),
             thresholds=tuple(facts["thresholds"]),
             final=facts["final"],
             chunk=facts["chunk"],
             grain=facts["grain"],
             runtime=Runtime(**facts["runtime"]),
-            noise=tuple(facts.get("noise", ())),  # a model that was exported before there were others has none
-            norm=facts.get("norm", "l2"),
+            noise=tuple(scales["noise"]),
+            norm=scales["norm"],
         )
         return Facts(info=info, identity=facts["identity"], instances=int(facts["instances"]))
     except (KeyError, TypeError, ValueError) as error:

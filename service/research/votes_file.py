@@ -155,7 +155,10 @@ def join_votes(files: Sequence[VotesFile]) -> VotesFile:
 
 def save_votes(votes: VotesFile, path: Path) -> None:
     """Whole or not at all. Raises DataError where it cannot be written."""
-    save_arrays(path, {each.name: np.asarray(getattr(votes, each.name)) for each in fields(votes)})
+    arrays = {each.name: np.asarray(getattr(votes, each.name)) for each in fields(votes)}
+    if votes.noise.size:  # under another name: an older version would take the noise for Gaussian
+        arrays["scales"] = arrays.pop("sigmas")
+    save_arrays(path, arrays)
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -179,6 +182,8 @@ def _load(path: Path) -> VotesFile:
             names = [each.name for each in fields(VotesFile)]
             older = {"grain": np.array(OLDER_GRAIN), "noise": GAUSSIAN, "norm": np.array("l2")}
             values = {**older, **{name: stored[name] for name in names if name in stored}}
+            if "scales" in stored:
+                values["sigmas"] = stored["scales"]
         if missing := [name for name in names if name not in values]:
             raise DataError(f"there is no {missing[0]}")
         scalars = {name: value.item() for name, value in values.items() if value.ndim == 0}

@@ -58,6 +58,8 @@ def test_a_file_keeps_its_noise_and_norm(tmp_path):
     back = load_votes(tmp_path / "votes.npz")
     assert (tuple(back.noise.tolist()), back.norm) == (KINDS, "l1")
     assert back.cascade() == cascade_of([0.25, 0.5], [0.5, 0.6], "plurality", KINDS)
+    with np.load(tmp_path / "votes.npz") as stored:
+        assert "sigmas" not in stored  # a version that knows no other noise finds no scales in it
     assert back.alone(1, "threshold") == cascade_of([0.5], 0.5, "threshold", ["uniform"])
 
 
