@@ -45,7 +45,7 @@ def test_the_embedded_gateway_is_told_its_engine_and_samples_on_as_many_threads_
 
 def test_other_variables_of_the_container_come_last() -> None:
     given = [{"name": "OTEL_SERVICE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
-    found = environment({"gateway": {"env": given, "settings": {"tracing": True}}})
+    found = environment({"gateway": {"extraEnv": given, "settings": {"tracing": True}}})
     assert list(found)[-1] == "OTEL_SERVICE_NAME" and found["OTEL_SERVICE_NAME"] == given[0]["valueFrom"]
 
 
