@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from certify.service.answering.schemas import AbstainReason
+from certify.service.http.metrics import Metrics
 from tests import pictures
 from tests.deploy.conftest import CHART, EVERYTHING, ROOT, of, render
 from tests.servers import Process, real_gateway, real_process
@@ -27,12 +29,24 @@ if TYPE_CHECKING:
 
 yaml = pytest.importorskip("yaml")
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
-RULE = {"enabled": True, "for": "3s", "windows": {"short": "12s", "long": "60s", "week": "1w"}}
+RULE = {
+    "for": "3s",
+    "windows": {"short": "12s", "long": "60s", "week": "1w"},
+    "gatewaySelector": 'namespace="ml", job="certify"',
+}
 
 
-def groups(rule: dict[str, Any]) -> dict[str, Any]:
-    (found,) = [o for o in render({"monitoring": {"prometheusRule": rule}}) if o["kind"] == "PrometheusRule"]
+def groups(name: str = "g", **rule: Any) -> dict[str, Any]:
+    """Of a release whose gateways' job is NAME-gateway, in the namespace ml."""
+    values = {"fullnameOverride": name, "monitoring": {"prometheusRule": {"enabled": True, **rule}}}
+    (found,) = of(render(values), "PrometheusRule")
     return {"groups": found["spec"]["groups"]}
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    """The chart's alerts by name; of a name's several, the last."""
+    rules = [rule for group in groups()["groups"] for rule in group["rules"]]
+    return {rule["alert"]: rule for rule in rules if "alert" in rule}
 
 
 def expressions() -> list[tuple[str, str]]:
@@ -63,16 +77,49 @@ def tool(name: str) -> str:
 
 
 def test_composes_rules_are_the_charts_by_default() -> None:
-    assert yaml.safe_load((ROOT / "docker" / "rules.yml").read_text()) == groups({"enabled": True})
+    rules = groups("certify", gatewaySelector='job="certify"')
+    assert yaml.safe_load((ROOT / "docker" / "rules.yml").read_text()) == rules
 
 
 def test_every_alert_has_a_section_in_the_runbook() -> None:
     runbook = (ROOT / "docs" / "operations.md").read_text()
-    for group in groups({"enabled": True})["groups"]:
+    for name, rule in alerts().items():
+        assert f"### {name}\n" in runbook
+        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{name.lower()}"
+
+
+def test_every_alert_has_the_labels_that_route_it_and_the_runbooks_address() -> None:
+    rule = {"alertLabels": {"team": "vision", "severity_of": "ml"}, "runbookUrl": "https://example.org/runbook"}
+    for group in groups(**rule)["groups"]:
+        for each in group["rules"]:
+            if "alert" in each:
+                assert {"team": "vision", "severity_of": "ml"}.items() <= each["labels"].items()
+                assert each["labels"]["severity"] in ("critical", "warning", "info")
+                assert each["annotations"]["runbook_url"].startswith("https://example.org/runbook#certify")
+
+
+def test_records_are_named_by_level_metric_and_operations() -> None:
+    for group in groups()["groups"]:
         for rule in group["rules"]:
-            if "alert" in rule:
-                assert f"### {rule['alert']}\n" in runbook
-                assert rule["annotations"]["runbook"].endswith(rule["alert"])
+            if "record" in rule:
+                assert re.fullmatch(r"(bundle|job|client):certify_[a-z_]+:[a-z0-9_]+", rule["record"])
+
+
+def test_every_rule_is_of_this_release_and_keeps_clusters_apart() -> None:
+    for group in groups()["groups"]:
+        for rule in group["rules"]:
+            selectors = re.findall(r"[a-z_:]*certify_[a-z_]+[a-z_:0-9]*(\{[^}]*\})|\bup(\{[^}]*\})", rule["expr"])
+            for selector in selectors:
+                assert 'namespace="ml", job="g-gateway"' in "".join(selector), rule
+            for labels in re.findall(r"\b(?:by|on) \(([^)]*)\)", rule["expr"]):
+                assert labels.startswith("cluster, namespace, job"), rule
+
+
+def test_where_triton_may_go_no_gateway_need_be_ready() -> None:
+    assert "CertifyNotReady" in alerts()
+    keda = {"triton": {"keda": {"enabled": True, "minReplicas": 0}}}
+    (rule,) = of(render({**keda, "monitoring": {"prometheusRule": {"enabled": True}}}), "PrometheusRule")
+    assert "CertifyNotReady" not in str(rule)
 
 
 def test_the_abstention_runbook_tells_every_reason_and_every_known_failure_apart() -> None:
@@ -94,24 +141,57 @@ def test_operations_names_every_metric(gateway: Process) -> None:
         assert f"`{family.name.removesuffix('_created')}" in text, family.name
 
 
-def test_promtool_finds_every_alert_firing_and_not(tmp_path: Path) -> None:
+def promtool_test(folder: Path, rules: dict[str, Any], *names: str) -> None:
     promtool = tool("promtool")
-    (tmp_path / "rules.yml").write_text(yaml.safe_dump(groups({"enabled": True})))
+    (folder / "rules.yml").write_text(yaml.safe_dump(rules))
+    done = subprocess.run([promtool, "test", "rules", *names], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_finds_every_alert_firing_and_not(tmp_path: Path) -> None:
+    names = ("alerts.yml", "alerts-scope.yml", "alerts-week.yml")
     cases = []
-    for name in ("alerts.yml", "alerts-week.yml"):
+    for name in names:
         shutil.copy(Path(__file__).parent / name, tmp_path / name)
         tests = yaml.safe_load((tmp_path / name).read_text())["tests"]
-        cases += [case for test in tests for case in test["alert_rule_test"]]
-    done = subprocess.run(
-        [promtool, "test", "rules", "alerts.yml", "alerts-week.yml"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    alerts = {
-        rule["alert"] for group in groups({"enabled": True})["groups"] for rule in group["rules"] if "alert" in rule
+        cases += [case for test in tests for case in test.get("alert_rule_test", [])]
+    promtool_test(tmp_path, groups(), *names)
+    assert {case["alertname"] for case in cases if case.get("exp_alerts")} == alerts().keys()
+    assert {case["alertname"] for case in cases if not case.get("exp_alerts")} == alerts().keys()
+
+
+def after_answers_of(seconds: float, each_minute: int) -> list[dict[str, str]]:
+    """The histogram's series as the gateway's own metrics count such answers, for two hours."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, version="0", codes=("internal_error",))
+    metrics.failed("internal_error", seconds)
+    series = []
+    for family in registry.collect():
+        for sample in family.samples:
+            if sample.name.startswith("certify_request_seconds_") and sample.labels["result"] == "failed":
+                labels = {"namespace": "ml", "job": "g-gateway", "instance": "a", **sample.labels, "result": "answered"}
+                text = ", ".join(f'{name}="{value}"' for name, value in labels.items())
+                series.append(
+                    {"series": f"{sample.name}{{{text}}}", "values": f"0+{int(sample.value) * each_minute}x120"}
+                )
+    return series
+
+
+@pytest.mark.parametrize(("seconds", "fires"), [(300, True), (50, False)])
+def test_the_latency_alert_at_90_seconds_fires_at_300_and_not_at_50(
+    seconds: float, fires: bool, tmp_path: Path
+) -> None:
+    labels = {"severity": "warning", "namespace": "ml", "job": "g-gateway"}
+    summary = "one answer in twenty takes longer than 4m 51s"
+    fired = {
+        "exp_labels": labels,
+        "exp_annotations": {"summary": summary, "runbook_url": "docs/operations.md#certifyslow"},
     }
-    assert {case["alertname"] for case in cases if case.get("exp_alerts")} == alerts
-    assert {case["alertname"] for case in cases if not case.get("exp_alerts")} == alerts
+    case = {"alertname": "CertifySlow", "eval_time": "1h", "exp_alerts": [fired] if fires else []}
+    test = {"interval": "1m", "input_series": after_answers_of(seconds, 10), "alert_rule_test": [case]}
+    document = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": [test]}
+    (tmp_path / "alerts.yml").write_text(yaml.safe_dump(document))
+    promtool_test(tmp_path, groups(latencyP95Seconds=90), "alerts.yml")
 
 
 def free_port() -> int:
@@ -168,7 +248,7 @@ def prometheus(
     binary = tool("prometheus")
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
     targets = [] if triton is None else [f"127.0.0.1:{triton.metrics_port}"]
-    (folder / "rules.yml").write_text(yaml.safe_dump(groups(RULE)))
+    (folder / "rules.yml").write_text(yaml.safe_dump(groups(**RULE)))
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yml"],
@@ -226,12 +306,12 @@ def test_abstentions_move_the_recorded_rate_to_the_right_number_and_fire_the_ale
     assert 0.4 <= share <= 0.6
 
     def recorded() -> bool:
-        value = prometheus.value("certify:abstention:ratio_long")
+        value = prometheus.value("bundle:certify_abstentions:ratio_long")
         return value is not None and abs(value - share) < 0.01
 
     wait(recorded, lambda: f"an abstention rate of {share}")
     names = {"name": "fake", "job": "certify", "namespace": "ml"}
-    assert names.items() <= prometheus.query("certify:abstention:ratio_long")[0]["metric"].items()
+    assert names.items() <= prometheus.query("bundle:certify_abstentions:ratio_long")[0]["metric"].items()
 
     def fires() -> bool:
         certify(gateway, int(time.monotonic() * 1000) % 10_000, **hopeless)
@@ -271,6 +351,6 @@ def test_every_expression_of_dashboard_scalers_and_runbook_has_data(
             asking = stack.enter_context(on_triton)
         wait(lambda: not missing(), missing)
     if triton is not None:
-        # The queue's scaler has `or vector(0)`: without it there must be an answer too.
+        # The queue's scaler has a zero for when nothing was asked: without it there must be an answer too.
         ((_, query),) = [each for each in checked if each[0] == "release-certify-triton"]
-        assert prometheus.value(query.removesuffix(" or vector(0)").replace("[1m]", "[5m]")) is not None
+        assert prometheus.value(query.split(" or ")[0].replace("[1m]", "[5m]")) is not None
