@@ -14,6 +14,7 @@ kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs p
 
 USUAL: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "usual.yml").read_text())
 VERSION = kubernetes_validate.latest_version().removesuffix(".0")
+LABELS = [f"app.kubernetes.io/{key}" for key in ("name", "instance", "component")]
 CLAIM = {"claimName": "bundles", "readOnly": True}
 IMAGE = {"reference": "registry.example.org/scans:3", "pullPolicy": "IfNotPresent"}
 
@@ -157,8 +158,18 @@ def test_pods_reach_dns_each_other_and_what_rules_allow() -> None:
     ports = [[port["port"] for port in rule["ports"]] for rule in gateway["egress"]]
     assert ports == [[53, 53, 5353, 5353], ["grpc"], [6379], [4318]]
     assert [[port["port"] for port in rule["ports"]] for rule in triton["egress"]] == [[53, 53, 5353, 5353], [443]]
+    assert policies["release-certify-test"]["egress"][1]["ports"] == [{"port": "http"}]
     for policy in of(render({}), "NetworkPolicy"):
         assert policy["spec"]["policyTypes"] == ["Ingress"] and "egress" not in policy["spec"]
+
+
+def test_every_pod_has_a_policy_and_nobody_asks_those_that_only_ask() -> None:
+    objects = render({"dataset": {"enabled": True, "existingClaim": "data"}})
+    policies = {str(each["spec"]["podSelector"]["matchLabels"]): each["spec"] for each in of(objects, "NetworkPolicy")}
+    for each, pod in pods(objects):
+        selector = {key: pod["metadata"]["labels"][key] for key in LABELS}
+        asked = each["kind"] == "Deployment"
+        assert ("ingress" in policies[str(selector)]) is asked, each["_from"]
 
 
 def test_a_budget_of_pods_that_must_be_there_replaces_the_one_that_may_be_away() -> None:
