@@ -149,6 +149,9 @@ def test_both_services_have_the_families_that_were_asked_for_and_the_gateway_lis
         assert service["spec"]["ipFamilies"] == ["IPv6", "IPv4"]
     (container,) = spec_of(gateway_of(objects))["containers"]
     assert {"name": "CERTIFY_HTTP_HOST", "value": "::"} in container["env"]
+    for name, says in (("dual-stack", True), ("eks-ipv6", True), ("mig-slices", False)):
+        (triton,) = spec_of(triton_of(render(USUAL[name])))["containers"]
+        assert ("--metrics-address=ipv6:::" in triton["args"]) is says
 
 
 def test_pods_reach_dns_each_other_and_what_rules_allow() -> None:
