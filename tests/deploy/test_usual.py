@@ -1,13 +1,14 @@
-"""Values as they are usual on forty kinds of cluster: all render to objects that Kubernetes and the operators take."""
+"""Values as they are usual on fifty kinds of cluster: all render to objects that Kubernetes and the operators take."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.deploy.conftest import Object, check, containers, gateway_of, of, pods, render
+from tests.deploy.conftest import ROOT, Object, check, containers, gateway_of, of, pods, render
 
 yaml = pytest.importorskip("yaml")
 kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs pip install kubernetes-validate")
@@ -44,6 +45,16 @@ def test_usual_values_make_objects_that_are_taken(name: str) -> None:
         assert len(set(volumes)) == len(volumes)
         for container in containers(pod):
             assert {mount["name"] for mount in container.get("volumeMounts", [])} <= set(volumes), each["_from"]
+
+
+def test_the_values_that_the_documentation_shows_are_the_charts() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 4
+    for block in blocks:
+        for each in render(yaml.safe_load(block)):
+            if "extra-objects" not in each["_from"]:
+                check(each, VERSION)
 
 
 @pytest.mark.parametrize("name", ["openshift", "openshift-gpu"])
