@@ -41,7 +41,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
-    # 127.0.0.1: a laptop's service is not offered to the network unless somebody says so; a container sets 0.0.0.0 or ::.
+    # 127.0.0.1: a laptop's service is not offered to the network unless somebody says so; a container sets another.
     http_host: str = Field(
         "127.0.0.1", min_length=1, description="address to listen on; `::` is every address, IPv4's too"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,4 +129,24 @@ def containers(pod: Object) -> list[Object]:
 def gateway_of(objects: list[Object]) -> Object:
     """The gateways' Deployment."""
     (found,) = [each for each in of(objects, "Deployment") if each["metadata"]["name"].endswith("-gateway")]
+    return found
+
+
+def groups(name: str = "g", **rule: Any) -> dict[str, Any]:
+    """Of a release whose gateways' job is NAME-gateway, in the namespace ml."""
+    values = {"fullnameOverride": name, "monitoring": {"prometheusRule": {"enabled": True, **rule}}}
+    (found,) = of(render(values), "PrometheusRule")
+    return {"groups": found["spec"]["groups"]}
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    """The chart's alerts by name; of a name's several, the last."""
+    rules = [rule for group in groups()["groups"] for rule in group["rules"]]
+    return {rule["alert"]: rule for rule in rules if "alert" in rule}
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed (apt-get install prometheus)")
     return found
