@@ -31,7 +31,10 @@ def test_every_alert_has_a_section_in_the_runbook() -> None:
 
 
 def test_every_alert_has_the_labels_that_route_it_and_the_runbooks_address() -> None:
-    rule: dict[str, Any] = {"alertLabels": {"team": "vision", "severity_of": "ml"}, "runbookUrl": "https://example.org/runbook"}
+    rule: dict[str, Any] = {
+        "alertLabels": {"team": "vision", "severity_of": "ml"},
+        "runbookUrl": "https://example.org/runbook",
+    }
     for group in groups(**rule)["groups"]:
         for each in group["rules"]:
             if "alert" in each:

@@ -38,8 +38,11 @@ class Cluster(ThreadingHTTPServer):
         """As `helm install` and `helm upgrade` do."""
         from helm_python import Chart, Config
 
-        url = f"http://127.0.0.1:{self.server_address[1]}"
-        with Config(kube_apiserver=url, namespace="ml") as config, Chart.load(str(CHART)) as chart:
+        named = {"name": "test", "cluster": {"server": f"http://127.0.0.1:{self.server_address[1]}"}}
+        context = {"name": "test", "context": {"cluster": "test", "user": ""}}
+        file = {"apiVersion": "v1", "kind": "Config", "clusters": [named], "contexts": [context]}
+        own = json.dumps({**file, "current-context": "test"})  # not that of whoever runs the tests
+        with Config(kubeconfig_content=own, namespace="ml") as config, Chart.load(str(CHART)) as chart:
             return objects_of(config.render(chart, values, name="release", namespace="ml"))
 
 

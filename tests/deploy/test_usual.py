@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.conftest import ROOT, Object, check, containers, gateway_of, of, pods, render
+from tests.deploy.conftest import ROOT, Object, check, containers, gateway_of, objects_of, of, pods, render
 
 yaml = pytest.importorskip("yaml")
 kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs pip install kubernetes-validate")
@@ -78,6 +78,11 @@ def test_what_the_sidecar_needs_is_on_the_pods() -> None:
     objects = render(USUAL["istio-sidecar"])
     labels = {each["_from"]: pod["metadata"]["labels"].get("sidecar.istio.io/inject") for each, pod in pods(objects)}
     assert sorted(labels.values()) == ["false", "false", "true", "true"]
+
+
+def test_a_key_twice_would_be_seen() -> None:
+    with pytest.raises(AssertionError, match="a key twice"):
+        objects_of({"a.yaml": "kind: A\nmetadata:\n  labels: {b: c, b: d}\n"})
 
 
 def test_a_users_maps_are_merged_and_the_charts_keys_stand() -> None:
