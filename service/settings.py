@@ -41,8 +41,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
-    # 127.0.0.1: a laptop's service is not offered to the network unless somebody says so; a container sets 0.0.0.0.
-    http_host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    # 127.0.0.1: a laptop's service is not offered to the network unless somebody says so; a container sets another.
+    http_host: str = Field(
+        "127.0.0.1", min_length=1, description="address to listen on; `::` is every address, IPv4's too"
+    )
     http_port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one and logs it")
     # embedded: real certificates with nothing else installed or started.
     backend: Literal["embedded", "triton", "fake"] = Field(

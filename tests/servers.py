@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -117,7 +118,7 @@ def metric(text: str, line_start: str) -> float:
 def _port(popen: subprocess.Popen[str], log: Path) -> int:
     while popen.poll() is None:
         for line in log.read_text().splitlines():
-            if "running on http://" in line:
-                return int(json.loads(line)["message"].split(":")[2].split()[0])
+            if found := re.search(r"running on http://\S+:(\d+)", line):
+                return int(found[1])
         time.sleep(0.02)
     raise AssertionError(f"the service ended with {popen.returncode}: {log.read_text()}")

@@ -7,6 +7,7 @@ largest radius) are extra members.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -183,7 +184,9 @@ def _problem(
     extra: Mapping[str, object] | None = None,
 ) -> Response:
     kind = CODES[code]
-    request.app.state.gateway.metrics.failed(code)
+    # Only images are posted.
+    waited = time.monotonic() - request.state.arrival if request.method == "POST" else None
+    request.app.state.gateway.metrics.failed(code, waited)
     request.state.code = code
     document = Problem(
         type=f"urn:certify:problem:{code}",

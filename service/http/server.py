@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import faulthandler
 import gc
 import logging
@@ -51,6 +52,10 @@ _SAY_SO_SECONDS = 0.1
 # Soon after grace the process is gone, whatever a thread of it is doing: within the 5 s that Kubernetes' defaults leave
 # (terminationGracePeriodSeconds 30, CERTIFY_GRACE_SECONDS 25), so that its log says what it was.
 _GONE_SECONDS = 4.5
+
+
+# What binding to `::` says on a machine without IPv6.
+_NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 class Server(uvicorn.Server):
@@ -108,8 +113,22 @@ class Server(uvicorn.Server):
 
     async def _bind(self) -> list[socket.socket]:
         """The address's sockets, which do not listen yet: a port in use is noticed before a bundle is loaded."""
+        host, port = self.config.host, self.config.port
+        if host != "::":
+            return await self._bound(host, port)
+        # Every address of both families: asyncio's own `::` leaves IPv4 out, and one socket for both would show IPv4
+        # clients as ::ffff:..., which proxies' settings do not expect.
+        try:
+            bound = await self._bound(host, port)
+        except OSError as error:
+            if error.errno not in _NO_IPV6:
+                raise
+            return await self._bound("0.0.0.0", port)
+        return [*bound, *await self._bound("0.0.0.0", bound[0].getsockname()[1])]
+
+    async def _bound(self, host: str, port: int) -> list[socket.socket]:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(asyncio.Protocol, self.config.host, self.config.port, start_serving=False)
+        server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
         # Closing it closes its own; these are the same sockets under other numbers.
         bound = [socket.socket(fileno=os.dup(each.fileno())) for each in server.sockets]
         server.close()

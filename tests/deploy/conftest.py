@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ yaml = pytest.importorskip("yaml")
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "certify"
+SCHEMAS = Path(__file__).parent / "schemas"
 
 Object = dict[str, Any]
 
@@ -21,7 +24,7 @@ EVERYTHING: dict[str, Any] = {
     "imagePullSecrets": [{"name": "pull"}],
     "gateway": {
         "settings": {"max_queued": 128, "log_level": "debug", "tracing": True},
-        "env": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://otel-collector:4318"}],
+        "extraEnv": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://otel-collector:4318"}],
         "keda": {"enabled": True},
         "podLabels": {"tier": "edge"},
         "podAnnotations": {"a": "b"},
@@ -62,6 +65,15 @@ VALUES: dict[str, dict[str, Any]] = {
 }
 
 
+class OnceLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """A key that a map has twice is an error: PyYAML takes the last, an API server refuses the object."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"{node.start_mark}: a key twice in {keys}"
+        return dict(super().construct_mapping(node, deep))
+
+
 def rendered(values: dict[str, Any], *, name: str = "release", namespace: str = "ml") -> dict[str, str]:
     """Template -> its text."""
     from helm_python import Chart
@@ -72,12 +84,29 @@ def rendered(values: dict[str, Any], *, name: str = "release", namespace: str = 
 
 def render(values: dict[str, Any], *, name: str = "release", namespace: str = "ml") -> list[dict[str, Any]]:
     """All objects, each with the template that made it under "_from"."""
+    return objects_of(rendered(values, name=name, namespace=namespace))
+
+
+def objects_of(templates: dict[str, str]) -> list[Object]:
     objects = []
-    for path, text in rendered(values, name=name, namespace=namespace).items():
+    for path, text in templates.items():
         if path.endswith(".yaml"):
-            found = [each for each in yaml.safe_load_all(text) if each is not None]
+            found = [each for each in yaml.load_all(text, OnceLoader) if each is not None]
             objects += [{**each, "_from": path} for each in found]
     return objects
+
+
+def check(each: Object, version: str) -> None:
+    """That Kubernetes of this version takes the object; of a custom resource, that its operator's schema does."""
+    import jsonschema
+    import kubernetes_validate
+
+    stripped = {key: value for key, value in each.items() if key != "_from"}
+    schema = SCHEMAS / f"{each['kind']}.json"
+    if schema.exists():
+        jsonschema.validate(stripped, json.loads(schema.read_text()))
+    else:
+        kubernetes_validate.validate(stripped, version, strict=True)
 
 
 def of(objects: list[Object], kind: str) -> list[Object]:
@@ -100,4 +129,24 @@ def containers(pod: Object) -> list[Object]:
 def gateway_of(objects: list[Object]) -> Object:
     """The gateways' Deployment."""
     (found,) = [each for each in of(objects, "Deployment") if each["metadata"]["name"].endswith("-gateway")]
+    return found
+
+
+def groups(name: str = "g", **rule: Any) -> dict[str, Any]:
+    """Of a release whose gateways' job is NAME-gateway, in the namespace ml."""
+    values = {"fullnameOverride": name, "monitoring": {"prometheusRule": {"enabled": True, **rule}}}
+    (found,) = of(render(values), "PrometheusRule")
+    return {"groups": found["spec"]["groups"]}
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    """The chart's alerts by name; of a name's several, the last."""
+    rules = [rule for group in groups()["groups"] for rule in group["rules"]]
+    return {rule["alert"]: rule for rule in rules if "alert" in rule}
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed (apt-get install prometheus)")
     return found

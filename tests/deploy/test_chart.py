@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
 import pytest
 
 from certify.service.settings import Settings
-from tests.deploy.conftest import CHART, VALUES, Object, containers, gateway_of, of, pods, render, rendered
+from tests.deploy.conftest import CHART, VALUES, Object, check, containers, gateway_of, of, pods, render, rendered
 
 yaml = pytest.importorskip("yaml")
 kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs pip install kubernetes-validate")
 
-# Custom resources: their schemas are their operators', and are not at hand. Their parts that matter are checked below.
-NOT_CHECKED = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "HTTPRoute"}
 # Settings that the chart sets from values of their own.
 OWN = {
     *"http_host http_port backend bundle engine micro_batch triton_url start_seconds".split(),
@@ -45,8 +42,7 @@ VERSIONS += [kubernetes_validate.latest_version().removesuffix(".0")]
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_one_that_kubernetes_takes(version: str, objects: list[Object]) -> None:
     for each in objects:
-        if each["kind"] not in NOT_CHECKED:
-            kubernetes_validate.validate({k: v for k, v in each.items() if k != "_from"}, version, strict=True)
+        check(each, version)
 
 
 def test_one_object_a_file(objects: list[Object]) -> None:
@@ -91,7 +87,7 @@ def test_two_releases_in_a_namespace_do_not_touch_each_other() -> None:
 
 def test_every_reference_resolves(objects: list[Object]) -> None:
     names = {kind: {each["metadata"]["name"] for each in of(objects, kind)} for kind in {o["kind"] for o in objects}}
-    given_secrets = {"seed", "certify-seed"}  # of the values above: the user's own
+    given_secrets = {"seed", "certify-seed", "release-certify-seed"}  # the user's own: there is no cluster to ask here
     for each, pod in pods(objects):
         ports = [port["name"] for container in containers(pod) for port in container.get("ports", [])]
         volumes = {volume["name"] for volume in pod["spec"].get("volumes", [])}
@@ -122,7 +118,7 @@ def test_every_reference_resolves(objects: list[Object]) -> None:
         selector = policy["spec"]["podSelector"]["matchLabels"]
         (pod,) = [pod for labels, pod in by_labels if selector.items() <= labels.items()]
         ports = {port["name"] for container in containers(pod) for port in container.get("ports", [])}
-        for rule in policy["spec"]["ingress"]:
+        for rule in policy["spec"].get("ingress", []):
             assert {port["port"] for port in rule["ports"]} <= ports
             for peer in rule["from"]:
                 wanted = peer.get("podSelector", {}).get("matchLabels")
@@ -201,15 +197,6 @@ def test_triton_gets_a_gpu_and_shared_memory() -> None:
         assert memory["emptyDir"]["medium"] == "Memory"
 
 
-def test_a_seed_key_is_long_enough_and_kept_out_when_there_is_one() -> None:
-    (secret,) = of(render({}), "Secret")
-    assert len(base64.b64decode(secret["data"]["seed-key"])) >= 32
-    assert not of(render({"seedKey": {"existingSecret": "mine"}}), "Secret")
-    given = "k" * 40
-    (secret,) = of(render({"seedKey": {"value": given}}), "Secret")
-    assert base64.b64decode(secret["data"]["seed-key"]).decode() == given
-
-
 def test_only_gateways_reach_triton_and_only_prometheus_its_metrics() -> None:
     (policy,) = [p for p in of(render({}), "NetworkPolicy") if p["metadata"]["name"].endswith("-triton")]
     votes, metrics = policy["spec"]["ingress"]
@@ -229,7 +216,16 @@ def test_only_gateways_reach_triton_and_only_prometheus_its_metrics() -> None:
         ({"gateway": {"settings": {"seed_key": "x"}}}, "seed_key"),
         ({"gateway": {"settings": {"max_queued": "many"}}}, "max_queued"),
         ({"gateway": {"settings": {"log_level": "loud"}}}, "log_level"),
-        ({"gateway": {"env": [{"name": "CERTIFY_SEED_KEY", "value": "x"}]}}, "env"),
+        ({"gateway": {"extraEnv": [{"name": "CERTIFY_SEED_KEY", "value": "x"}]}}, "extraEnv"),
+        ({"gateway": {"podSecurityContext": {"runAsUsr": 5}}}, "runAsUsr"),
+        ({"embedded": {"bundle": "/bundles/mine"}}, "bundle"),
+        ({"apiKeys": {"clients": [{"name": "a b", "samplesPerMinute": 1, "places": 1}]}}, "name"),
+        ({"ipFamilies": ["IPv5"]}, "ipFamilies"),
+        ({"httpRoute": {"parentRefs": [{"namespace": "gateways"}]}}, "name"),
+        ({"monitoring": {"prometheusRule": {"alertLabels": {"severity": "page"}}}}, "severity"),
+        ({"monitoring": {"prometheusRule": {"objectives": {"latencySeconds": 20}}}}, "latencySeconds"),
+        ({"triton": {"gpuResource": "gpu"}}, "gpuResource"),
+        ({"networkPolicy": {"egress": {"gateway": [{"cidr": "10.0.0.0/8"}]}}}, "cidr"),
         ({"gateway": {"podLabels": {"app.kubernetes.io/instance": "other"}}}, "app.kubernetes.io/instance"),
         ({"gateway": {"autoscaling": {"minReplicas": 0}}}, "minReplicas"),
         ({"embedded": {"engine": "tensorrt"}}, "engine"),
@@ -237,6 +233,7 @@ def test_only_gateways_reach_triton_and_only_prometheus_its_metrics() -> None:
         ({"dataset": {"out": "/tmp/results"}}, "out"),
         ({"gateway": {"replicas": -1}}, "replicas"),
         ({"gateway": {"resources": {"limits": None}}}, "limits"),
+        ({"gateway": {"resources": {"limits": {"memory": None}}}}, "memory"),
         ({"triton": {"modelRepository": {"source": "s3"}}}, "source"),
         ({"triton": {"image": {"digest": "latest"}}}, "digest"),
         ({"seedKey": {"value": "short"}}, "value"),
@@ -253,7 +250,17 @@ def test_values_that_are_not_the_charts_are_refused(values: dict[str, Any], mess
 
 
 # Maps whose keys are the user's, by their last name or their path.
-FREE = {"commonLabels", "annotations", "labels", "podAnnotations", "podLabels", "nodeSelector", "affinity"}
+FREE = {
+    "commonLabels",
+    "annotations",
+    "labels",
+    "podAnnotations",
+    "podLabels",
+    "nodeSelector",
+    "affinity",
+    "alertLabels",
+}
+FREE |= {"metadata", "seccompProfile", "capabilities"}  # of a trigger; of security contexts, whose own keys are known
 
 
 def nodes(values: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -287,7 +294,9 @@ def test_a_key_that_the_chart_does_not_know_is_refused_at_every_depth(path: tupl
             "serviceMonitor",
             {"monitoring": {"serviceMonitor": {"enabled": True}}},
         ),
-        ({}, "Keep a copy", {"seedKey": {"existingSecret": "mine"}}),
+        ({}, "No seed key was made", {"seedKey": {"existingSecret": "mine"}}),
+        ({"seedKey": {"generate": "always"}}, "Keep a copy", {"seedKey": {"existingSecret": "mine"}}),
+        ({"apiKeys": {"clients": [{"name": "a", "samplesPerMinute": 1, "places": 1}]}}, '"a.key"', {"apiKeys": {}}),
     ],
 )
 def test_notes_say_what_is_still_missing(values: dict[str, Any], said: str, unless: dict[str, Any]) -> None:
@@ -307,6 +316,13 @@ def test_notes_say_what_is_still_missing(values: dict[str, Any], said: str, unle
         ({"triton": {"modelRepository": {"source": "volume"}}}, "expected a claim"),
         ({"triton": {"modelRepository": {"source": "init"}}}, "expected an image"),
         ({"dataset": {"enabled": True}}, "expected a claim"),
+        ({"httpRoute": {"enabled": True}}, "expected the Gateway"),
+        ({"gateway": {"keda": {"enabled": True, "minReplicas": 0}}}, "expected at least 1"),
+        ({"triton": {"keda": {"enabled": True, "minReplicas": 5}}}, "expected minReplicas"),
+        ({"gateway": {"autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": None}}}, "expected targetCPU"),
+        ({"embedded": {"enabled": True, "bundles": {"source": "volume"}}}, "embedded.bundles.existingClaim: expected"),
+        ({"embedded": {"enabled": True, "bundles": {"source": "init"}}}, "embedded.bundles.init.image: expected"),
+        ({"embedded": {"enabled": True, "bundles": {"source": "ociImage"}}}, "ociImage.reference: expected an image"),
     ],
 )  # fmt: skip
 def test_values_that_contradict_each_other_are_refused(values: dict[str, Any], message: str) -> None:
@@ -326,12 +342,3 @@ def test_the_schema_knows_every_setting_and_its_type() -> None:
         if name not in OWN:
             expected[name] = {**own, **field}
     assert schema["properties"]["gateway"]["properties"]["settings"]["properties"] == expected
-
-
-def test_api_keys_come_from_a_secret_that_is_mounted_as_a_folder() -> None:
-    pod = gateway_of(render({"apiKeys": {"existingSecret": "clients"}}))["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
-    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "api-keys"]
-    assert environment["CERTIFY_API_KEYS_FILE"] == mount["mountPath"] + "/clients" and "subPath" not in mount
-    assert [v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v] == ["clients"]

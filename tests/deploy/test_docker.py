@@ -230,6 +230,19 @@ def test_composes_prometheus_is_configured_well(tmp_path: Path) -> None:
             assert target.split(":")[0] in COMPOSE["services"]
 
 
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_either_profile_has_prometheus_and_grafana_and_what_prometheus_calls_the_gateway(profile: str) -> None:
+    services = {name: each for name, each in COMPOSE["services"].items() if profile in each["profiles"]}
+    assert {"prometheus", "grafana"} <= services.keys()
+    called = [name for name in services if name == "gateway"]
+    called += [
+        name
+        for name, each in services.items()
+        if "gateway" in each.get("networks", {}).get("default", {}).get("aliases", [])
+    ]
+    assert len(called) == 1
+
+
 def parse_compose(document: dict[str, Any]) -> None:
     pytest.importorskip("compose_spec", reason="needs the Compose Specification's parser (pip install compose-spec)")
     from compose_spec import PyCompose

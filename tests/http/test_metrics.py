@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from certify.service.backends.fake import FAKE_INFO
+from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from certify.service.http.metrics import sigma_label
 from certify.service.http.problems import CODES
 from tests import pictures
@@ -49,7 +49,7 @@ async def test_every_series_exists_from_the_start_at_zero() -> None:
         ),
         "certify_samples_used_count",
         "certify_sampling_seconds_count",
-        "certify_request_seconds_count",
+        *(f"certify_request_seconds_count|{result}" for result in ("answered", "failed")),
         "certify_queue_wait_seconds_count",
         "certify_queue_depth",
         "certify_in_flight",
@@ -128,6 +128,35 @@ async def test_build_and_bundle_are_named() -> None:
 @pytest.mark.parametrize(("sigma", "label"), [(0.25, "0.25"), (1.0, "1"), (0.1234567, "0.1234567")])
 def test_a_sigma_is_labelled_as_it_is_written(sigma: float, label: str) -> None:
     assert sigma_label(sigma) == label
+
+
+async def test_a_failed_request_counts_in_the_time_to_an_answer_and_nothing_that_a_client_chose_does() -> None:
+    backend = FakeBackend()
+    async with in_process(backend) as service:
+
+        async def ask(**fields: str) -> int:
+            form = {"samples": "640", **fields}
+            return (await service.client.post("/certify", files={"image": pictures.png()}, data=form)).status_code
+
+        async def counted() -> list[float]:
+            name = "certify_request_seconds_count"
+            return [await service.total(name, result=result) for result in ("answered", "failed")]
+
+        assert [await ask(), await ask(radius="-1")] == [200, 422]
+        backend.delay_seconds = 1
+        assert await ask(deadline_ms="10") == 504
+        assert await counted() == [1, 0]
+        backend.delay_seconds, backend.failing = 0, True
+        assert await ask() == 503
+        assert (await service.client.get("/readyz")).status_code == 503  # a probe is nobody's request
+        assert await service.total("certify_errors_total", code="backend_unavailable") == 2
+        assert await counted() == [1, 1]
+
+
+async def test_the_time_to_an_answer_has_bounds_to_ten_minutes() -> None:
+    async with in_process() as service:
+        assert await service.total("certify_request_seconds_bucket", result="answered", le="600.0") == 0
+        assert 'certify_request_seconds_bucket{le="600.0",result="failed"}' in await service.metrics_text()
 
 
 async def test_a_thousand_different_bad_requests_add_no_series() -> None:

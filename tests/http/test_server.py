@@ -324,3 +324,21 @@ def memory(process: Process) -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found is not None
     return int(found[1]) * 1024
+
+
+def test_on_two_colons_it_listens_to_both_families(tmp_path: Path) -> None:
+    with real_process(tmp_path / "log", http_host="::") as process:
+        for host in ("127.0.0.1", "[::1]"):
+            assert httpx.get(f"http://{host}:{process.port}/livez").status_code == 200
+
+
+def test_on_two_colons_it_listens_to_ipv4_where_there_is_no_ipv6(tmp_path: Path) -> None:
+    without = 'sysctl -q net.ipv6.conf.all.disable_ipv6=1 && ip link set lo up && exec "$@"'
+    prefix = ("unshare", "--net", "sh", "-c", without, "sh")
+    try:
+        subprocess.run([*prefix, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        pytest.skip(f"no network namespace can be had here: {exc}")
+    with real_process(tmp_path / "log", prefix=prefix, http_host="::") as process:
+        listening = Path(f"/proc/{process.popen.pid}/net/tcp").read_text()
+    assert f" 00000000:{process.port:04X} " in listening

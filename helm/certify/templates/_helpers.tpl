@@ -20,6 +20,17 @@
 {{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
 {{- end -}}
 
+{{/* Maps as one, without a key twice: the first that has a key wins. Nothing where all are empty. Argument: maps. */}}
+{{- define "certify.merged" -}}
+{{- $all := dict -}}
+{{- range $map := . }}
+{{- range $key, $value := $map }}
+{{- if not (hasKey $all $key) }}{{ $_ := set $all $key $value }}{{ end -}}
+{{- end }}
+{{- end }}
+{{- if $all }}{{ toYaml $all }}{{ end -}}
+{{- end -}}
+
 {{/* What selects pods: never changed by an upgrade. Argument: (list $ "gateway"). */}}
 {{- define "certify.selector" -}}
 app.kubernetes.io/name: {{ include "certify.name" (index . 0) }}
@@ -27,19 +38,29 @@ app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
+{{/* Argument: (list $ "gateway"), and maps of the component's own labels. */}}
 {{- define "certify.labels" -}}
-{{ include "certify.selector" . }}
-app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Version }}
-{{- with (index . 0).Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $root := index . 0 -}}
+{{- $own := include "certify.selector" . | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+{{- include "certify.merged" (concat (list $own) (slice . 2) (list $root.Values.commonLabels)) -}}
 {{- end -}}
 
-{{/* Argument: (list $ image). A digest wins over a tag; without either, the chart's appVersion. */}}
+{{/* Argument: maps of annotations; the line itself too, where there are any. */}}
+{{- define "certify.annotations" -}}
+{{- with include "certify.merged" . -}}
+annotations: {{ . | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
+{{/* Argument: (list $ image). A digest wins over a tag; without either, the chart's appVersion. A repository names a
+registry if its first part has a dot or a port, or is localhost. */}}
 {{- define "certify.image" -}}
 {{- $image := index . 1 -}}
+{{- $registry := (index . 0).Values.imageRegistry -}}
+{{- if and $registry (not (regexMatch "^([^/]*[.:][^/]*|localhost)/" $image.repository)) }}{{ $registry }}/{{ end -}}
 {{- if $image.digest -}}
 {{ $image.repository }}@{{ $image.digest }}
 {{- else -}}
@@ -53,8 +74,9 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- define "certify.gatewayPullPolicy" -}}
 {{- ternary .Values.embedded.image.pullPolicy .Values.gateway.image.pullPolicy .Values.embedded.enabled -}}
 {{- end -}}
-{{- define "certify.gatewayResources" -}}
-{{- toYaml (ternary .Values.embedded.resources .Values.gateway.resources .Values.embedded.enabled) -}}
+
+{{- define "certify.gatewayUrl" -}}
+{{- printf "http://%s.%s.svc:%v" (include "certify.gateway" .) .Release.Namespace .Values.gateway.service.port -}}
 {{- end -}}
 
 {{- define "certify.gatewayServiceAccount" -}}
@@ -72,38 +94,84 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- end -}}
 {{- end -}}
 
-{{- define "certify.seedSecret" -}}
-{{- default (printf "%s-seed" (include "certify.fullname" .)) .Values.seedKey.existingSecret -}}
-{{- end -}}
-{{- define "certify.seedSecretKey" -}}
-{{- ternary .Values.seedKey.existingSecretKey "seed-key" (ne .Values.seedKey.existingSecret "") -}}
-{{- end -}}
-
-{{- define "certify.podSecurity" -}}
-runAsNonRoot: true
-seccompProfile: {type: RuntimeDefault}
-{{- end -}}
-{{- define "certify.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
-{{- end -}}
-
-{{- define "certify.pullSecrets" -}}
-{{- with .Values.imagePullSecrets }}
-imagePullSecrets: {{ toYaml . | nindent 2 }}
+{{/* Of a Service. */}}
+{{- define "certify.ipFamilies" -}}
+{{- with .Values.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.ipFamilies }}
+ipFamilies: {{ toJson . }}
 {{- end }}
 {{- end -}}
 
-{{/* Argument: (list $ section): where a component's pods may run. */}}
-{{- define "certify.placement" -}}
-{{- with (index . 1).nodeSelector }}
-nodeSelector: {{ toYaml . | nindent 2 }}
+{{/* Whether Triton's last server may go while nobody asks. */}}
+{{- define "certify.tritonToZero" -}}
+{{- $triton := .Values.triton -}}
+{{- if and (not .Values.embedded.enabled) $triton.keda.enabled (eq (int $triton.keda.minReplicas) 0) }}true{{ end -}}
+{{- end -}}
+
+{{/* A PodDisruptionBudget's spec but for its selector. */}}
+{{- define "certify.disruptions" -}}
+{{- if not (kindIs "invalid" .minAvailable) -}}
+minAvailable: {{ .minAvailable }}
+{{- else -}}
+maxUnavailable: {{ .maxUnavailable }}
 {{- end }}
-{{- with (index . 1).tolerations }}
-tolerations: {{ toYaml . | nindent 2 }}
+{{- with .unhealthyPodEvictionPolicy }}
+unhealthyPodEvictionPolicy: {{ . }}
 {{- end }}
-{{- with (index . 1).affinity }}
-affinity: {{ toYaml . | nindent 2 }}
+{{- end -}}
+
+{{/* A ScaledObject's spec but for its target and triggers. Argument: a component's keda. */}}
+{{- define "certify.scaling" -}}
+{{- if gt (int .minReplicas) (int .maxReplicas) }}
+{{- fail "keda: expected minReplicas at most maxReplicas" }}
+{{- end -}}
+minReplicaCount: {{ .minReplicas }}
+maxReplicaCount: {{ .maxReplicas }}
+pollingInterval: {{ .pollingInterval }}
+cooldownPeriod: {{ .cooldownPeriod }}
+{{- with .fallback }}
+fallback: {{ toYaml . | nindent 2 }}
 {{- end }}
+{{- with .behavior }}
+advanced:
+  horizontalPodAutoscalerConfig:
+    behavior: {{ toYaml . | nindent 6 }}
+{{- end }}
+{{- end -}}
+
+{{/* A trigger of Prometheus. Argument: (list keda query threshold ignoreNullValues). */}}
+{{- define "certify.trigger" -}}
+{{- $keda := index . 0 -}}
+type: prometheus
+{{- with $keda.authenticationRef }}
+authenticationRef: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- $own := dict "serverAddress" $keda.serverAddress "query" (index . 1) "threshold" (index . 2) "ignoreNullValues" (index . 3) }}
+metadata: {{ include "certify.merged" (list $own $keda.metadata) | nindent 2 }}
+{{- end -}}
+
+{{/* A ServiceMonitor's endpoint but for its place. */}}
+{{- define "certify.scraping" -}}
+interval: {{ .interval }}
+{{- with .scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+{{- with .relabelings }}
+relabelings: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .metricRelabelings }}
+metricRelabelings: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Looking names up. Argument: networkPolicy.egress. */}}
+{{- define "certify.dns" -}}
+- {{ with .dnsTo }}to: {{ toYaml . | nindent 4 }}
+  {{ end }}ports:
+    {{- range .dnsPorts }}
+    - {port: {{ . }}, protocol: UDP}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
 {{- end -}}
