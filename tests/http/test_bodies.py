@@ -10,7 +10,7 @@ import pytest
 from certify.service.answering.fields import parse_texts
 from certify.service.answering.schemas import CertifyFields
 from certify.service.errors import RequestError
-from certify.service.http.bodies import Body, parse_body, read_limited
+from certify.service.http.bodies import Body, check_query, parse_body, read_limited
 
 IMAGE = b"\x89PNG and any bytes \x00\xff\r\n--boundary"
 
@@ -136,9 +136,7 @@ def test_numbers_that_are_none_are_out_of_range(field: str, literal: str) -> Non
     assert code_of(body) == "out_of_range"
 
 
-@pytest.mark.parametrize(
-    "text", ["NaN", "inf", "-inf", "Infinity", "", " ", "0x10", "1_000", "1e999", "-1", "٣", "a" * 9999]
-)
+@pytest.mark.parametrize("text", ["NaN", "inf", "-inf", "Infinity", "0x10", "1_000", "1e999", "-1", "٣", "a" * 9999])
 @pytest.mark.parametrize("field", ["radius", "samples", "alpha", "threshold", "sigmas", "deadline_ms"])
 def test_form_numbers_that_are_none_are_out_of_range(field: str, text: str) -> None:
     with pytest.raises(RequestError) as caught:
@@ -229,9 +227,91 @@ def test_two_images_are_out_of_range() -> None:
     assert caught.value.code == "out_of_range"
 
 
-@pytest.mark.parametrize("text", ["####", "AAA", "data:image/png;base64,AAAA", "\u00e9", "AA-_"])
-def test_what_is_no_base64_is_undecodable(text: str) -> None:
-    assert code_of(json.dumps({"image": text}).encode()) == "image_undecodable"
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("####", "Only base64 data is allowed"),
+        ("AAAAA", "send the whole file"),
+        ("A=AA", "send the whole file"),
+        ("AA==AA", "send the whole file"),
+        ("\u00e9", "Only base64 data is allowed"),
+        ("data:image/png,%89PNG", "a data URL without `;base64`"),
+        ("https://example.org/a.png", "got an address"),
+    ],
+)
+def test_what_is_no_base64_is_undecodable_and_says_what_to_send(text: str, said: str) -> None:
+    with pytest.raises(RequestError, match="image: expected base64") as caught:
+        from_json(image=text)
+    assert caught.value.code == "image_undecodable" and said in caught.value.detail
+
+
+def test_base64_is_read_in_every_form_that_encoders_give_it() -> None:
+    # Bytes whose base64 has both characters in which the alphabets differ, and both lengths of padding.
+    for data in (b"\xfb\xff\xfe" * 9, b"\xfb\xff\xfe\x00", b"\xfb\xff\xfe\x00\x01"):
+        plain, safe = base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()
+        assert "+" in plain and "-" in safe
+        for text in (plain, safe):
+            data_urls = f"data:image/png;base64,{text}", f" DATA:;charset=x;BASE64,\r\n{text}"
+            for whole in (text, text.rstrip("="), *data_urls):
+                assert from_json(image=whole).image == data
+
+
+def test_a_data_url_in_a_form_s_text_field_is_a_file() -> None:
+    url = b"data:image/png;base64," + base64.b64encode(IMAGE)
+    assert parse_form(form({}, [("image", (None, url))])).image == IMAGE
+
+
+def test_a_field_left_blank_is_absent() -> None:
+    blank = {name: "" for name in CertifyFields.model_fields} | {"radius": " \t"}
+    assert from_form(**blank).fields == CertifyFields()
+    assert from_form(sigmas=["", "0.5", ""]).fields.sigmas == [0.5]
+    blank_file = b'--b\r\nContent-Disposition: form-data; name="image"; filename=""\r\n\r\n\r\n--b--\r\n'
+    assert code_of(blank_file, "multipart/form-data; boundary=b") == "missing_field"
+    with pytest.raises(RequestError) as caught:
+        from_form(epsilon="")
+    assert caught.value.code == "unknown_field"
+
+
+@pytest.mark.parametrize("text", ["on", "On", "true", "1", "yes", "checked"])
+def test_a_ticked_box_is_true(text: str) -> None:
+    assert from_form(resize=text).fields.resize is True
+    # With a hidden field beside it, as Rails and ASP.NET send it.
+    for hidden in ("false", "0"):
+        assert from_form(resize=[hidden, text]).fields.resize is from_form(resize=[text, hidden]).fields.resize is True
+
+
+@pytest.mark.parametrize("given", ["off", "no", "0", "false", "", ["", "0"]])
+def test_a_box_that_is_not_ticked_is_false(given: str | list[str]) -> None:
+    assert from_form(resize=given).fields.resize is False
+
+
+@pytest.mark.parametrize("given", ["maybe", "onn", ["on", "on"], ["0", "0"], ["on", "0", "0"], ["0", "maybe"]])
+def test_a_box_is_ticked_or_not(given: str | list[str]) -> None:
+    with pytest.raises(RequestError, match="resize: "):
+        from_form(resize=given)
+
+
+def test_a_file_in_another_field_is_told_where_it_belongs() -> None:
+    with pytest.raises(RequestError, match="photo: expected the file in the field image") as caught:
+        parse_form(form({}, [("photo", ("a.png", IMAGE))]))
+    assert (caught.value.code, caught.value.extra["field"]) == ("unknown_field", "photo")
+
+
+def test_a_body_of_zero_bytes_says_so() -> None:
+    for kind in ("application/json", "multipart/form-data; boundary=b"):
+        with pytest.raises(RequestError, match="got zero bytes"):
+            parse_body(b"", content_type=kind, content_encoding=None)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"), [(b"radius=1", "radius"), (b"x", "x"), (b"a%20b=1&c", "a b"), (b"=", ""), (b"\xff=1", "\\xff")]
+)
+def test_a_query_is_refused_by_its_first_name(query: bytes, field: str) -> None:
+    with pytest.raises(RequestError, match="query") as caught:
+        check_query(query)
+    assert (caught.value.code, caught.value.extra["field"]) == ("unknown_field", field)
+    assert caught.value.detail.isascii()
+    check_query(b"")
 
 
 @pytest.mark.parametrize("image", [3, True, ["AAAA"], {"data": "AAAA"}])
@@ -273,7 +353,9 @@ def test_a_form_that_is_cut_off_or_broken_is_malformed(body: bytes, boundary: st
 
 
 def test_a_form_without_a_boundary_is_malformed() -> None:
-    assert code_of(b"--b--\r\n", "multipart/form-data") == "malformed_body"
+    with pytest.raises(RequestError, match="with its boundary, got none; let the HTTP library") as caught:
+        parse_body(b"--b--\r\n", content_type="multipart/form-data", content_encoding=None)
+    assert caught.value.code == "malformed_body"
 
 
 def test_texts_are_read_like_a_form() -> None:
