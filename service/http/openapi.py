@@ -6,6 +6,7 @@ nothing is typed twice. Tests generate clients in two languages and validate eve
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from fastapi import FastAPI
@@ -45,10 +46,23 @@ METRICS_ANSWER: dict[int | str, Json] = {
 }
 _FORM, _JSON = "multipart/form-data", "application/json"
 CERTIFY_REQUEST: Json = {
-    "required": True,
-    "content": {
-        _FORM: {"schema": {"$ref": "#/components/schemas/CertifyForm"}},
-        _JSON: {"schema": {"$ref": "#/components/schemas/CertifyJson"}},
+    # openapi-python-client 0.29 also needs it: without an optional parameter, its code for two kinds of bodies names a
+    # type that it does not import (openapi-python-client#1451).
+    "parameters": [
+        {
+            "name": "X-Request-ID",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "an id of yours, sent back and logged if it is at most 128 letters, digits and ._~:/+=@-",
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            _FORM: {"schema": {"$ref": "#/components/schemas/CertifyForm"}},
+            _JSON: {"schema": {"$ref": "#/components/schemas/CertifyJson"}},
+        },
     },
 }
 
@@ -101,16 +115,16 @@ def _document(app: FastAPI, settings: Settings) -> Json:
 def _form() -> Json:
     """A form has no null: a field left blank is absent."""
     image = {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP file, one frame"}
-    return _body(image, {name: _without_null(field) for name, field in _fields().items()})
+    return _body(image, _fields())
 
 
 def _json() -> Json:
     """null is absent, and one number stands for a list of one."""
     fields = {}
     for name, field in _fields().items():
-        field, said = _without_null(field), {key: field.pop(key) for key in ("description", "default") if key in field}
+        said = field.pop("description")
         kinds = [field, field["items"]] if FIELD_KINDS[name].is_list else [field]
-        fields[name] = {"anyOf": [*kinds, {"type": "null"}], **said}
+        fields[name] = {"anyOf": [*kinds, {"type": "null"}], "description": said}
     image = {
         "type": "string",
         "contentEncoding": "base64",
@@ -120,16 +134,18 @@ def _json() -> Json:
 
 
 def _fields() -> Json:
-    fields: Json = CertifyFields.model_json_schema()["properties"]
-    return {name: {key: value for key, value in field.items() if key != "title"} for name, field in fields.items()}
-
-
-def _without_null(field: Json) -> Json:
-    """`{anyOf: [X, null], default: null, ...}` -> X with the rest; others as they are."""
-    if "anyOf" not in field:
-        return field
-    (kind,) = (each for each in field["anyOf"] if each != {"type": "null"})
-    return kind | {key: value for key, value in field.items() if key not in ("anyOf", "default")}
+    """Each field without null and its default, which the description says instead: generators would take a member with
+    a default for one that is always there."""
+    fields = {}
+    for name, field in CertifyFields.model_json_schema()["properties"].items():
+        kinds = field.get("anyOf", [field])
+        (kind,) = (each for each in kinds if each != {"type": "null"})
+        said = field["description"]
+        if (default := field.get("default")) is not None:
+            said += f"; default: {json.dumps(default)}"
+        dropped = ("title", "default", "description")
+        fields[name] = {key: value for key, value in kind.items() if key not in dropped} | {"description": said}
+    return fields
 
 
 def _body(image: Json, fields: Json) -> Json:

@@ -23,7 +23,7 @@ _SUMMARY = "How far can this image be changed before the answer changes?"
     operation_id="certify",
     response_model=CertifyAnswer,
     responses=CERTIFY_ANSWERS,
-    openapi_extra={"requestBody": CERTIFY_REQUEST},
+    openapi_extra=CERTIFY_REQUEST,
     summary=_SUMMARY,
 )
 async def certify(request: Request) -> Response:
@@ -49,7 +49,7 @@ async def certify(request: Request) -> Response:
     operation_id="certifyAlias",
     response_model=CertifyAnswer,
     responses=CERTIFY_ANSWERS,
-    openapi_extra={"requestBody": CERTIFY_REQUEST},
+    openapi_extra=CERTIFY_REQUEST,
     summary="The same as /v1/certify, under its first name",
     deprecated=True,
 )
