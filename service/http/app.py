@@ -32,7 +32,7 @@ from .memory import Trimmer, malloc_trim
 from .metrics import Metrics
 from .openapi import use_openapi
 from .readiness import Readiness
-from .routes import certify, docs, health, info
+from .routes import certify, docs, health, inference, info
 from .scopes import Scopes
 from .serving import Serving
 
@@ -92,9 +92,10 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
         app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(RequestLog, root_path=settings.root_path)
     problems.install(app)
-    app.include_router(certify.router, dependencies=[Depends(_no_query), Depends(_something_served)])
+    for asking in (certify.router, inference.model_router):
+        app.include_router(asking, dependencies=[Depends(_no_query), Depends(_something_served)])
     app.include_router(info.router, dependencies=[Depends(_no_query)])
-    for routes in (health, docs):
+    for routes in (health, inference, docs):
         app.include_router(routes.router)
     use_openapi(app, settings)
     return app

@@ -22,7 +22,7 @@ from .forms import Part, parse_form
 from .image_texts import DATA_URL, decode_image_text
 from .json_bodies import parse_json
 
-__all__ = ("Body", "check_query", "parse_body", "read_limited")
+__all__ = ("Body", "check_encoding", "check_query", "parse_body", "read_limited")
 
 # Of one part that is no image. The longest honest one, 64 numbers of 25 characters, takes a tenth of it.
 _MAX_FIELD_BYTES = 16 * 1024
@@ -73,8 +73,7 @@ async def read_limited(
 
 def parse_body(body: bytes, *, content_type: str | None, content_encoding: str | None) -> Body:
     """Raises RequestError: unsupported_format, malformed_body, or what is wrong with a field. Takes milliseconds."""
-    if content_encoding not in (None, "", "identity"):
-        raise RequestError("unsupported_format", f"Content-Encoding: expected none, got {shown(content_encoding)}")
+    check_encoding(content_encoding)
     if content_type is not None and len(content_type) > _MAX_CONTENT_TYPE:
         raise RequestError("unsupported_format", f"Content-Type: expected at most {_MAX_CONTENT_TYPE} characters")
     kind, options = multipart.parse_options_header(content_type)
@@ -99,6 +98,12 @@ def parse_body(body: bytes, *, content_type: str | None, content_encoding: str |
         detail = "image: expected a PNG, JPEG or WebP file, got nothing; send one (curl -F image=@digit.png)"
         raise RequestError("missing_field", detail, field="image")
     return Body(fields=fields, image=image)
+
+
+def check_encoding(content_encoding: str | None) -> None:
+    """Raises RequestError `unsupported_format` for a body that is compressed."""
+    if content_encoding not in (None, "", "identity"):
+        raise RequestError("unsupported_format", f"Content-Encoding: expected none, got {shown(content_encoding)}")
 
 
 def check_query(query: bytes) -> None:
