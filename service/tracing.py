@@ -41,7 +41,7 @@ class _Nothing:
 
 _NO_SPAN = nullcontext(_Nothing())
 _tracer: Tracer | None = None
-# W3C Trace Context, section 3.2; ids of zeros only are invalid.
+# W3C Trace Context 2021, section 3.2; ids of zeros only are invalid.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.{0,100})?")
 _traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 

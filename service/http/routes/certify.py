@@ -53,7 +53,7 @@ async def certify(request: Request) -> Response:
     summary="The same as /v1/certify, under its first name",
     deprecated=True,
 )
-async def certify_alias(request: Request) -> Response:
+async def _alias(request: Request) -> Response:
     """Answers exactly as /v1/certify does, and stays. Build on /v1/certify: docs/api.md says what may change there."""
     return await certify(request)
 

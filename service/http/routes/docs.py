@@ -24,7 +24,7 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/docs")
-async def page(request: Request) -> Response:
+async def _page(request: Request) -> Response:
     top = request.scope.get("root_path", "")
     return get_swagger_ui_html(
         openapi_url=f"{top}/openapi.json",
@@ -36,17 +36,17 @@ async def page(request: Request) -> Response:
 
 
 @router.get(f"/docs/{_SCRIPT}")
-async def script(request: Request) -> Response:
+async def _script(request: Request) -> Response:
     return _asset(request, _SCRIPT, "text/javascript")
 
 
 @router.get(f"/docs/{_STYLE}")
-async def style(request: Request) -> Response:
+async def _style(request: Request) -> Response:
     return _asset(request, _STYLE, "text/css")
 
 
 @router.get("/docs/digit.png")
-async def digit() -> Response:
+async def _digit() -> Response:
     return Response(DIGIT, media_type="image/png")
 
 

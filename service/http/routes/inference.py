@@ -33,13 +33,13 @@ for _version in ("", f"/versions/{VERSION}"):
 
 
 @router.get("")
-async def server() -> Response:
+async def _server() -> Response:
     return JSONResponse({"name": "certify", "version": __version__, "extensions": ["binary_tensor_data"]})
 
 
 @router.get(f"/models/{MODEL}/versions/{VERSION}")
 @router.get(f"/models/{MODEL}")
-async def model() -> Response:
+async def _model() -> Response:
     outputs = [{"name": name, "datatype": kind, "shape": [1]} for name, kind in OUTPUTS.items()]
     return JSONResponse(
         {"name": MODEL, "versions": [VERSION], "platform": "certify", "inputs": [INPUT], "outputs": outputs}
@@ -48,7 +48,7 @@ async def model() -> Response:
 
 @model_router.post(f"/versions/{VERSION}/infer")
 @model_router.post("/infer")
-async def infer(request: Request) -> Response:
+async def _infer(request: Request) -> Response:
     pixels = math.prod(gateway_of(request).info.input_shape)
     asked: list[Inference] = []
 
