@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from certify import service
 from certify.service.http.problems import CODES
-from tests.servers import ROOT
 
-SOURCES = sorted((ROOT / "service").rglob("*.py"))
+PLACE = Path(service.__file__).parent
+SOURCES = sorted(PLACE.rglob("*.py"))
 
 
 def refusals(path: Path) -> list[tuple[str, set[str], int]]:
@@ -27,7 +28,7 @@ def refusals(path: Path) -> list[tuple[str, set[str], int]]:
     ]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PLACE)))
 def test_every_422_names_its_field_and_every_hint_is_documented(path: Path) -> None:
     for code, hints, line in refusals(path):
         assert CODES[code].status != 422 or "field" in hints, f"{path}:{line}"
