@@ -102,10 +102,9 @@ _OFF_GRID = 1e-3
 
 
 def picture_of(pixels: NDArray[np.uint8 | np.float32], shape: tuple[int, int, int]) -> Picture:
-    """Pixels that are no file: (C, H, W), or (1, C, H, W); uint8, or float32 of the 8-bit values n / 255 in [0, 1], which
-    is what a certificate is about.
+    """Pixels that are no file: (C, H, W), or (1, C, H, W); uint8, or float32 of the 8-bit values n / 255.
 
-    shape: of the bundle's input, (C, H, W). Raises RequestError.
+    Of those a certificate speaks. shape: of the bundle's input, (C, H, W). Raises RequestError.
     """
     if pixels.shape not in (shape, (1, *shape)):
         raise RequestError(
