@@ -12,15 +12,18 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from ..backends.base import Backend, BackendInfo
 from ..settings import Settings
 from .answers import make_answer
 from .driver import CallLimits, Run, Turn, at_once, drive
+from .evidence import evidence_of
 from .images import Picture, decode_image
 from .plans import Plan, make_plan
 from .schemas import CertifyAnswer, CertifyFields
+from .seeds import SeedScope
 
 __all__ = ("Job", "Question", "answer", "ask", "certify", "prepare", "run")
 
@@ -34,6 +37,7 @@ class Question:
 
     plan: Plan
     resize: bool
+    evidence: bool  # keep the votes of each chunk
     info: BackendInfo
     limits: CallLimits
     arrival: float  # in time.monotonic's seconds
@@ -61,7 +65,11 @@ class Job:
         """(purpose, sigma) -> the uint64 seed of that noise stream; 0 where nothing is drawn."""
         if self.plan.method == "deterministic":
             return lambda purpose, sigma: 0
-        return partial(self.plan.seed_scope(self.picture.sha256, self.question.info).seed, key)
+        return partial(self.scope().seed, key)
+
+    def scope(self) -> SeedScope:
+        """What names this question's noise."""
+        return self.plan.seed_scope(self.picture.sha256, self.question.info)
 
 
 def ask(
@@ -80,6 +88,7 @@ def ask(
     return Question(
         plan=plan,
         resize=fields.resize,
+        evidence=fields.evidence or fields.signed,
         info=info,
         limits=CallLimits.of(settings, offline=offline),
         arrival=arrival,
@@ -121,12 +130,13 @@ async def run(job: Job, backend: Backend, key: bytes, turn: Turn = at_once) -> R
         limits=job.question.limits,
         deadline=job.question.loop_deadline(),
         turn=turn,
+        by_chunk=job.question.evidence,
     )
 
 
 def answer(job: Job, done: Run, key: bytes, *, request_id: str) -> CertifyAnswer:
     """What the caller reads. key: run()'s. Its time is from the job's arrival until now."""
-    return make_answer(
+    made = make_answer(
         request_id=request_id,
         run=done,
         plan=job.plan,
@@ -135,6 +145,9 @@ def answer(job: Job, done: Run, key: bytes, *, request_id: str) -> CertifyAnswer
         key=key,
         total_seconds=time.monotonic() - job.question.arrival,
     )
+    if not job.question.evidence:
+        return made
+    return made.model_copy(update={"evidence": evidence_of(job.plan, job.scope(), done, made, now=datetime.now(UTC))})
 
 
 async def certify(

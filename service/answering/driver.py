@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ...models.ranges import cut
 from .. import tracing
 from ..backends.base import AheadDraw, Backend, DrawsAhead, check_votes
-from ..core import Certifier, Counter, Query, Result
+from ..core import Certifier, Counter, Purpose, Query, Result
 from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded
 from .ahead import Ahead, Drawn, Piece, sharing
 from .pace import Pace, pace_of
@@ -75,6 +75,10 @@ class Run:
     # shows it; no bound rests on it.
     leading: tuple[float | None, ...]
     ahead: Drawn
+    certifier: Certifier | Counter  # as it ended
+    # (level, purpose) -> votes of each chunk, int64 (chunks, K), where they were asked for. The last may be of a look
+    # that the deadline cut short.
+    chunks: Mapping[tuple[int, Purpose], NDArray[np.int64]] | None = None
 
 
 async def drive(
@@ -87,14 +91,17 @@ async def drive(
     limits: CallLimits,
     deadline: float | None,
     turn: Turn = at_once,
+    by_chunk: bool = False,
 ) -> Run:
     """Run `certifier` to its end, or to `deadline` (in the event loop's time; None: no deadline).
 
     image: (C, H, W) float32 in [0, 1]. sigmas: the certifier's, ascending. seed_of(purpose, sigma): a stream's seed.
-    turn(samples): held around each call of the backend; waiting for it counts against the deadline.
+    turn(samples): held around each call of the backend; waiting for it counts against the deadline. by_chunk: ask for
+    the votes of each chunk, and keep them (Run.chunks).
     Raises DeadlineExceeded when no look was complete by the deadline, BackendUnavailable when the backend failed.
     """
     call = _Calls(backend, certifier, image, sigmas=sigmas, seed_of=seed_of, limits=limits, turn=turn)
+    call.chunks = {} if by_chunk else None
     uncertified_class: int | None = None
     timed_out = False
     drawn = np.zeros((len(sigmas), len(backend.info().class_names)), dtype=np.int64)
@@ -121,6 +128,8 @@ async def drive(
         sampling_seconds=call.seconds,
         leading=tuple(float(votes.max() / votes.sum()) if votes.any() else None for votes in drawn),
         ahead=call.ahead.drawn,
+        certifier=certifier,
+        chunks=None if call.chunks is None else {stream: np.concatenate(rows) for stream, rows in call.chunks.items()},
     )
 
 
@@ -228,6 +237,7 @@ class _Calls:
         self.ahead = Ahead(backend, self._draw_ahead)
         self.limit = _Limit()
         self.seconds = 0.0
+        self.chunks: dict[tuple[int, Purpose], list[NDArray[np.int64]]] | None = None
 
     async def look(self, query: Query) -> NDArray[np.int64]:
         """One look's votes, in a span of its own."""
@@ -269,6 +279,8 @@ class _Calls:
 
     async def _drawn(self, query: Query, ready: list[Piece]) -> NDArray[np.int64]:
         """`ready`: pieces that `query` begins with."""
+        if self.chunks is not None:
+            return await self._by_chunk(query, self.chunks)
         first = ready[-1].end if ready else query.first
         missing = query.first + query.count - first
         if not ready:
@@ -289,6 +301,19 @@ class _Calls:
                 self._begin_ahead()
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from failed
+        return total
+
+    async def _by_chunk(
+        self, query: Query, kept: dict[tuple[int, Purpose], list[NDArray[np.int64]]]
+    ) -> NDArray[np.int64]:
+        """Nothing is drawn ahead: that would come without its chunks."""
+        stream = self._stream(query, query.first, query.count)
+        if self._info.whole(stream["sigma"]) is None:
+            rows = await self._backend.chunk_votes(self._image, **stream)
+        else:  # every sample is counted, and none is drawn: one row
+            rows = (await self._backend.count_votes(self._image, **stream))[None]
+        kept.setdefault((query.level, query.purpose), []).append(rows)
+        total: NDArray[np.int64] = rows.sum(axis=0)
         return total
 
     def _begin_ahead(self) -> None:

@@ -26,6 +26,7 @@ __all__ = (
     "norms_of",
     "plan_made",
     "round_down",
+    "target_of",
 )
 
 # Radii are given to six decimals, as the state machine rounds them (docs/protocol.md, 7).
@@ -150,7 +151,7 @@ def _checked_plan(fields: CertifyFields, info: BackendInfo, max_samples_allowed:
         dimension=channels * height * width,
         norm=norm,
         radius=fields.radius,
-        target=_target(fields.radius, norm, channels * height * width),
+        target=target_of(fields.radius, norm, channels * height * width),
     )
     _check_reachable(plan)
     return plan
@@ -293,7 +294,7 @@ def _min_samples(cascade: Cascade, alpha: float, info: BackendInfo) -> int:
         ) from None
 
 
-def _target(requested: float | None, norm: Norm, dimension: int) -> float | None:
+def target_of(requested: float | None, norm: Norm, dimension: int) -> float | None:
     """The least certified radius on the grid whose answer, as printed in `norm`, is at least the requested one."""
     if requested is None:
         return None

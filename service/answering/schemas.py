@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from ...models.bundle import Final
 from ...models.noises import NoiseKind
 from ..core.reasons import Reason
+from .evidence_schemas import Evidence
 
 __all__ = (
     "MAX_ITEMS",
@@ -99,6 +100,13 @@ class CertifyFields(BaseModel):
         description="answer within this many milliseconds with what has been proved by then",
     )
     resize: bool = Field(default=False, description="resize an image of another size instead of refusing it")
+    evidence: bool = Field(
+        default=False, description="answer with all that is needed to compute the radius again (docs/certificates.md)"
+    )
+    signed: bool = Field(
+        default=False,
+        description="answer a signed certificate instead, as with Accept: application/vnd.certify.certificate.v1+json",
+    )
 
 
 class Label(BaseModel):
@@ -189,6 +197,7 @@ class CertifyAnswer(BaseModel):
     input: InputFacts
     bundle: BundleName
     runtime: RuntimeFacts
+    evidence: Evidence | None = Field(default=None, description="where it was asked for")
     seed_key_fingerprint: str = Field(description="16 hex digits: answers of one key can repeat each other")
     timing: Timing
 

@@ -32,7 +32,7 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ("SeedScope", "fingerprint", "key_from_number", "random_key")
+__all__ = ("PLAN", "SCHEME", "SeedScope", "fingerprint", "key_from_number", "random_key")
 
 SCHEME = b"certify-seed-v2"
 # Raised when the same request may be cut into other looks or pilots than before (service.core, docs/protocol.md, 4).
@@ -61,6 +61,11 @@ class SeedScope:
         """The uint64 seed of the stream (purpose, sigma)."""
         message = self._request + _parts(purpose.encode(), _floats((sigma,)))
         return int.from_bytes(hmac.digest(key, message, "sha256")[:8], "big")
+
+    @property
+    def sha256(self) -> str:
+        """Of the parts that all streams share, in hex: what a certificate binds."""
+        return hashlib.sha256(self._request).hexdigest()
 
     @cached_property
     def _request(self) -> bytes:

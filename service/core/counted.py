@@ -68,6 +68,10 @@ class Counter:
         self._whole = whole_counts(cascade)
         self._counts: dict[int, list[int]] = {}
 
+    def progress(self) -> list[tuple[int, bool]]:
+        """(N, whether they have been counted) of each level."""
+        return [(whole, k in self._counts) for k, whole in enumerate(self._whole)]
+
     def next(self) -> Query | None:
         """The next level's samples, or None when all have been counted."""
         missing = [k for k in reversed(range(self._cascade.levels)) if k not in self._counts]

@@ -81,6 +81,7 @@ ANSWER_EXAMPLE: Json = {
         "dtype": "float32",
         "micro_batch": 64,
     },
+    "evidence": None,
     "seed_key_fingerprint": "5f0c9d1a2b3e4c6d",
     "timing": {"total_seconds": 0.41, "sampling_seconds": 0.38},
 }

@@ -1,0 +1,164 @@
+"""All that is needed to compute a certificate again: the payload that is signed (docs/certificates.md).
+
+Reals are decimals in quotes, so that every reader has the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...models.noises import laplace_b, offsets
+from ..core import Certifier, Counter, Purpose
+from .driver import Run
+from .evidence_schemas import Evidence
+from .plans import Plan
+from .schemas import CertifyAnswer
+from .seeds import PLAN, SCHEME, SeedScope
+
+__all__ = ("VERSION", "canonical", "evidence_of", "payload_of")
+
+VERSION = "certify-certificate-1"
+
+
+def evidence_of(plan: Plan, scope: SeedScope, done: Run, answer: CertifyAnswer, *, now: datetime) -> Evidence:
+    """done: a run that kept its chunks. answer: what it came to."""
+    return Evidence.model_validate(_payload(plan, scope, done, answer, now))
+
+
+def payload_of(evidence: Evidence) -> bytes:
+    """What is signed: RFC 8785's form."""
+    return canonical(evidence.model_dump(mode="json", exclude_none=False))
+
+
+def _payload(plan: Plan, scope: SeedScope, done: Run, answer: CertifyAnswer, now: datetime) -> dict[str, Any]:
+    radius = {"l2": "|x' - x|_2", "l1": "|x' - x|_1"}[answer.radius_norm]
+    return {
+        "version": VERSION,
+        "id": answer.id,
+        "issued_at": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "statement": {
+            "outcome": answer.outcome,
+            "label": None if answer.label is None else answer.label.model_dump(),
+            "radius": _decimal(answer.radius),
+            "radius_linf": None if answer.radius_linf is None else _decimal(answer.radius_linf),
+            "norm": answer.radius_norm,
+            "alpha": _decimal(answer.alpha),
+            "method": answer.method,
+            "speaks_of": f"8-bit image x' with {radius} < {_decimal(answer.radius)}, pixels in [0, 1]",
+        },
+        "function": {
+            "bundle": answer.bundle.model_dump(),
+            "classes": plan.classes,
+            "levels": [
+                {"sigma": _decimal(sigma), "threshold": _decimal(threshold), **_noise(kind, sigma)}
+                for sigma, threshold, (kind, _) in zip(
+                    plan.sigmas, plan.cascade.thresholds, plan.cascade.noises, strict=True
+                )
+            ],
+            "final": plan.cascade.final,
+            "runtime": answer.runtime.model_dump(),
+        },
+        "input": {
+            "sha256": answer.input.sha256,
+            "shape": list(answer.input.shape),
+            "encoding": "float32, little-endian, (C, H, W), pixels k/255",
+            "resized": answer.input.resized,
+            "turned": answer.input.turned,
+        },
+        "request": {
+            "samples": plan.samples,
+            "radius": None if plan.radius is None else _decimal(plan.radius),
+            "norm": plan.norm,
+            "alpha": _decimal(plan.alpha),
+            "plan": PLAN.decode(),
+            "cut_short": done.timed_out,
+        },
+        "counts": _counts(plan, done),
+        "noise": {
+            "scheme": SCHEME.decode(),
+            "key": answer.seed_key_fingerprint,
+            "scope_sha256": scope.sha256,
+        },
+    }
+
+
+def _noise(kind: str, sigma: float) -> dict[str, Any]:
+    """A level's noise and the constant of its psi: exact, as it is drawn (models/noises.py)."""
+    return {
+        "noise": kind,
+        "b": format(laplace_b(sigma).normalize(), "f") if kind == "laplace" else None,
+        "grey_steps": offsets(sigma) if kind in ("uniform", "splitting") else None,
+    }
+
+
+def _counts(plan: Plan, done: Run) -> dict[str, Any]:
+    assert done.chunks is not None
+    machine = done.certifier
+    levels = [_level(k, *facts, chunks=done.chunks, chunk=plan.chunk) for k, facts in enumerate(_plans(machine))]
+    label = machine.label if isinstance(machine, Certifier) else done.result.label
+    return {"label": label, "chunk": plan.chunk, "levels": levels}
+
+
+def _plans(machine: Certifier | Counter) -> list[tuple[float, list[tuple[int, float]], int, int]]:
+    """(weight, looks as (samples, share), how many were taken, pilot samples) of each level."""
+    if isinstance(machine, Counter):
+        return [(0.0, [(whole, 0.0)], int(counted), 0) for whole, counted in machine.progress()]
+    state = machine.state()
+    weights = state["weights"] or [0.0] * len(state["levels"])
+    return [
+        (weight, [(samples, share) for samples, share in level["looks"]], level["taken"], level["pilot_samples"])
+        for weight, level in zip(weights, state["levels"], strict=True)
+    ]
+
+
+def _level(
+    k: int,
+    weight: float,
+    looks: list[tuple[int, float]],
+    taken: int,
+    pilot: int,
+    *,
+    chunks: Mapping[tuple[int, Purpose], NDArray[np.int64]],
+    chunk: int,
+) -> dict[str, Any]:
+    """What was drawn for a look that the deadline cut short is not of the certificate."""
+    end = looks[taken - 1][0] if taken else 0
+    drawn = chunks.get((k, "estimation"), np.zeros((0, 1), dtype=np.int64))[: -(-end // chunk)]
+    so_far = np.cumsum(drawn, axis=0)
+    totals = so_far.sum(axis=1)
+
+    def look(number: int, samples: int, share: float) -> dict[str, Any]:
+        votes = _votes_text(so_far[int(np.searchsorted(totals, samples))]) if number < taken else None
+        return {"samples": samples, "share": _decimal(share), "votes": votes}
+
+    piloted = chunks.get((k, "pilot"), np.zeros((0, 1), dtype=np.int64))[: pilot // chunk]
+    return {
+        "weight": _decimal(weight),
+        "pilot": [_votes_text(row) for row in piloted],
+        "looks": [look(number, *each) for number, each in enumerate(looks)],
+        "taken": taken,
+        "chunks": [_votes_text(row) for row in drawn],
+    }
+
+
+def _votes_text(votes: NDArray[np.int64]) -> str:
+    """ "3:31 8:1": the classes that have votes, ascending."""
+    return " ".join(f"{label}:{votes[label]}" for label in np.flatnonzero(votes).tolist())
+
+
+def _decimal(value: float) -> str:
+    """The shortest decimal that is this float64, without an exponent."""
+    text = format(Decimal(repr(float(value))), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def canonical(value: object) -> bytes:
+    """RFC 8785's form, for values whose numbers are whole."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
