@@ -113,6 +113,12 @@ class Settings(BaseSettings):
         description="file with a line for each client: name, SHA-256 of its key, samples a minute, places at once; "
         "read again when it changes; unset: anybody may ask",
     )
+    # unset: answers have evidence where it is asked for, and nobody's name under it.
+    signing_key_file: Path | None = Field(
+        None,
+        description="PEM file of Ed25519 keys (certify keys new): the first signs certificates, all are at /v1/keys; "
+        "another than the seed key",
+    )
     # memory://: one gateway needs nothing else. Several that share budgets need one place that counts.
     budget_storage: str = Field(
         "memory://",

@@ -33,6 +33,7 @@ __all__ = (
     "parse_noise",
     "parse_resize",
     "read_key",
+    "read_secret",
     "with_request_options",
     "with_settings_options",
 )
@@ -55,6 +56,8 @@ RESIZE_HELP = (
     f"{CertifyFields.model_fields['resize'].description}: squash (both sides to the size, as a request's resize) or "
     "center-crop (the shorter side to the size, then the centre)."
 )
+# Only a service has a key to sign with.
+_SERVICES_OWN = {"signed": None}
 # What a value looks like, for --help. One option may name several: 0.25,0.5.
 _METAVARS = {float: "NUMBER", int: "INTEGER", str: "TEXT"}
 
@@ -75,9 +78,9 @@ def with_request_options(command: Command) -> Command:
     A field that the command has a parameter of its own for is left to it. Values stay text, or a bool for a flag: they
     are read as a form's fields are.
     """
-    own = inspect.signature(command).parameters
+    own = dict(inspect.signature(command).parameters)
     fields = CertifyFields.model_fields.items()
-    return _with(command, [_field(name, field) for name, field in fields if name not in own])
+    return _with(command, [_field(name, field) for name, field in fields if name not in own | _SERVICES_OWN])
 
 
 def given(fields: Mapping[str, str | bool | None]) -> dict[str, str]:
@@ -121,6 +124,14 @@ def read_key(path: Path | None) -> str | None:
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise DataError(f"key-file: expected one word of printable ASCII in {path}, got something else")
     return key
+
+
+def read_secret(path: Path) -> bytes:
+    """A seed key as CERTIFY_SEED_KEY has it; white space around it is not of it. Raises DataError."""
+    try:
+        return path.read_text(encoding="utf-8").strip().encode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"seed-key-file: expected a text file: {error}") from error
 
 
 def parse_final(text: str | None) -> Final | None:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from .. import __version__
 from ..answering.seeds import fingerprint, random_key
+from ..answering.signing import read_signer
 from ..backends import open_backend
 from ..backends.base import Backend, BackendInfo
 from ..errors import BundleError, CertifyError, SettingsError
@@ -32,7 +33,7 @@ from .memory import Trimmer, malloc_trim
 from .metrics import Metrics
 from .openapi import use_openapi
 from .readiness import Readiness
-from .routes import certify, docs, health, inference, info
+from .routes import certify, docs, health, inference, info, keys
 from .scopes import Scopes
 from .serving import Serving
 
@@ -95,7 +96,8 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
     problems.install(app)
     for asking in (certify.router, inference.model_router):
         app.include_router(asking, dependencies=[Depends(_no_query), Depends(_something_served)])
-    app.include_router(info.router, dependencies=[Depends(_no_query)])
+    for routes in (info, keys):
+        app.include_router(routes.router, dependencies=[Depends(_no_query)])
     for routes in (health, inference, docs):
         app.include_router(routes.router)
     use_openapi(app, settings)
@@ -131,9 +133,9 @@ def _gateway(settings: Settings, backend: Backend, parsers: ThreadPoolExecutor) 
     if settings.seed_key is None:
         logger.warning("CERTIFY_SEED_KEY is not set: a random key serves this one replica until it ends")
     metrics = Metrics(CollectorRegistry(), version=__version__, codes=tuple(problems.CODES))
-    keys = ApiKeys(settings.api_keys_file)
-    metrics.know(keys.names)
-    if not keys.required:
+    clients = ApiKeys(settings.api_keys_file)
+    metrics.know(clients.names)
+    if not clients.required:
         logger.info("there are no API keys: anybody who reaches this service may ask it")
     admission = Admission(running=settings.running, queued=settings.max_queued, metrics=metrics)
 
@@ -162,7 +164,8 @@ def _gateway(settings: Settings, backend: Backend, parsers: ThreadPoolExecutor) 
         admission=admission,
         readiness=readiness,
         seed_key=seed_key,
-        keys=keys,
+        signer=None if settings.signing_key_file is None else read_signer(settings.signing_key_file),
+        keys=clients,
         budgets=Budgets(settings.budget_storage),
         parsers=parsers,
         decoders=Decoders(max_pixels=settings.max_pixels, seconds=settings.decode_seconds),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ...answering.evidence import payload_of
 from ...answering.schemas import CertifyAnswer
+from ...answering.signing import PAYLOAD_TYPE
+from ...errors import RequestError
 from ...tracing import span
 from ..asking import certified
 from ..bodies import Body, parse_body
+from ..context import gateway_of
 from ..openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
 
 __all__ = ("router",)
@@ -41,6 +47,9 @@ async def certify(request: Request) -> Response:
         current.set_attribute("outcome", made.outcome)
         current.set_attribute("samples_used", made.samples_used)
     request.state.outcome = made.outcome
+    signer = gateway_of(request).signer
+    if request.state.signed and signer is not None and made.evidence is not None:
+        return Response(signer.sign(payload_of(made.evidence)), media_type=PAYLOAD_TYPE)
     return Response(made.model_dump_json(), media_type="application/json")
 
 
@@ -60,4 +69,11 @@ async def _alias(request: Request) -> Response:
 
 def _read(body: bytes, request: Request) -> Body:
     headers = request.headers
-    return parse_body(body, content_type=headers.get("content-type"), content_encoding=headers.get("content-encoding"))
+    read = parse_body(body, content_type=headers.get("content-type"), content_encoding=headers.get("content-encoding"))
+    request.state.signed = read.fields.signed or PAYLOAD_TYPE in headers.get("accept", "")
+    if not request.state.signed:
+        return read
+    if gateway_of(request).signer is None:
+        detail = "signed: expected false, since this service has no key to sign with (CERTIFY_SIGNING_KEY_FILE)"
+        raise RequestError("out_of_range", detail, field="signed")
+    return replace(read, fields=read.fields.model_copy(update={"signed": True}))
