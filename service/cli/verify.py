@@ -1,0 +1,226 @@
+"""`certify verify` and `certify reveal`: does a certificate hold, and the noise that it speaks of."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ... import verify as auditor
+from ...verify import Check, Refused, Unreadable
+from ..errors import CertifyError, DataError
+from .options import USAGE, read_secret
+from .progress import Steps
+
+__all__ = ("reveal", "verify")
+
+
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="Certificates, signed or not.", metavar="FILE...")],
+    *,
+    key: Annotated[Path | None, typer.Option(help="Who may have signed: a JWK set, as of GET /v1/keys.")] = None,
+    image: Annotated[Path | None, typer.Option(help="The picture that it speaks of.")] = None,
+    replay: Annotated[bool, typer.Option("--replay", help="Draw the votes again; needs --image and --bundle.")] = False,
+    bundle: Annotated[str | None, typer.Option(help="Name or path of the bundle that it names.")] = None,
+    seed_key_file: Annotated[Path | None, typer.Option(help="With --replay: the service's seed key.")] = None,
+    seeds: Annotated[Path | None, typer.Option(help="With --replay: what `certify reveal` wrote.")] = None,
+    spot: Annotated[int | None, typer.Option(help="With --replay: only so many random chunks.", min=1)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each file.")] = False,
+) -> None:
+    """Check certificates: who signed them, what their counts prove, and, with --replay, the counts.
+
+    Exits with 0 when all hold, 1 when one does not, 2 when one cannot be read.
+    """
+    if replay and (image is None or bundle is None or (seed_key_file is None) == (seeds is None)):
+        raise typer.BadParameter("--replay needs --image, --bundle, and either --seed-key-file or --seeds")
+    if not replay and (bundle or seed_key_file or seeds or spot):
+        raise typer.BadParameter("--bundle, --seed-key-file, --seeds and --spot go with --replay")
+    worst = 0
+    for path in files:
+        found: list[Check] = []
+        try:
+            payload, written, signatures = auditor.opened(_bytes(path))
+            found.append(_signature(payload, written, signatures, key))
+            if found[-1].holds:
+                found += auditor.checks(payload, written)
+            if all(check.holds for check in found):
+                found += _beyond(payload, image=image, replay=_replayer(replay, bundle, seed_key_file, seeds, spot))
+            code = 0 if all(check.holds for check in found) else 1
+        except Unreadable as error:
+            found.append(Check("readable", False, str(error)))
+            code = USAGE
+        _show(path, found, as_json=as_json)
+        worst = max(worst, code)
+    raise typer.Exit(worst)
+
+
+def _signature(
+    payload: Mapping[str, Any], written: bytes, signatures: Sequence[tuple[str, bytes]], key: Path | None
+) -> Check:
+    from ..answering.signing import read_key_set
+
+    if key is None:
+        said = (
+            f"signed by {', '.join(name for name, _ in signatures)}, which nobody checked: --key" if signatures else ""
+        )
+        return Check("signature", True, said or "none: anybody can have written it")
+    keys = read_key_set(key)
+    if not signatures:
+        return Check("signature", False, "none, and --key asks for one")
+    try:
+        found = auditor.signers(written, signatures, {name: known.raw for name, known in keys.items()})
+        if not found:
+            return Check(
+                "signature", False, f"by {', '.join(name for name, _ in signatures)}, none of the keys in {key}"
+            )
+        issued = datetime.fromisoformat(str(payload["issued_at"]))
+        good = [name for name in found if keys[name].good_at(issued)]
+        if not good:
+            return Check("signature", False, f"{', '.join(found)} was not good at {payload['issued_at']}")
+        return Check("signature", True, f"by {', '.join(good)}")
+    except Refused as error:
+        return Check("signature", False, str(error))
+    except (KeyError, ValueError, TypeError):
+        raise Unreadable("issued_at: expected a time as 2026-11-26T12:00:00Z") from None
+
+
+Replayer = Callable[[Mapping[str, Any], Any], str]
+
+
+def _beyond(payload: Mapping[str, Any], *, image: Path | None, replay: Replayer | None) -> list[Check]:
+    """The plan, the image and the votes: what needs more of us than the auditor's file."""
+    from ..answering.replay import Differs, planned_again
+
+    found = []
+    try:
+        found.append(Check("plan", True, planned_again(payload)))
+        if image is not None:
+            tensor = _tensor(payload, image)
+            found.append(Check("image", True, f"{image} decodes to this very tensor"))
+            if replay is not None:
+                found.append(Check("replay", True, replay(payload, tensor)))
+    except (Differs, CertifyError, ValueError) as error:
+        found.append(Check(("plan", "image", "replay")[len(found)], False, str(error)))
+    return found
+
+
+def _tensor(payload: Mapping[str, Any], image: Path) -> Any:
+    from ..answering.images import decode_image
+    from ..answering.replay import Differs
+    from ..settings import Settings
+
+    given = payload["input"]
+    most = Settings.model_fields["max_pixels"].default
+    picture = decode_image(_bytes(image), tuple(given["shape"]), resize=given["resized"], max_pixels=most)
+    if picture.sha256.hex() != given["sha256"]:
+        raise Differs(f"{image} is another picture: its tensor has SHA-256 {picture.sha256.hex()}")
+    return picture.tensor
+
+
+def _replayer(
+    replay: bool, bundle: str | None, seed_key_file: Path | None, seeds: Path | None, spot: int | None
+) -> Replayer | None:
+    if not replay:
+        return None
+    secret = None if seed_key_file is None else read_secret(seed_key_file)
+    known = None if seeds is None else _read_seeds(seeds)
+
+    def work(payload: Mapping[str, Any], tensor: Any) -> str:
+        from ..answering.replay import Differs, voted_again
+        from ..backends import open_backend
+        from ..settings import load_settings
+
+        if known is not None:
+            if known["scope_sha256"] != payload["noise"]["scope_sha256"]:
+                raise Differs("the seeds are those of another question")
+            numbers = {name: int(value) for name, value in known["seeds"].items()}
+        else:
+            assert secret is not None
+            numbers = _seeds(payload, secret)
+        backend = open_backend(load_settings(backend="embedded", bundle=bundle))
+
+        async def again() -> str:
+            await backend.open()
+            try:
+                with Steps() as steps:
+                    return await voted_again(
+                        payload, tensor, backend, lambda purpose, sigma: numbers[f"{purpose} {sigma:g}"],
+                        spot=spot, progress=steps.count,
+                    )  # fmt: skip
+            finally:
+                await backend.close()
+
+        return asyncio.run(again())
+
+    return work
+
+
+def reveal(
+    file: Annotated[Path, typer.Argument(help="A certificate.")],
+    seed_key_file: Annotated[Path, typer.Option(help="The service's seed key.")],
+    *,
+    out: Annotated[Path | None, typer.Option(help="Where to write them [standard output].")] = None,
+) -> None:
+    """Write the seeds of one certificate's noise, so that somebody without the key can draw its votes again.
+
+    They are HMACs: of other questions' noise they say nothing.
+    """
+    payload, written, _ = auditor.opened(_bytes(file))
+    if wrong := [check.found for check in auditor.checks(payload, written) if not check.holds]:
+        raise DataError(f"{file}: expected a certificate that holds: {wrong[0]}")
+    seeds = _seeds(payload, read_secret(seed_key_file))
+    body = {
+        "scope_sha256": payload["noise"]["scope_sha256"],
+        "seeds": {name: str(seed) for name, seed in seeds.items()},
+    }
+    text = json.dumps(body, indent=2) + "\n"
+    typer.echo(text, nl=False) if out is None else out.write_text(text)
+
+
+def _seeds(payload: Mapping[str, Any], key: bytes) -> dict[str, int]:
+    """ "pilot 0.25" -> seed, of each stream. Raises DataError for another key."""
+    from ..answering.replay import scope_of
+    from ..answering.seeds import fingerprint
+
+    if fingerprint(key) != payload["noise"]["key"]:
+        raise DataError(f"seed-key-file: expected the key {payload['noise']['key']}, got {fingerprint(key)}")
+    scope = scope_of(payload)
+    if scope.sha256 != payload["noise"]["scope_sha256"]:
+        raise DataError("noise.scope_sha256 is not that of the certificate's own question")
+    sigmas = [float(level["sigma"]) for level in payload["function"]["levels"]]
+    return {
+        f"{purpose} {sigma:g}": scope.seed(key, purpose, sigma)
+        for purpose in ("pilot", "estimation")
+        for sigma in sigmas
+    }
+
+
+def _read_seeds(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(_bytes(path))
+        return {"scope_sha256": str(known["scope_sha256"]), "seeds": dict(known["seeds"])}
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path}: expected what `certify reveal` writes, got: {error}") from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: expected a file that can be read, got: {error.strerror}") from None
+
+
+def _show(path: Path, found: Sequence[Check], *, as_json: bool) -> None:
+    if as_json:
+        holds = all(check.holds for check in found)
+        typer.echo(json.dumps({"path": str(path), "holds": holds, "checks": [asdict(check) for check in found]}))
+        return
+    typer.echo(str(path))
+    for check in found:
+        typer.echo(f"  {'holds' if check.holds else 'FAILS'}  {check.name}: {check.found}")

@@ -1,0 +1,257 @@
+"""Certificates: made by the service, and read by a verifier that shares no code with it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cryptography", reason="signs (pip install 'certify[signing]')")
+
+from certify import verify
+from certify.envelope import PAYLOAD_TYPE, Unreadable, opened, signers
+from certify.service.answering.evidence_schemas import Evidence
+from certify.service.answering.images import decode_image
+from certify.service.answering.replay import Differs, planned_again, scope_of, voted_again
+from certify.service.answering.signing import key_set, new_key, read_key_set, read_signer
+from certify.service.backends.fake import FakeBackend
+from certify.service.errors import DataError, SettingsError
+from tests import pictures
+from tests.certificates.vectors import CHANGES, FOLDER, made
+from tests.cli.test_cli import certify
+from tests.servers import SEED_KEY, in_process
+
+VALID = sorted(FOLDER.glob("valid*.json"))
+INVALID = sorted((FOLDER / "invalid").glob("*.json"))
+KEYS = FOLDER / "keys.json"
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "signing.pem"
+    path.write_text(new_key())
+    return path
+
+
+def payload_of(data: bytes) -> dict[str, Any]:
+    return opened(data)[0]
+
+
+@pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
+def test_what_holds_holds(path: Path) -> None:
+    code, out, _ = certify("verify", "--key", str(KEYS), str(path))
+    assert code == 0 and "FAILS" not in out and "plan: the state machine asks for the same" in out
+    payload, written, signatures = opened(path.read_bytes())
+    assert all(check.holds for check in verify.checks(payload, written))
+    assert Evidence.model_validate(payload).model_dump(mode="json") == payload
+
+
+@pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
+def test_what_was_changed_is_refused_with_the_reason(path: Path) -> None:
+    code, out, _ = certify("verify", "--key", str(KEYS), "--json", str(path))
+    said = json.loads(out)
+    assert code in (1, 2) and not said["holds"]
+    last = said["checks"][-1]
+    assert not last["holds"] and len(last["found"]) > 10
+    assert code == (2 if last["name"] == "readable" else 1)
+
+
+def test_there_is_a_file_for_every_kind_of_change() -> None:
+    assert {path.stem for path in INVALID} >= set(CHANGES) and len(INVALID) >= 40 and len(VALID) == 3
+
+
+def test_the_verifier_shares_no_code_with_what_it_verifies() -> None:
+    ours = {name for name in vars(verify) if not name.startswith("__")}
+    modules = {getattr(vars(verify)[name], "__module__", None) for name in ours}
+    assert not [name for name in modules if name and name.startswith("certify.") and "service" in name]
+    for module in (verify, sys.modules["certify.envelope"]):
+        assert module.__file__
+        lines = Path(module.__file__).read_text().splitlines()
+        imports = [line.strip() for line in lines if line.strip().startswith(("import ", "from "))]
+        assert not [line for line in imports if line.startswith("from .") and not line.startswith("from .envelope")]
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"radius": "0.2"}, {"final": "threshold"}, {"samples": "4000", "alpha": "0.05"}]
+)
+def test_evidence_of_any_question_holds_and_says_what_the_answer_says(fields: dict[str, str]) -> None:
+    async def ask() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with in_process() as service:
+            files = {"image": ("a.png", pictures.png())}
+            with_it = await service.client.post("/v1/certify", files=files, data={"evidence": "true", **fields})
+            without = await service.client.post("/v1/certify", files=files, data=fields)
+            return with_it.json(), without.json()
+
+    answer, plain = asyncio.run(ask())
+    evidence = answer.pop("evidence")
+    assert plain.pop("evidence") is None
+    for each in (answer, plain):
+        del each["id"], each["timing"]
+    assert answer == plain  # asking for it changes nothing
+    written = verify.canonical(evidence)
+    assert len(written) < 20_000
+    assert all(check.holds for check in verify.checks(evidence, written))
+    planned_again(evidence)
+    assert evidence["statement"]["outcome"] == answer["outcome"]
+    assert float(evidence["statement"]["radius"]) == answer["radius"]
+
+
+def test_a_deadline_leaves_evidence_of_what_was_proved(key_file: Path) -> None:
+    async def ask() -> dict[str, Any]:
+        async with in_process(FakeBackend(delay_seconds=0.05)) as service:
+            data = {"evidence": "true", "samples": "100000", "deadline_ms": "700"}
+            reply = await service.client.post("/v1/certify", files={"image": ("a.png", pictures.png())}, data=data)
+            return reply.json()
+
+    answer = asyncio.run(ask())
+    if answer.get("code") == "deadline_exceeded":
+        pytest.skip("this machine is too busy for one look")
+    evidence = answer["evidence"]
+    assert all(check.holds for check in verify.checks(evidence, verify.canonical(evidence)))
+    assert evidence["request"]["cut_short"]
+    planned_again(evidence)
+
+
+def test_a_client_asks_for_a_signature_by_field_or_by_accept(key_file: Path) -> None:
+    async def ask() -> None:
+        async with in_process(signing_key_file=key_file) as service:
+            files = {"image": ("a.png", pictures.png())}
+            by_field = await service.client.post("/v1/certify", files=files, data={"signed": "true"})
+            by_accept = await service.client.post("/v1/certify", files=files, headers={"Accept": PAYLOAD_TYPE})
+            keys = {key.id: key.raw for key in read_signer(key_file).keys}
+            for reply in (by_field, by_accept):
+                assert reply.headers["content-type"] == PAYLOAD_TYPE
+                _, written, signatures = opened(reply.content)
+                assert signers(written, signatures, keys) == list(keys)
+            assert (await service.client.get("/v1/keys")).json() == key_set(read_signer(key_file).keys)
+
+    asyncio.run(ask())
+
+
+def test_without_a_key_a_signature_is_refused_and_there_are_no_keys() -> None:
+    async def ask() -> None:
+        async with in_process() as service:
+            files = {"image": ("a.png", pictures.png())}
+            refused = await service.client.post("/v1/certify", files=files, data={"signed": "true"})
+            assert (refused.status_code, refused.json()["field"]) == (422, "signed")
+            assert (await service.client.get("/v1/keys")).json() == {"keys": []}
+
+    asyncio.run(ask())
+
+
+def test_votes_are_drawn_again_all_of_them_or_some(key_file: Path) -> None:
+    payload = payload_of(asyncio.run(made(key_file)))
+    scope, tensor = scope_of(payload), decode_image(pictures.png(), (1, 8, 8), resize=False, max_pixels=64).tensor
+    assert scope.sha256 == payload["noise"]["scope_sha256"]
+
+    def seed_of(purpose: str, sigma: float) -> int:
+        return scope.seed(SEED_KEY.encode(), purpose, sigma)
+
+    async def again(spot: int | None = None, image: Any = tensor) -> str:
+        backend = FakeBackend()
+        await backend.open()
+        return await voted_again(payload, image, backend, seed_of, spot=spot)
+
+    assert "9984 votes drawn again are equal" in asyncio.run(again())
+    assert "20 of 312 chunks" in asyncio.run(again(20))
+    level = next(level for level in payload["counts"]["levels"] if level["taken"])
+    level["chunks"][3] = f"{payload['counts']['label']}:32"
+    with pytest.raises(Differs, match="other votes were drawn"):
+        asyncio.run(again())
+    payload["function"]["runtime"]["engine"] = "another"
+    with pytest.raises(Differs, match="engine: the certificate is of another, and here it is fake"):
+        asyncio.run(again())
+
+
+def test_a_spot_check_finds_a_tenth_of_invented_chunks_as_often_as_it_says() -> None:
+    """Exactly, without replacement: 44 chunks are needed, whatever their number; 5% of 100,000 samples' are more."""
+    for chunks in (312, 3125):
+        false = math.ceil(chunks / 10)
+        missed = math.comb(chunks - false, 44) / math.comb(chunks, 44)
+        assert missed <= 0.9**44 < 0.01
+    assert math.comb(3125 - 313, 156) / math.comb(3125, 156) < 1e-7
+
+
+def test_what_is_revealed_is_one_question_s_seeds(key_file: Path, tmp_path: Path) -> None:
+    certificate, secret = tmp_path / "c.json", tmp_path / "seed.key"
+    certificate.write_bytes(asyncio.run(made(key_file)))
+    secret.write_text(SEED_KEY + "\n")
+    code, out, err = certify("reveal", str(certificate), "--seed-key-file", str(secret))
+    assert code == 0, err
+    payload, seeds = payload_of(certificate.read_bytes()), json.loads(out)
+    scope = scope_of(payload)
+    assert seeds["scope_sha256"] == scope.sha256 and len(seeds["seeds"]) == 6
+    sigma = float(payload["function"]["levels"][0]["sigma"])
+    assert seeds["seeds"][f"pilot {sigma:g}"] == str(scope.seed(SEED_KEY.encode(), "pilot", sigma))
+    secret.write_text("another key of thirty-two bytes and more")
+    code, _, err = certify("reveal", str(certificate), "--seed-key-file", str(secret))
+    assert code == 1 and "expected the key" in err
+
+
+def test_another_image_is_not_the_certificates(key_file: Path, tmp_path: Path) -> None:
+    certificate = tmp_path / "c.json"
+    certificate.write_bytes(asyncio.run(made(key_file)))
+    for name, data, code in (("same", pictures.png(), 0), ("other", pictures.png(5), 1)):
+        (tmp_path / name).write_bytes(data)
+        got, out, _ = certify("verify", str(certificate), "--image", str(tmp_path / name))
+        assert got == code, out
+
+
+def test_keys_rotate_side_by_side_and_end_on_their_day(tmp_path: Path) -> None:
+    both = tmp_path / "both.pem"
+    both.write_text(new_key(not_after=date(2999, 1, 1)) + new_key())
+    signer = read_signer(both)
+    assert len(signer.keys) == 2 and signer.keys[0].not_after == date(2999, 1, 1)
+    jwks = tmp_path / "keys.json"
+    jwks.write_text(json.dumps(key_set(signer.keys)))
+    assert list(read_key_set(jwks).values()) == list(signer.keys)
+    payload = json.loads(base64.b64decode(json.loads(signer.sign(b"{}"))["payload"]))
+    assert payload == {}
+    both.write_text(both.read_text().replace("2999-01-01", "2001-01-01"))
+    with pytest.raises(SettingsError, match="a first key that is good today"):
+        read_signer(both)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected a private key in PEM"),
+        ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "expected unencrypted private keys"),
+        ("Not-After: 2026-13-45\n", "expected a private key in PEM"),
+    ],
+)
+def test_a_bad_key_file_stops_the_start_in_words(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=said):
+        read_signer(path)
+    with pytest.raises(DataError):
+        read_key_set(path)
+
+
+def test_an_unsigned_payload_can_be_verified_and_says_so() -> None:
+    payload, written, _ = opened(VALID[0].read_bytes())
+    assert opened(written) == (payload, written, [])
+    with pytest.raises(Unreadable):
+        opened(b"[]")
+
+
+def test_the_bounds_are_the_core_s_though_they_share_no_code() -> None:
+    from certify.service.core.certificate import level_bounds
+
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        n = int(generator.integers(1, 5000))
+        mine = int(generator.integers(0, n + 1))
+        rival = int(generator.integers(0, n - mine + 1))
+        errors = tuple(float(x) for x in 10 ** generator.uniform(-6, -1, 2))
+        theirs = level_bounds(mine, rival, n, errors)
+        assert verify._look(mine, rival, n, *errors) == pytest.approx(theirs, abs=2e-11)

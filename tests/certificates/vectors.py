@@ -1,0 +1,177 @@
+"""Certificates that hold and others that do not, as files: `python -m tests.certificates.vectors` writes them.
+
+For whoever writes a verifier of his own, from docs/certificates.md. Each of invalid/ is one change of valid.json,
+signed anew by the same key unless the change is of the envelope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from certify.envelope import PAYLOAD_TYPE, canonical, opened
+from certify.service.answering.signing import Signer, envelope, new_key, read_signer
+from tests import pictures
+from tests.servers import in_process
+
+FOLDER = Path(__file__).parents[1] / "golden" / "certificates"
+Json = dict[str, Any]
+
+
+async def made(signer_file: Path, **fields: str) -> bytes:
+    """An answer of the fake backend, signed."""
+    async with in_process(signing_key_file=signer_file) as service:
+        files = {"image": ("a.png", pictures.png())}
+        reply = await service.client.post("/v1/certify", files=files, data={"signed": "true", **fields})
+        assert reply.status_code == 200 and reply.headers["content-type"] == PAYLOAD_TYPE, reply.text
+        return reply.content
+
+
+def signed(payload: Json | bytes, signer: Signer) -> bytes:
+    return signer.sign(payload if isinstance(payload, bytes) else canonical(payload))
+
+
+def _at(payload: Json, path: str) -> tuple[Any, str | int]:
+    *parts, last = path.split("/")
+    here: Any = payload
+    for part in parts:
+        here = here[int(part) if isinstance(here, list) else part]
+    return here, int(last) if isinstance(here, list) else last
+
+
+def _set(path: str, value: object) -> Callable[[Json], None]:
+    def change(payload: Json) -> None:
+        here, last = _at(payload, path)
+        here[last] = value(here[last]) if callable(value) else value
+
+    return change
+
+
+def _more(text: str) -> str:
+    """One more in the last digit."""
+    return text[:-1] + str((int(text[-1]) + 1) % 10) if text[-1] != "9" else text + "1"
+
+
+def _fallen(payload: Json) -> None:
+    level = next(level for level in payload["counts"]["levels"] if level["taken"] > 1)
+    level["looks"][1]["votes"] = level["looks"][0]["votes"]
+
+
+def _swapped(payload: Json) -> None:
+    level = next(level for level in payload["counts"]["levels"] if level["taken"] > 1)
+    level["looks"][0], level["looks"][1] = level["looks"][1], level["looks"][0]
+
+
+def _hidden_look(payload: Json) -> None:
+    """Shares of a level whose sum is above 1."""
+    level = next(level for level in payload["counts"]["levels"] if level["looks"])
+    level["looks"][0]["share"] = "0.99"
+
+
+def _moved_votes(payload: Json) -> None:
+    """Votes that nobody cast, in a chunk and in the sums after it."""
+    level = next(level for level in payload["counts"]["levels"] if level["taken"])
+    label = payload["counts"]["label"]
+    level["chunks"][0] = f"{label}:{payload['counts']['chunk']}"
+
+
+# Name -> one change of the payload.
+CHANGES: dict[str, Callable[[Json], None]] = {
+    "radius": _set("statement/radius", lambda text: f"{float(text) + 0.000002:.6f}"),
+    "radius_linf": _set("statement/radius_linf", lambda text: f"{float(text) + 0.001:.6f}"),
+    "label": _set("statement/label/index", lambda index: (index + 1) % 10),
+    "alpha": _set("statement/alpha", "0.0001"),
+    "alpha_of_both": lambda payload: (
+        (
+            _set("statement/alpha", "0.5")(payload),
+            _set("request/alpha", "0.5")(payload),
+        )
+        and None
+    ),
+    "outcome": _set("statement/outcome", "abstained"),
+    "norm": _set("statement/norm", "linf"),
+    "method": _set("statement/method", "deterministic"),
+    "sigma": _set("function/levels/0/sigma", "9.5"),
+    "sigma_larger": _set("function/levels/2/sigma", lambda text: _more(text)),
+    "threshold_below_half": _set("function/levels/1/threshold", "0.4"),
+    "noise_unknown": _set("function/levels/0/noise", "cauchy"),
+    "noise_of_another_norm": _set("function/levels/0/noise", "laplace"),
+    "bundle_digest": _set("function/bundle/digest", "sha256:0"),
+    "input_digest": _set("input/sha256", "0" * 63),
+    "plan_older": _set("request/plan", "certify-plan-1"),
+    "samples_fewer": _set("request/samples", 10),
+    "shares_above_one": _hidden_look,
+    "weights_above_one": _set("counts/levels/0/weight", "0.99"),
+    "looks_out_of_order": _swapped,
+    "counts_that_fall": _fallen,
+    "votes_moved": _moved_votes,
+    "votes_of_no_class": _set("counts/levels/0/pilot/0", "99:32"),
+    "votes_repeated": _set("counts/levels/0/pilot/0", "1:16 1:16"),
+    "votes_too_few": _set("counts/levels/0/pilot/0", "1:31"),
+    "taken_more": _set("counts/levels/0/taken", lambda taken: taken + 1),
+    "exponent": _set("statement/alpha", "1e-3"),
+    "huge_number": _set("statement/radius", "9" * 400),
+    "real_as_number": _set("request/samples", 10000.5),
+    "field_missing": lambda payload: payload["counts"].pop("chunk") and None,
+    "field_unknown": _set("statement/note", "trust me"),
+    "speaks_of": _set("statement/speaks_of", "any picture at all"),
+    "encoding": _set("input/encoding", "as you like"),
+    "version": _set("version", "certify-certificate-0"),
+}
+
+
+def invalid(valid: bytes, signer: Signer, stranger: Signer) -> Iterator[tuple[str, bytes]]:
+    """(name, file)."""
+    payload, written, _ = opened(valid)
+    for name, change in CHANGES.items():
+        other = copy.deepcopy(payload)
+        change(other)
+        yield name, signed(other, signer)
+    twice = written[:-1] + b',"version":"certify-certificate-1"}'
+    yield "name_twice", signed(twice, signer)
+    yield "not_canonical", signed(json.dumps(payload, indent=1).encode(), signer)
+    other = copy.deepcopy(payload)
+    other["id"] = "another"
+    body = json.loads(valid)
+    yield "signature_of_another", canonical({**body, "payload": base64.b64encode(canonical(other)).decode()})
+    yield "signed_by_a_stranger", signed(written, stranger)
+    yield (
+        "strangers_signature_under_our_name",
+        envelope(
+            written, signer.keys[0].id, base64.b64decode(json.loads(stranger.sign(written))["signatures"][0]["sig"])
+        ),
+    )
+    yield "payload_type", canonical({**body, "payloadType": "application/json"})
+    yield "no_signature", canonical({**body, "signatures": []})
+    yield "base64_in_another_spelling", canonical({**body, "payload": body["payload"] + "\n"})
+    yield "truncated", valid[: len(valid) // 2]
+    yield "empty", b""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        keys = [Path(name) / each for each in ("ours", "stranger")]
+        for path in keys:
+            path.write_text(new_key())
+        signer, stranger = map(read_signer, keys)
+        valid = {
+            "valid": asyncio.run(made(keys[0])),
+            "valid_at_a_radius": asyncio.run(made(keys[0], radius="0.1")),
+            "valid_abstention": asyncio.run(made(keys[0], samples="2000", threshold="0.99", final="threshold")),
+        }
+    (FOLDER / "invalid").mkdir(parents=True, exist_ok=True)
+    (FOLDER / "keys.json").write_text(json.dumps({"keys": [key.jwk() for key in signer.keys]}, indent=1) + "\n")
+    for name, data in valid.items():
+        (FOLDER / f"{name}.json").write_bytes(data)
+    for name, data in invalid(valid["valid"], signer, stranger):
+        (FOLDER / "invalid" / f"{name}.json").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
