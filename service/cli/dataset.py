@@ -15,9 +15,11 @@ from ...models.datasets import DataSet, open_dataset
 from ...models.files import check_file
 from ..answering.fields import parse_texts
 from ..answering.schemas import CertifyFields
+from ..answering.signing import read_signer
 from ..backends import open_backend
 from ..backends.base import Backend
 from ..errors import DataError
+from ..research.certificates import Certificates
 from ..research.certifiers import LocalCertifier, RemoteCertifier, RowCertifier
 from ..research.crops import center_cropped, marked_as_cropped
 from ..research.curves import curves_of_tables, markdown
@@ -42,6 +44,7 @@ class _Order:
     policy: Policy
     texts: Mapping[str, str]
     votes: Path | None
+    certificates: Certificates | None
     jobs: int
 
 
@@ -58,6 +61,9 @@ def dataset(
     shard: Annotated[str, typer.Option(help="i/n: every n-th image, beginning with the i-th.")] = "1/1",
     seed: Annotated[int | None, typer.Option(help="Of the noise [random; a run that goes on keeps its own].")] = None,
     votes: Annotated[Path | None, typer.Option(help="Keep all votes in this .npz, for every policy at once.")] = None,
+    certificates: Annotated[
+        Path | None, typer.Option(help="Write each row's certificate here, signed if CERTIFY_SIGNING_KEY_FILE is set.")
+    ] = None,
     url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of working here.")] = None,
     key_file: Annotated[Path | None, typer.Option(help="With --url: a file that holds the key to ask with.")] = None,
     backend: Annotated[str | None, typer.Option(help="embedded, triton or fake [CERTIFY_BACKEND].")] = None,
@@ -88,8 +94,9 @@ def dataset(
         crop=crop,
         out=out,
         policy=_policy(policy),
-        texts=given({**fields, "resize": resize is not None and not crop}),
+        texts=given({**fields, "resize": resize is not None and not crop, "evidence": certificates is not None}),
         votes=votes,
+        certificates=None if certificates is None else _certificates(certificates),
         jobs=jobs,
     )
     if url is not None:
@@ -98,6 +105,11 @@ def dataset(
         settings = load_settings(backend=backend, bundle=bundle)
         asyncio.run(_here(order, settings, _seed(seed, out)))
     typer.echo(markdown(curves_of_tables([read_table(out)])))
+
+
+def _certificates(folder: Path) -> Certificates:
+    key_file = load_settings().signing_key_file
+    return Certificates(folder, None if key_file is None else read_signer(key_file))
 
 
 def _policy(text: str) -> Policy:
@@ -120,7 +132,9 @@ async def _here(order: _Order, settings: Settings, seed: int) -> None:
     backend = open_backend(settings)
     await backend.open()
     try:
-        certifier = LocalCertifier(backend, settings, fields, policy=order.policy, seed=seed)
+        certifier = LocalCertifier(
+            backend, settings, fields, policy=order.policy, seed=seed, certificates=order.certificates
+        )
         if order.votes is None:
             await _certify(order, certifier)
         else:
@@ -152,7 +166,7 @@ async def _record(
 
 
 async def _by_service(order: _Order, url: str, key: str | None) -> None:
-    async with RemoteCertifier.open(url, order.texts, key=key) as certifier:
+    async with RemoteCertifier.open(url, order.texts, key=key, certificates=order.certificates) as certifier:
         await _certify(order, certifier)
 
 

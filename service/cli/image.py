@@ -39,6 +39,7 @@ def image(
         str | None, typer.Option(help="embedded, triton or fake [CERTIFY_BACKEND, or embedded].")
     ] = None,
     bundle: Annotated[str | None, typer.Option(help="Name or path [CERTIFY_BUNDLE, or digits].")] = None,
+    evidence: Annotated[bool, typer.Option("--evidence", help="With all that `certify verify` needs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each image.")] = False,
     **fields: str | bool | None,
 ) -> None:
@@ -49,12 +50,13 @@ def image(
     if url is not None and (seed is not None or backend is not None or bundle is not None):
         typer.echo("error: --seed, --backend and --bundle are the service's own; they do not go with --url", err=True)
         raise typer.Exit(USAGE)
+    asked = given({**fields, "evidence": evidence})
     if url is not None:
-        replies = _from_service(url, read_key(key_file), paths, given(fields))
+        replies = _from_service(url, read_key(key_file), paths, asked)
     else:
         # The service's key is no business of this command: its noise comes from a number that is printed.
         number = secrets.randbits(63) if seed is None else seed
-        replies = _from_here(load_settings(backend=backend, bundle=bundle), paths, given(fields), seed=number)
+        replies = _from_here(load_settings(backend=backend, bundle=bundle), paths, asked, seed=number)
     if asyncio.run(_show(replies, as_json=as_json)):
         raise typer.Exit(1)
 

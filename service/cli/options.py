@@ -56,8 +56,8 @@ RESIZE_HELP = (
     f"{CertifyFields.model_fields['resize'].description}: squash (both sides to the size, as a request's resize) or "
     "center-crop (the shorter side to the size, then the centre)."
 )
-# Only a service has a key to sign with.
-_SERVICES_OWN = {"signed": None}
+# Only a service has a key to sign with; evidence is each command's own matter.
+_NO_OPTION = {"signed": None, "evidence": None}
 # What a value looks like, for --help. One option may name several: 0.25,0.5.
 _METAVARS = {float: "NUMBER", int: "INTEGER", str: "TEXT"}
 
@@ -80,7 +80,7 @@ def with_request_options(command: Command) -> Command:
     """
     own = dict(inspect.signature(command).parameters)
     fields = CertifyFields.model_fields.items()
-    return _with(command, [_field(name, field) for name, field in fields if name not in own | _SERVICES_OWN])
+    return _with(command, [_field(name, field) for name, field in fields if name not in own | _NO_OPTION])
 
 
 def given(fields: Mapping[str, str | bool | None]) -> dict[str, str]:

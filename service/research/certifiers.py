@@ -18,6 +18,7 @@ from ..client import AsyncClient
 from ..errors import DataError
 from ..settings import Settings
 from . import policies
+from .certificates import Certificates
 from .fixed_budget import FixedSampler, pilot_size
 from .policies import Outcome, Policy
 from .tables import ABSTAIN
@@ -64,7 +65,10 @@ class LocalCertifier:
         policy: Policy,
         seed: int,
         votes: VoteParts | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
+        """fields: with evidence where there are certificates."""
+        self._certificates = certificates
         self._backend, self._settings, self._fields = backend, settings, fields
         self._policy: Policy = policy
         self._seed = seed
@@ -77,6 +81,10 @@ class LocalCertifier:
         self.fixed = policy != "best" or votes is not None
         if self.fixed and (given := [name for name in ("radius", "deadline_ms") if getattr(fields, name) is not None]):
             raise DataError(f"{', '.join(given)}: expected none, since only --policy best without --votes stops early")
+        if self.fixed and certificates is not None:
+            raise DataError(
+                "certificates: expected none, since only --policy best without --votes has them"
+            )
         if self.fixed and self._plan.method == "deterministic":
             raise DataError(
                 "policy, votes: expected --policy best without --votes, since splitting noise is counted to its last "
@@ -118,7 +126,10 @@ class LocalCertifier:
 
     async def certify(self, idx: int, label: int, data: bytes) -> Verdict:
         if not self.fixed:
-            return _verdict(await certify(data, self._fields, self._backend, self._settings, self._key))
+            answer = await certify(data, self._fields, self._backend, self._settings, self._key)
+            if self._certificates is not None:
+                await asyncio.to_thread(self._certificates.put, idx, answer)
+            return _verdict(answer)
         sampler = await self._sampler(data)
         if self._policy == "reference" and self._votes is None:
             return self._of_outcome(*await sampler.reference())
@@ -159,8 +170,11 @@ class LocalCertifier:
 class RemoteCertifier:
     """Asked of a running service, whose bundle, key and backend are its own."""
 
-    def __init__(self, client: AsyncClient, info: Info, texts: Mapping[str, str]) -> None:
-        """info: as the client's service gives it. texts: the request's fields."""
+    def __init__(
+        self, client: AsyncClient, info: Info, texts: Mapping[str, str], *, certificates: Certificates | None = None
+    ) -> None:
+        """info: as the client's service gives it. texts: the request's fields, with evidence for certificates."""
+        self._certificates = certificates
         self._client, self._info, self._texts = client, info, dict(texts)
         self.classes = tuple(info.bundle.classes)
         self.input_shape = info.bundle.input_shape
@@ -168,11 +182,11 @@ class RemoteCertifier:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str, texts: Mapping[str, str], *, key: str | None = None
+        cls, url: str, texts: Mapping[str, str], *, key: str | None = None, certificates: Certificates | None = None
     ) -> AsyncIterator[RemoteCertifier]:
         """Raises BackendUnavailable when there is no service at `url`."""
         async with AsyncClient(url, key=key) as client:
-            yield cls(client, await client.info(), texts)
+            yield cls(client, await client.info(), texts, certificates=certificates)
 
     def facts(self) -> dict[str, object]:
         backend, bundle = self._info.backend, self._info.bundle
@@ -184,12 +198,15 @@ class RemoteCertifier:
             "bundle_digest": self._info.bundle.digest,
             "runtime": f"{backend.generator} {backend.device} {backend.engine} {backend.dtype} {backend.micro_batch}",
             "seed_key": self._info.seed_key_fingerprint,
-            **self._texts,
+            **{name: text for name, text in self._texts.items() if name != "evidence"},  # it moves no row
             "policy": "best",
         }
 
     async def certify(self, idx: int, label: int, data: bytes) -> Verdict:
-        return _verdict(await self._client.certify(data, **self._texts))
+        answer = await self._client.certify(data, **self._texts)
+        if self._certificates is not None:
+            await asyncio.to_thread(self._certificates.put, idx, answer)
+        return _verdict(answer)
 
 
 def _verdict(answer: CertifyAnswer) -> Verdict:

@@ -255,3 +255,29 @@ def test_the_bounds_are_the_core_s_though_they_share_no_code() -> None:
         errors = tuple(float(x) for x in 10 ** generator.uniform(-6, -1, 2))
         theirs = level_bounds(mine, rival, n, errors)
         assert verify._look(mine, rival, n, *errors) == pytest.approx(theirs, abs=2e-11)
+
+
+def test_a_data_set_s_rows_have_their_certificates(
+    tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CERTIFY_SIGNING_KEY_FILE", str(key_file))
+    data = tmp_path / "data"
+    for name in ("3", "7"):
+        (data / name).mkdir(parents=True)
+        (data / name / "a.png").write_bytes(pictures.png(int(name)))
+    (data / "3" / "broken.png").write_bytes(b"no picture")
+    where = tmp_path / "certificates"
+    options = ["--backend", "fake", "--samples", "2000", "--seed", "5", "--certificates", str(where)]
+    code, _, err = certify("dataset", str(data), "--out", str(tmp_path / "t.tsv"), *options)
+    assert code == 0, err
+    files = sorted(where.glob("*.json"))
+    assert len(files) == 2  # what is no picture has none
+    jwks = tmp_path / "keys.json"
+    jwks.write_text(json.dumps(key_set(read_signer(key_file).keys)))
+    code, out, _ = certify("verify", "--key", str(jwks), *map(str, files))
+    assert code == 0, out
+    rows = (tmp_path / "t.tsv").read_text()
+    for path in files:
+        assert payload_of(path.read_bytes())["statement"]["radius"] in rows or "0.000000" in rows
+    code, _, err = certify("dataset", str(data), "--out", str(tmp_path / "u.tsv"), "--policy", "first", *options)
+    assert code == 1 and "certificates: expected none" in err
