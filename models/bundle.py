@@ -4,15 +4,17 @@
     README.md            model card (prose, outside the digest)
     denoiser/            config.json, diffusion_pytorch_model.safetensors     (diffusers)
     scheduler/           scheduler_config.json                                (diffusers)
-    classifier/          config.json, model.safetensors                       (timm's hub layout)
+    classifier/          classifier.json: its library and preprocessing       (models.preprocessing)
+                         config.json, model.safetensors                       (timm, transformers, torchvision)
+                         or model.onnx
     graph/               graph.xml, graph.bin: both networks as one function  (OpenVINO, models.graph)
 
 The graph is made of the three source folders (models.convert); a CPU reads it without torch. Format 1 has none.
 
 Nothing here imports torch, so that the command line can list and check bundles in any environment. Two rules:
 
-1. Weights are safetensors and the graph's constants only, and only files that the manifest lists with their SHA-256
-   may stand in the four folders: a pickle that somebody drops beside them is refused, not ignored.
+1. Weights are safetensors, ONNX and the graph's constants only, and only files that the manifest lists with their
+   SHA-256 may stand in the four folders: a pickle that somebody drops beside them is refused, not ignored.
 2. The digest covers whatever changes a vote or the meaning of a certificate: files, classes, shape, sigmas,
    timesteps, thresholds, final, chunk, dtype, preprocessing and ADDED. Name, version, provenance and figures are
    outside it, so that a card can be remeasured without making a new bundle of it.
@@ -58,10 +60,10 @@ REQUIRED = (
     "denoiser/config.json",
     "denoiser/diffusion_pytorch_model.safetensors",
     "scheduler/scheduler_config.json",
-    "classifier/config.json",
-    "classifier/model.safetensors",
 )
-SUFFIXES = (".json", ".safetensors")
+CLASSIFIER = ("classifier/config.json", "classifier/model.safetensors")
+ONNX_CLASSIFIER = ("classifier/classifier.json", "classifier/model.onnx")
+SUFFIXES = (".json", ".safetensors", ".onnx")
 FINALS: tuple[Final, ...] = get_args(Final)
 DTYPES = ("float32", "bfloat16")
 # Fields that came with format 3. At its default a field stands neither in the file nor in the digest: a bundle that
@@ -123,7 +125,7 @@ class Manifest:
         _require(type(self.chunk) is int and self.chunk > 0, "chunk", "a positive integer", self.chunk)
 
     def _check_files(self) -> None:
-        for name in REQUIRED:
+        for name in (*REQUIRED, *(ONNX_CLASSIFIER if self.needs_openvino else CLASSIFIER)):
             _require(name in self.files, "files", f"an entry for {name}", sorted(self.files))
         for name, digest in self.files.items():
             path = PurePosixPath(name)
@@ -145,6 +147,11 @@ class Manifest:
     def has_graph(self) -> bool:
         """Whether a CPU can run it without torch."""
         return GRAPH[0] in self.files
+
+    @property
+    def needs_openvino(self) -> bool:
+        """Whether torch has no form of its classifier."""
+        return any(name.endswith(".onnx") for name in self.files)
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .bundle import GRAPH, Manifest, file_digests
+from .classifier import Elsewhere
 from .graph import CONSTANTS, load_openvino
 from .networks import Graph, load_networks
 from .traceable import traced
@@ -30,7 +31,7 @@ class _Both(Graph):
 
     def forward(self, noisy: Tensor, timestep: Tensor, signal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         denoised = self.denoiser.denoise_at(noisy, timestep, signal, noise)
-        return denoised, self.classifier(denoised)
+        return denoised, self.classifier(denoised)  # of an ONNX network, what it takes
 
 
 def converted(folder: Path, manifest: Manifest) -> tuple[Any, tuple[float, ...]]:
@@ -53,9 +54,13 @@ def converted(folder: Path, manifest: Manifest) -> tuple[Any, tuple[float, ...]]
     for port, name, like in zip(model.inputs, ("noisy", *CONSTANTS), example, strict=True):
         port.get_tensor().set_names({name})
         port.get_node().set_partial_shape(load_openvino().PartialShape([-1, *like.shape[1:]]))
+    model.validate_nodes_and_infer_types()
+    if isinstance(classifier.net, Elsewhere):
+        from .classifiers.onnx import behind
+
+        model = behind(model, folder / "classifier")
     for port, name in zip(model.outputs, ("denoised", "logits"), strict=True):
         port.get_tensor().set_names({name})
-    model.validate_nodes_and_infer_types()
     passes = Manager()
     passes.register_pass(ConstantFolding())
     passes.run_passes(model)
@@ -83,8 +88,11 @@ def _own_constants(model: Any) -> None:
 
 
 def _rename(model: Any) -> None:
-    """Names by place: OpenVINO's own count what this process made before."""
+    """Names by place: OpenVINO's own count what this process made before, also where it notes what it fused."""
     for number, operation in enumerate(model.get_ordered_ops()):
+        notes = operation.get_rt_info()
+        for key in [key for key in notes if key.startswith("fused_names")]:
+            del notes[key]
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
         if operation.get_type_name() not in ("Parameter", "Result"):
             for port in operation.outputs():

@@ -1,4 +1,4 @@
-"""Make a bundle of a diffusers UNet2DModel folder and a timm classifier: `certify bundles pack`.
+"""Make a bundle of a diffusers UNet2DModel folder and any classifier: `certify bundles pack`.
 
 Everything that can be wrong is looked for before anything is written, and named by file and field. With images, the
 networks are tried: does the denoiser denoise, and does the classifier still know what it sees?
@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .bundle import Final, Manifest, file_digests, save_manifest
+from .classifiers import Taken, Told, take
 from .convert import with_graph
 from .errors import BundleError
-from .pack_sources import check_scheduler, copy_classifier, copy_denoiser, image_shape, read_denoiser
+from .pack_report import cost_of, understood
+from .pack_sources import check_scheduler, copy_denoiser, image_shape, read_denoiser
 from .pack_trial import Report, ScaleTest, Trial, self_test
 from .runtime import load_pipeline
 from .write import preprocessing, whole_folder
 
-__all__ = ("ScaleTest", "pack", "self_test")
+__all__ = ("ScaleTest", "Told", "cost_of", "pack", "self_test")
 
 
 def pack(
@@ -27,6 +29,7 @@ def pack(
     denoiser: Path,
     scheduler: Path,
     classifier: str,
+    told: Told | None = None,
     sigmas: Sequence[float],
     out: Path,
     name: str | None = None,
@@ -36,12 +39,13 @@ def pack(
     final: Final = "plurality",
     dtype: str = "float32",
     trial: Callable[[Manifest], Trial] | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> tuple[Manifest, Report | None]:
     """Write the bundle `out`, whole or not at all, and try it once at each scale.
 
-    denoiser, scheduler: folders that diffusers saved. classifier: a folder in timm's hub layout, or a timm name, whose
-    weights timm then fetches. classes: default the classifier's label_names, or numbers. thresholds: default 1/2.
-    trial: gives the images to try it on; a bundle that fails is not written.
+    denoiser, scheduler: folders that diffusers saved. classifier: what models.classifiers takes; told: what the
+    user says of it. classes: default the classifier's own names, or numbers. thresholds: default 1/2.
+    trial: gives the images to try it on; a bundle that fails is not written. say: hears what was understood, by lines.
     Raises BundleError naming the file and the field that is wrong.
     """
     unet = read_denoiser(denoiser)
@@ -51,10 +55,11 @@ def pack(
         copy_denoiser(unet, denoiser, fresh / "denoiser")
         (fresh / "scheduler").mkdir()
         shutil.copyfile(scheduler / "scheduler_config.json", fresh / "scheduler" / "scheduler_config.json")
-        outputs, labels = copy_classifier(classifier, fresh / "classifier", shape)
-        names = tuple(classes or labels or map(str, range(outputs)))
-        if len(names) != outputs:
-            raise BundleError(f"classes: expected {outputs} names, as {classifier} has outputs, got {len(names)}")
+        taken = take(classifier, fresh / "classifier", shape, told or Told(), None if classes is None else len(classes))
+        names = _names(taken, classes, classifier)
+        if say is not None:
+            for line in understood(fresh, taken, names, classes is not None):
+                say(line)
         bare = Manifest(
             name=name or out.name,
             version=version,
@@ -66,7 +71,7 @@ def pack(
             files=file_digests(fresh),
             dtype=dtype,
             preprocessing=preprocessing(shape[0]),
-            provenance={"command": "certify bundles pack"},
+            provenance={"command": "certify bundles pack", "sources": {"classifier": dict(taken.source)}},
         )
         with _the_users_names(fresh, denoiser, scheduler, classifier):
             manifest = _with_graph(bare, fresh)
@@ -74,6 +79,13 @@ def pack(
             load_pipeline(fresh)
             report = None if trial is None else self_test(fresh, *trial(manifest))
     return manifest, report
+
+
+def _names(taken: Taken, told: Sequence[str] | None, classifier: str) -> tuple[str, ...]:
+    names = tuple(told or taken.labels or map(str, range(taken.outputs)))
+    if len(names) != taken.outputs:
+        raise BundleError(f"classes: expected {taken.outputs} names, as {classifier} has outputs, got {len(names)}")
+    return names
 
 
 def _with_graph(bare: Manifest, folder: Path) -> Manifest:

@@ -1,4 +1,4 @@
-"""What `certify bundles pack` is given: a diffusers UNet2DModel, its scheduler and a timm classifier, looked through.
+"""What `certify bundles pack` is given: a diffusers UNet2DModel and its scheduler, looked through.
 
 Whatever is wrong is named by file and field.
 """
@@ -11,31 +11,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .data.class_lists import names_in_config
 from .errors import BundleError
+from .preprocessing import read_object
 from .schedule import PREDICTION_TYPES, Schedule
 
-__all__ = ("check_scheduler", "copy_classifier", "copy_denoiser", "image_shape", "read_denoiser")
+__all__ = ("check_scheduler", "copy_denoiser", "image_shape", "read_denoiser")
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-def _read(path: Path, what: str) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{path}: no such file; expected {what}") from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: expected JSON, got: {error}") from error
-    if not isinstance(raw, dict):
-        raise BundleError(f"{path}: expected a JSON object, got {type(raw).__name__}")
-    return raw
 
 
 def read_denoiser(folder: Path) -> dict[str, Any]:
     """Its checked config. Raises BundleError, also when its weights are not there."""
     path = folder / "config.json"
-    config = _read(path, "a folder that diffusers' UNet2DModel.save_pretrained wrote")
+    config = read_object(path, "a folder that diffusers' UNet2DModel.save_pretrained wrote")
     if (kind := config.get("_class_name")) != "UNet2DModel":
         raise BundleError(f"{path}: _class_name: expected 'UNet2DModel', got {kind!r}")
     for field in ("class_embed_type", "num_class_embeds"):
@@ -72,7 +60,7 @@ def image_shape(config: dict[str, Any], path: Path) -> tuple[int, int, int]:
 def check_scheduler(folder: Path) -> None:
     """Raises BundleError unless it is a variance-preserving schedule of a known prediction type."""
     path = folder / "scheduler_config.json"
-    config = _read(path, "a folder that a diffusers scheduler's save_pretrained wrote")
+    config = read_object(path, "a folder that a diffusers scheduler's save_pretrained wrote")
     if config.get("beta_start") is None and config.get("trained_betas") is None:
         raise BundleError(
             f"{path}: _class_name: expected a variance-preserving scheduler with betas, as DDPMScheduler, got "
@@ -97,61 +85,3 @@ def copy_denoiser(config: dict[str, Any], folder: Path, target: Path) -> None:
     kept = {key: value for key, value in config.items() if key != "_name_or_path"}
     (target / "config.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     shutil.copyfile(folder / WEIGHTS, target / WEIGHTS)
-
-
-def copy_classifier(classifier: str, target: Path, shape: tuple[int, int, int]) -> tuple[int, list[str] | None]:
-    """Copy a folder or fetch timm's weights: (number of classes, their names if they are in the config)."""
-    folder = Path(classifier)
-    if not folder.exists():
-        return _fetch_classifier(classifier, target, shape)
-    path = folder / "config.json"
-    config = _read(path, "a folder in timm's hub layout (timm.models.save_for_hf)")
-    if not isinstance(config.get("architecture"), str):
-        raise BundleError(f"{path}: architecture: expected timm's name of it, got {config.get('architecture')!r}")
-    if not (folder / "model.safetensors").is_file():
-        raise BundleError(
-            f"{folder / 'model.safetensors'}: no such file; expected timm.models.save_for_hf(model, DIR, "
-            "safe_serialization=True)"
-        )
-    settings = config.get("pretrained_cfg", {})
-    _check_settings(settings, path, shape[0])
-    outputs = config.get("num_classes")
-    if type(outputs) is not int or outputs < 2:
-        raise BundleError(f"{path}: num_classes: expected at least 2, got {outputs!r}")
-    target.mkdir()
-    for file in ("config.json", "model.safetensors"):
-        shutil.copyfile(folder / file, target / file)
-    names = names_in_config(config, path)
-    return outputs, list(names) if names is not None and len(names) == outputs else None
-
-
-def _check_settings(settings: dict[str, Any], path: Path, channels: int) -> None:
-    """What of timm's pretrained_cfg the pipeline reads: input_size, mean and std."""
-    size = settings.get("input_size")
-    if not isinstance(size, list) or len(size) != 3 or size[0] != channels:
-        raise BundleError(
-            f"{path}: pretrained_cfg.input_size: expected [{channels}, H, W], as the denoiser has channels, "
-            f"got {size!r}"
-        )
-    for field in ("mean", "std"):
-        values = settings.get(field)
-        if not isinstance(values, list) or len(values) != channels:
-            raise BundleError(f"{path}: pretrained_cfg.{field}: expected {channels} values, got {values!r}")
-    if not all(value > 0 for value in settings["std"]):
-        raise BundleError(f"{path}: pretrained_cfg.std: expected values > 0, got {settings['std']!r}")
-
-
-def _fetch_classifier(name: str, target: Path, shape: tuple[int, int, int]) -> tuple[int, list[str] | None]:
-    import timm
-    import timm.models
-
-    if not timm.is_model(name.split(".")[0]):
-        raise BundleError(f"classifier: expected a folder in timm's hub layout or a timm name, got {name!r}")
-    try:
-        net = timm.create_model(name, pretrained=True, in_chans=shape[0])
-    except Exception as error:
-        raise BundleError(f"classifier: {name}: its weights cannot be had: {error}") from error
-    timm.models.save_for_hf(
-        net, str(target), model_config={"model_args": {"in_chans": shape[0]}}, safe_serialization=True
-    )
-    return int(net.num_classes), None

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .engine_torch import TorchEngine
-from .engines import TORCH
+from .denoiser import Denoiser
 from .errors import BundleError
 from .pipeline import Pipeline
-from .runtime import RuntimeOptions, load_pipeline
+from .runtime import load_pipeline
 from .schedule import PREDICTION_TYPES
 
 __all__ = ("Report", "ScaleTest", "Trial", "self_test")
@@ -46,14 +45,14 @@ def self_test(folder: Path, images: NDArray[np.float32], labels: Sequence[int] |
 
     Raises BundleError when the denoiser does not denoise at any scale, or would with another prediction type.
     """
-    pipeline = load_pipeline(folder, RuntimeOptions(engine=TORCH))
+    pipeline, denoiser = load_pipeline(folder), Denoiser.from_folder(folder).eval()
     truth = None if labels is None else np.asarray(labels)
-    clean = np.array([pipeline.classify(image) for image in images])
-    declared = _networks(pipeline).denoiser.schedule.prediction_type
+    clean = _classes(pipeline, images)
     tests = []
     for sigma in pipeline.manifest.sigmas:
         noisy = _noisy(images, sigma)
-        denoised, classes = _denoised(pipeline, noisy, sigma, declared)
+        denoised = _denoised(denoiser, noisy, sigma, pipeline.micro_batch)
+        classes = _classes(pipeline, denoised)
         tests.append(
             ScaleTest(
                 sigma=sigma,
@@ -63,7 +62,7 @@ def self_test(folder: Path, images: NDArray[np.float32], labels: Sequence[int] |
                 denoised_error=_error(denoised, images),
             )
         )
-    _check_prediction_type(folder, pipeline, images, tests[-1])
+    _check_prediction_type(folder, denoiser, images, tests[-1], pipeline.micro_batch)
     if all(test.denoised_error >= test.noisy_error for test in tests):
         raise BundleError(
             f"{folder / 'denoiser'}: expected a network that denoises images in [-1, 1], got one after which they are "
@@ -73,13 +72,19 @@ def self_test(folder: Path, images: NDArray[np.float32], labels: Sequence[int] |
     return (None if truth is None else float(np.mean(clean == truth))), tests
 
 
-def _check_prediction_type(folder: Path, pipeline: Pipeline, images: NDArray[np.float32], coarsest: ScaleTest) -> None:
+def _check_prediction_type(
+    folder: Path, denoiser: Denoiser, images: NDArray[np.float32], coarsest: ScaleTest, batch: int
+) -> None:
     """Raises BundleError when, at the coarsest scale, another type brings the images clearly nearer to the clean."""
     sigma = coarsest.sigma
     noisy = _noisy(images, sigma)
-    errors = {kind: _error(_denoised(pipeline, noisy, sigma, kind)[0], images) for kind in PREDICTION_TYPES}
+    schedule, errors = denoiser.schedule, {}
+    declared = schedule.prediction_type
+    for kind in PREDICTION_TYPES:
+        schedule.prediction_type = kind
+        errors[kind] = _error(_denoised(denoiser, noisy, sigma, batch), images)
+    schedule.prediction_type = declared
     best = min(PREDICTION_TYPES, key=lambda kind: errors[kind])
-    declared = _networks(pipeline).denoiser.schedule.prediction_type
     times = errors[declared] / max(errors[best], 1e-12)
     if times > CLEARLY:
         raise BundleError(
@@ -89,36 +94,21 @@ def _check_prediction_type(folder: Path, pipeline: Pipeline, images: NDArray[np.
         )
 
 
-def _networks(pipeline: Pipeline) -> TorchEngine:
-    """The only engine whose denoiser can be read otherwise."""
-    assert isinstance(pipeline.engine, TorchEngine)
-    return pipeline.engine
-
-
 def _noisy(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     noise = np.random.Generator(np.random.Philox(_TEST_SEED)).standard_normal(images.shape, dtype=np.float32)
     noisy: NDArray[np.float32] = images + np.float32(sigma) * noise
     return noisy
 
 
-def _denoised(
-    pipeline: Pipeline, noisy: NDArray[np.float32], sigma: float, kind: str
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(denoised images, their classes), the network's answer read as `kind`."""
-    denoiser, classifier = _networks(pipeline).denoiser, _networks(pipeline).classifier
-    schedule, dtype = denoiser.schedule, getattr(torch, pipeline.engine.dtype)
-    declared, schedule.prediction_type = schedule.prediction_type, kind
-    try:
-        pixels, labels = [], []
-        with torch.inference_mode():
-            for at in range(0, len(noisy), pipeline.micro_batch):
-                x = torch.from_numpy(noisy[at : at + pipeline.micro_batch]).to(dtype)
-                denoised = denoiser.denoise(x, sigma)
-                pixels.append(denoised.float().numpy())
-                labels.append(classifier(denoised).argmax(dim=1).numpy())
-        return np.concatenate(pixels), np.concatenate(labels)
-    finally:
-        schedule.prediction_type = declared
+def _denoised(denoiser: Denoiser, noisy: NDArray[np.float32], sigma: float, batch: int) -> NDArray[np.float32]:
+    """In float32, whatever the bundle runs in."""
+    with torch.inference_mode():
+        parts = [denoiser.denoise(part, sigma).numpy() for part in torch.split(torch.from_numpy(noisy), batch)]
+    return np.concatenate(parts)
+
+
+def _classes(pipeline: Pipeline, images: NDArray[np.float32]) -> NDArray[np.int64]:
+    return np.array([pipeline.classify(image) for image in images])
 
 
 def _error(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

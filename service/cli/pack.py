@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -16,6 +16,7 @@ from ...models.datasets import DataSet, open_dataset
 from ..answering.images import decode_image
 from ..errors import BackendUnavailable, DataError, RequestError
 from ..research.dataset_run import OF_ONE_IMAGE
+from .classifier_options import told_of, with_classifier_options
 from .options import (
     DATA_HELP,
     MARKUP,
@@ -38,6 +39,12 @@ _CLASSES_HELP = (
     "[the classifier's own, or 0,1,...]."
 )
 
+_CLASSIFIER_HELP = (
+    "An .onnx file; a folder in timm's hub layout or of transformers'; weights (.safetensors, .pth, .bin) with "
+    "--architecture; a timm name, timm/NAME or hf-hub:OWNER/NAME, to be fetched."
+)
+
+
 bundles_app = typer.Typer(
     invoke_without_command=True, add_completion=False, rich_markup_mode=MARKUP, pretty_exceptions_enable=False
 )
@@ -59,11 +66,12 @@ def bundles(context: typer.Context) -> None:
 
 
 @bundles_app.command()
+@with_classifier_options
 @errors_as_text()
 def pack(
     denoiser: Annotated[Path, typer.Option(help="Folder of a diffusers UNet2DModel (save_pretrained).")],
     scheduler: Annotated[Path, typer.Option(help="Folder of its diffusers scheduler (save_pretrained).")],
-    classifier: Annotated[str, typer.Option(help="Folder in timm's hub layout, or a timm name.")],
+    classifier: Annotated[str, typer.Option(help=_CLASSIFIER_HELP)],
     sigmas: Annotated[str, typer.Option(help="Scales, in units of [0, 1] pixels: 0.25,0.5,1.0.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
     name: Annotated[str | None, typer.Option(help="Of the bundle [the folder's].")] = None,
@@ -76,8 +84,9 @@ def pack(
     part: Annotated[str | None, typer.Option(help=PART_HELP)] = None,
     resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
     limit: Annotated[int, typer.Option(help="At most so many images.")] = 64,
+    **classifier_fields: Any,
 ) -> None:
-    """Make a bundle of a diffusers denoiser and a timm classifier, check it, and try it on images.
+    """Make a bundle of a diffusers denoiser and any classifier, check it, and try it on images.
 
     Nothing is written when something is wrong.
     """
@@ -102,6 +111,7 @@ def pack(
         denoiser=denoiser,
         scheduler=scheduler,
         classifier=classifier,
+        told=packing.Told(**told_of(classifier_fields)),
         sigmas=numbers("sigmas", sigmas),
         out=out,
         name=name,
@@ -111,12 +121,12 @@ def pack(
         final=parse_final(final) or "plurality",
         dtype=dtype,
         trial=None if data is None else trial,
+        say=typer.echo,
     )
     typer.echo(f"{out}: {manifest.name}, {len(manifest.classes)} classes, input {_shape(manifest)}, {manifest.digest}")
-    if data is None or report is None:
-        typer.echo("not tried on images: shapes and scales fit; --images DATA shows whether it denoises")
-    else:
-        typer.echo(_report(report, tried))
+    untried = "not tried on images: shapes and scales fit; --images DATA shows whether it denoises"
+    typer.echo(untried if report is None else _report(report, tried))
+    typer.echo(f"cost        {packing.cost_of(out)}\nserve       certify serve --bundle {out}")
 
 
 @bundles_app.command()
