@@ -132,7 +132,8 @@ def _alone(engine: OpenVinoEngine, manifest: Manifest, micro_batch: int) -> None
             mixed = np.where(stays[:, None, None, None], batch, others)
             if not np.array_equal(engine.logits(mixed, sigma)[stays], logits[stays], equal_nan=True):
                 raise ValueError(
-                    "logits: expected to depend on their sample alone, and they depend on others of its batch"
+                    "logits: expected to depend on their sample alone, and they depend on others of its batch (of a "
+                    "network in training mode: export it in evaluation mode)"
                 )
 
 

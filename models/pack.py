@@ -1,4 +1,4 @@
-"""Make a bundle of a timm classifier and a diffusers UNet2DModel before it, or none: `certify bundles pack`.
+"""Make a bundle of any classifier and a diffusers UNet2DModel before it, or none: `certify bundles pack`.
 
 Everything that can be wrong is looked for before anything is written, and named by file and field. With images, the
 networks are tried: does the denoiser denoise, and does the classifier still know what it sees?
@@ -12,33 +12,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .bundle import Final, Manifest, file_digests, own_classifier, save_manifest
+from .classifiers import Taken, Told, take
 from .convert import with_graph
 from .cost import LARGEST, draw_cost, fitting_micro_batch
 from .errors import BundleError
 from .graph import read_graph
 from .noises import NoiseKind
 from .pack_folders import denoiser_folder, scheduler_folder
-from .pack_sources import (
-    check_scheduler,
-    classifier_shape,
-    copy_classifier,
-    copy_denoiser,
-    image_shape,
-    read_denoiser,
-    source_of,
-)
+from .pack_report import pace_of, understood
+from .pack_sources import check_scheduler, copy_denoiser, image_shape, read_denoiser, source_of
 from .pack_trial import Report, ScaleTest, Trial, self_test
 from .runtime import load_pipeline
 from .write import preprocessing, whole_folder
 
-__all__ = ("ScaleTest", "pack", "self_test")
+__all__ = ("ScaleTest", "Told", "pace_of", "pack", "self_test")
 
 
 def pack(
     *,
     classifier: str | Mapping[float, str],
+    told: Told | None = None,
     sigmas: Sequence[float],
     out: Path,
     denoiser: Path | None = None,
@@ -55,16 +51,17 @@ def pack(
     chunk: int | None = None,
     micro_batch: int | None = None,
     trial: Callable[[Manifest], Trial] | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> tuple[Manifest, Report | None]:
     """Write the bundle `out`, whole or not at all, and try it once at each scale.
 
-    classifier: a folder in timm's hub layout, or a timm name, whose weights timm then fetches; or one of each sigma.
+    classifier: what models.classifiers takes, or one of each sigma; told: what the user says of all of them.
     denoiser, scheduler: folders that diffusers saved, or a pipeline's (models.pack_folders); None = no scale is
     denoised. undenoised: sigmas whose classifier sees the noise itself. input_shape: (C, H, W); default the denoiser's,
-    or the finest classifier's. classes: default the classifier's label_names, or numbers. thresholds: default 1/2.
+    or the finest classifier's. classes: default the classifier's own names, or numbers. thresholds: default 1/2.
     noise: of each sigma; () is Gaussian at all, which certifies L2; any other certifies L1. chunk, micro_batch: default
-    by what a draw costs (models.cost). trial: gives the images to try it on; a bundle that fails is not written. Raises
-    BundleError naming the file and the field that is wrong.
+    by what a draw costs (models.cost). trial: gives the images to try it on; a bundle that fails is not written. say:
+    hears what was understood, by lines. Raises BundleError naming the file and the field that is wrong.
     """
     scales = tuple(map(float, sigmas))
     denoised = _denoised(scales, denoiser, undenoised)
@@ -73,16 +70,15 @@ def pack(
     origin = None if place is None else source_of(place[0])
     with whole_folder(out) as fresh:
         shape = None if place is None else _copy_denoiser(*place, fresh)
-        shape = _agreed(shape, input_shape)
-        found = []
-        for folder, source in given.items():
-            (fresh / folder).parent.mkdir(exist_ok=True)
-            found.append(copy_classifier(source, fresh / folder, None if shape is None else shape[0]))
-            shape = shape or classifier_shape(fresh / folder)
+        taken, shape = _taken(given, fresh, _agreed(shape, input_shape), told or Told(), classes)
+        names = _classes(classes, given, taken)
+        if say is not None:
+            for line in understood(fresh, taken, names, classes is not None):
+                say(line)
         bare = Manifest(
             name=name or out.name,
             version=version,
-            classes=_classes(classes, given, found),
+            classes=names,
             input_shape=shape,
             sigmas=scales,
             thresholds=tuple(map(float, thresholds)) if thresholds is not None else (0.5,) * len(scales),
@@ -93,10 +89,7 @@ def pack(
             norm="l2" if set(noise) <= {"gaussian"} else "l1",
             denoised=denoised,
             preprocessing=preprocessing(shape[0]),
-            provenance={
-                "command": "certify bundles pack",
-                **({} if origin is None else {"sources": {"denoiser": origin}}),
-            },
+            provenance={"command": "certify bundles pack", "sources": _sources(origin, taken)},
         )
         users = given if place is None else {**given, "denoiser": str(place[0]), "scheduler": str(place[1])}
         with _the_users_names(fresh, users):
@@ -165,20 +158,40 @@ def _agreed(denoisers: tuple[int, int, int] | None, given: Sequence[float] | Non
     return channels, height, width
 
 
-def _classes(
-    wanted: Sequence[str] | None, given: Mapping[str, str], found: Sequence[tuple[int, list[str] | None]]
-) -> tuple[str, ...]:
+def _taken(
+    given: Mapping[str, str],
+    fresh: Path,
+    shape: tuple[int, int, int] | None,
+    told: Told,
+    classes: Sequence[str] | None,
+) -> tuple[dict[str, Taken], tuple[int, int, int]]:
+    """(what was made of each in `fresh`, (C, H, W) of the pictures: shape, or the finest classifier's own)."""
+    taken: dict[str, Taken] = {}
+    for folder, source in given.items():
+        (fresh / folder).parent.mkdir(exist_ok=True)
+        taken[folder] = take(source, fresh / folder, shape, told, None if classes is None else len(classes))
+        shape = shape or taken[folder].preprocessing.input_size
+    assert shape is not None
+    return taken, shape
+
+
+def _classes(wanted: Sequence[str] | None, given: Mapping[str, str], taken: Mapping[str, Taken]) -> tuple[str, ...]:
     """Names of the classes: the given ones, the first classifier's, or numbers."""
-    for source, (outputs, _) in zip(given.values(), found, strict=True):
-        if outputs != found[0][0]:
-            first = next(iter(given.values()))
-            raise BundleError(f"classifier: {source}: expected {found[0][0]} outputs, as {first} has, got {outputs}")
-    outputs, labels = found[0]
-    names = tuple(wanted or labels or map(str, range(outputs)))
-    if len(names) != outputs:
-        first = next(iter(given.values()))
-        raise BundleError(f"classes: expected {outputs} names, as {first} has outputs, got {len(names)}")
+    first, found = next(iter(given.values())), next(iter(taken.values()))
+    for folder, source in given.items():
+        if (outputs := taken[folder].outputs) != found.outputs:
+            raise BundleError(f"classifier: {source}: expected {found.outputs} outputs, as {first} has, got {outputs}")
+    names = tuple(wanted or found.labels or map(str, range(found.outputs)))
+    if len(names) != found.outputs:
+        raise BundleError(f"classes: expected {found.outputs} names, as {first} has outputs, got {len(names)}")
     return names
+
+
+def _sources(denoiser: Mapping[str, Any] | None, taken: Mapping[str, Taken]) -> dict[str, Any]:
+    """Where the networks came from. The classifier's: of each sigma, where there are several."""
+    by_sigma = {folder.rpartition("/")[2]: dict(one.source) for folder, one in taken.items()}
+    classifier = by_sigma.get("classifier", by_sigma)
+    return {**({} if denoiser is None else {"denoiser": dict(denoiser)}), "classifier": classifier}
 
 
 def _listed(values: Iterable[object]) -> str:

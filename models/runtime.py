@@ -93,7 +93,10 @@ def options_for(
     options = RuntimeOptions(device=device, engine=TORCH, micro_batch=micro_batch, workers=workers)
     if chosen == "openvino" and bundle is not None and find_spec("openvino"):
         folder = find_bundle(bundle)
-        if why := refusal(folder, micro_batch=options.micro_batch_for(load_manifest(folder))):
+        manifest = load_manifest(folder)
+        if why := refusal(folder, micro_batch=options.micro_batch_for(manifest)):
+            if manifest.needs_openvino:
+                raise BundleError(f"{folder}: expected networks that openvino can run, and it cannot: {why}")
             if engine != "auto":
                 raise BundleError(f"{folder}: engine: expected auto or torch, got openvino, which cannot run it: {why}")
             logger.warning("torch runs the bundle %s, since openvino cannot: %s", folder, why)
@@ -150,6 +153,11 @@ def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine
             *graph_of(folder, manifest), dtype=dtype, batch=options.micro_batch_for(manifest),
             streams=options.workers or usable_cores(),
         )  # fmt: skip
+    if manifest.needs_openvino:
+        raise BundleError(
+            f"{folder}: engine: expected openvino on a CPU (pip install 'certify[cpu]'), which alone runs an ONNX "
+            f"classifier, got torch on {options.device}"
+        )
     import torch
 
     from .engine_torch import CudaEngine, TorchEngine

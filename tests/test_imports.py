@@ -31,7 +31,7 @@ FLOORS = (
     "certify.service.http",
     "certify.service.cli",
 )
-HEAVY = {"torch", "torchvision", "diffusers", "timm", "sklearn", "openvino", "tritonclient"}
+HEAVY = {"torch", "torchvision", "diffusers", "timm", "transformers", "sklearn", "openvino", "tritonclient"}
 WEB = {"fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "httpx"}
 # The standard library's parts without I/O, clock or randomness that core needs; add to it with care.
 CORE = {

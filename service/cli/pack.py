@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -17,6 +17,7 @@ from ...models.noises import NOISES
 from ..answering.images import decode_image
 from ..errors import BackendUnavailable, DataError, RequestError
 from ..research.dataset_run import OF_ONE_IMAGE
+from .classifier_options import told_of, with_classifier_options
 from .convert import convert_app
 from .options import (
     DATA_HELP,
@@ -40,7 +41,11 @@ _CLASSES_HELP = (
     "Names with commas between; @FILE with a name a line, or JSON: a list, or a config's id2label; or imagenet "
     "[the classifier's own, or 0,1,...]."
 )
-_CLASSIFIER_HELP = "Folder in timm's hub layout, or a timm name; or one of each scale, as 0.25=PATH, several times."
+_CLASSIFIER_HELP = (
+    "An .onnx file; a folder in timm's hub layout or of transformers'; weights (.safetensors, .pth, .bin) with "
+    "--architecture; a timm name, timm/NAME or hf-hub:OWNER/NAME, to be fetched. Or one of each scale, as 0.25=PATH, "
+    "several times."
+)
 
 bundles_app = typer.Typer(
     invoke_without_command=True, add_completion=False, rich_markup_mode=MARKUP, pretty_exceptions_enable=False
@@ -65,6 +70,7 @@ def bundles(context: typer.Context) -> None:
 
 
 @bundles_app.command()
+@with_classifier_options
 @errors_as_text()
 def pack(
     classifier: Annotated[list[str], typer.Option(help=_CLASSIFIER_HELP, metavar="[SIGMA=]PATH|NAME")],
@@ -98,8 +104,9 @@ def pack(
     part: Annotated[str | None, typer.Option(help=PART_HELP)] = None,
     resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
     limit: Annotated[int, typer.Option(help="At most so many images.")] = 64,
+    **classifier_fields: Any,
 ) -> None:
-    """Make a bundle of a timm classifier and a diffusers denoiser, if any, check it, and try it on images.
+    """Make a bundle of any classifier and a diffusers denoiser, if any, check it, and try it on images.
 
     Nothing is written when something is wrong.
     """
@@ -122,6 +129,7 @@ def pack(
 
     manifest, report = packing.pack(
         classifier=_by_sigma(classifier),
+        told=packing.Told(**told_of(classifier_fields)),
         sigmas=numbers("sigmas", sigmas),
         out=out,
         denoiser=denoiser,
@@ -138,15 +146,13 @@ def pack(
         chunk=chunk,
         micro_batch=micro_batch,
         trial=None if data is None else trial,
+        say=typer.echo,
     )
     typer.echo(f"{out}: {manifest.name}, {len(manifest.classes)} classes, input {_shape(manifest)}, {manifest.digest}")
-    together = f", {manifest.micro_batch} together" if manifest.micro_batch else ""
-    cost = f"{manifest.figures['mflop_per_sample'] / 1e3:.3g} GFLOP, {manifest.figures['megabytes_per_sample']:.3g} MB"
-    typer.echo(f"a draw: {cost}{together}")
-    if data is None or report is None:
-        typer.echo("not tried on images: shapes and scales fit; --images DATA shows whether it denoises")
-    else:
-        typer.echo(_report(report, tried))
+    untried = "not tried on images: shapes and scales fit; --images DATA shows whether "
+    untried += "it denoises" if manifest.denoised_sigmas else "the classifier knows what it sees through noise"
+    typer.echo(untried if report is None else _report(report, tried))
+    typer.echo(f"cost        {packing.pace_of(out)}\nserve       certify serve --bundle {out}")
 
 
 @bundles_app.command()
