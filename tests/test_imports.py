@@ -166,7 +166,8 @@ def test_the_gateway_never_needs_torch(path):
 
 
 LIGHT = tuple(
-    f"certify.models.{name}" for name in ("errors", "data", "datasets", "bundle", "files", "ranges")
+    f"certify.models.{name}"
+    for name in ("errors", "data", "datasets", "bundle", "files", "ranges", "remote.limits", "retries")
 )  # these need no torch
 
 
