@@ -98,6 +98,7 @@ class Manifest:
         self._check_names()
         self._check_cascade()
         self._check_runtime()
+        self._check_remote()
         self._check_files()
         self._check_graph()
 
@@ -122,9 +123,25 @@ class Manifest:
         _require(self.dtype in DTYPES, "dtype", f"one of {DTYPES}", self.dtype)
         _require(type(self.chunk) is int and self.chunk > 0, "chunk", "a positive integer", self.chunk)
 
+    def _check_remote(self) -> None:
+        if not self.remote:
+            return
+        from .remote.declared import KNOWN, Remote  # here: an export for Triton, which has none, goes without
+
+        try:
+            remote = Remote.of(self.remote)
+        except BundleError as error:
+            raise BundleError(f"remote: {error}") from error
+        channels, known = self.input_shape[0], remote.known
+        _require(remote.input.channels == channels, "remote: input.channels", f"{channels}", remote.input.channels)
+        fits = len(known) == KNOWN and max(known) < len(self.classes)
+        _require(fits, "remote: known", f"{KNOWN} of {len(self.classes)} classes", known)
+
     def _check_files(self) -> None:
         for name in REQUIRED:
-            _require(name in self.files, "files", f"an entry for {name}", sorted(self.files))
+            here = not (self.remote and name.startswith("classifier/"))
+            wanted = f"{'an' if here else 'no'} entry for {name}" + ("" if here else " beside remote")
+            _require((name in self.files) is here, "files", wanted, sorted(self.files))
         for name, digest in self.files.items():
             path = PurePosixPath(name)
             inside = not path.is_absolute() and ".." not in path.parts and path.parts[0] in SOURCES

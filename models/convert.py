@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .bundle import GRAPH, Manifest, file_digests
-from .graph import CONSTANTS, load_openvino
+from .graph import CONSTANTS, answer_of, load_openvino
 from .networks import Graph, load_networks
 from .traceable import traced
 
@@ -53,7 +53,7 @@ def converted(folder: Path, manifest: Manifest) -> tuple[Any, tuple[float, ...]]
     for port, name, like in zip(model.inputs, ("noisy", *CONSTANTS), example, strict=True):
         port.get_tensor().set_names({name})
         port.get_node().set_partial_shape(load_openvino().PartialShape([-1, *like.shape[1:]]))
-    for port, name in zip(model.outputs, ("denoised", "logits"), strict=True):
+    for port, name in zip(model.outputs, ("denoised", answer_of(manifest)[0]), strict=True):
         port.get_tensor().set_names({name})
     model.validate_nodes_and_infer_types()
     passes = Manager()
@@ -88,7 +88,7 @@ def _rename(model: Any) -> None:
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
         if operation.get_type_name() not in ("Parameter", "Result"):
             for port in operation.outputs():
-                port.get_tensor().set_names(port.get_names() & {"denoised", "logits"})
+                port.get_tensor().set_names(port.get_names() & {"denoised", "logits", "pictures"})
 
 
 def with_graph(manifest: Manifest, folder: Path) -> Manifest:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from .classifier import Classifier
 from .denoiser import Denoiser
 from .engines import TORCH
 from .networks import Graph
@@ -27,7 +26,7 @@ class TorchEngine:
     name = TORCH
     generator = CPU_GENERATOR
 
-    def __init__(self, denoiser: Denoiser, classifier: Classifier, *, dtype: str, device: str = "cpu") -> None:
+    def __init__(self, denoiser: Denoiser, classifier: nn.Module, *, dtype: str, device: str = "cpu") -> None:
         self.dtype = dtype
         self.device = device
         self._torch_dtype: torch.dtype = getattr(torch, dtype)
@@ -75,7 +74,7 @@ class CudaEngine(TorchEngine):
 
     generator = CUDA_GENERATOR
 
-    def __init__(self, denoiser: Denoiser, classifier: Classifier, *, dtype: str, device: str = "cuda") -> None:
+    def __init__(self, denoiser: Denoiser, classifier: nn.Module, *, dtype: str, device: str = "cuda") -> None:
         super().__init__(denoiser, classifier, dtype=dtype, device=device)
         graph = Graph(self.denoiser, self.classifier).to(memory_format=torch.channels_last)
         self._graph = torch.compile(graph, mode="reduce-overhead", dynamic=False)

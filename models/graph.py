@@ -4,10 +4,11 @@
     graph.bin    constants; those that bfloat16 holds exactly are stored in it, which halves them and changes nothing
 
     inputs       noisy (N, C, H, W), and of each image's scale timestep, signal, noise (N,)   (models.schedule)
-    outputs      denoised (N, C, H, W) in [0, 1], and logits (N, K)
+    outputs      denoised (N, C, H, W) in [0, 1], and logits (N, K), or for a classifier that is asked over the network
+                 pictures (N, C, H, W) of its size, as it is sent them but for layout and rounding
 
 All are float32. N is open in the file and fixed before it is compiled: an open one is 1.1 to 1.8 times slower. The
-plain classifier is what stands between `denoised` and `logits`, cut out: its weights are stored once.
+plain classifier is what stands between `denoised` and the other output, cut out: its weights are stored once.
 
 A graph is foreign input. What it says of itself is checked here; that it runs, models.openvino_trial finds out.
 """
@@ -21,7 +22,7 @@ from typing import Any
 from .bundle import GRAPH, Manifest
 from .errors import BundleError
 
-__all__ = ("CONSTANTS", "classifier_of", "load_openvino", "read_graph", "whole_of")
+__all__ = ("CONSTANTS", "answer_of", "classifier_of", "load_openvino", "read_graph", "whole_of")
 
 CONSTANTS = ("timestep", "signal", "noise")  # inputs, after the pixels
 # Our largest description is under a megabyte, with a tag for each operation; a parser's memory is ten times that.
@@ -41,6 +42,15 @@ def load_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+def answer_of(manifest: Manifest) -> tuple[str, tuple[int, ...]]:
+    """What the graph gives beside `denoised`: its name, and its shape of one sample."""
+    if manifest.remote:
+        from .remote.declared import Remote
+
+        return "pictures", Remote.of(manifest.remote).input.shape
+    return "logits", (len(manifest.classes),)
 
 
 def read_graph(folder: Path, manifest: Manifest) -> Any:
@@ -68,7 +78,8 @@ def read_graph(folder: Path, manifest: Manifest) -> Any:
 def _check(model: Any, manifest: Manifest, path: Path) -> None:
     image, one = ["?", *map(str, manifest.input_shape)], ["?"]
     inputs = {"noisy": image, **{name: one for name in CONSTANTS}}
-    outputs = {"denoised": image, "logits": ["?", str(len(manifest.classes))]}
+    name, shape = answer_of(manifest)
+    outputs = {"denoised": image, name: ["?", *map(str, shape)]}
     for side, wanted, ports in (("inputs", inputs, model.inputs), ("outputs", outputs, model.outputs)):
         expected = sorted(f"{name} f32[{','.join(sizes)}]" for name, sizes in wanted.items())
         got = sorted(_described(port) for port in ports)
@@ -85,7 +96,10 @@ def _described(port: Any) -> str:
 
 
 def whole_of(model: Any, batch: int) -> Any:
-    """(noisy, timestep, signal, noise) -> logits, for N = batch. `model` stays as it is. Raises BundleError."""
+    """(noisy, timestep, signal, noise) -> logits, or pictures, for N = batch. `model` stays as it is.
+
+    Raises BundleError.
+    """
     ours = model.clone()
     ours.remove_result(ours.output("denoised").get_node())
     inputs = [ours.input(name).get_node() for name in ("noisy", *CONSTANTS)]
@@ -93,14 +107,18 @@ def whole_of(model: Any, batch: int) -> Any:
 
 
 def classifier_of(model: Any, batch: int) -> Any:
-    """(images) -> logits, the plain classifier, for N = batch. `model` stays as it is. Raises BundleError."""
+    """(images) -> logits, the plain classifier, or pictures, for N = batch. `model` stays as it is.
+
+    Raises BundleError.
+    """
     openvino = load_openvino()
     ours = model.clone()
+    (answer,) = (port for port in ours.outputs if "denoised" not in port.get_names())
     cut = ours.output("denoised").get_node().input_value(0)
     images = openvino.opset13.parameter(cut.get_partial_shape(), openvino.Type.f32, "images")
     for target in cut.get_target_inputs():
         target.replace_source_output(images.output(0))
-    return _fixed([ours.output("logits").get_node()], [images], batch)
+    return _fixed([answer.get_node()], [images], batch)
 
 
 def _fixed(results: list[Any], inputs: list[Any], batch: int) -> Any:
@@ -113,7 +131,7 @@ def _fixed(results: list[Any], inputs: list[Any], batch: int) -> Any:
     except RuntimeError as error:
         raise BundleError(f"{GRAPH[0]}: expected a graph for {batch} samples, got: {_end(error)}") from error
     if not output.is_static or list(output.to_shape())[0] != batch:
-        raise BundleError(f"{GRAPH[0]}: expected logits of {batch} samples, got {output}")
+        raise BundleError(f"{GRAPH[0]}: expected answers for {batch} samples, got {output}")
     return model
 
 

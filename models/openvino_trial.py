@@ -23,6 +23,7 @@ import numpy as np
 from .bundle import BUNDLES, Manifest, load_manifest, verify
 from .engine_openvino import OpenVinoEngine, cpu_facts, graph_of
 from .engines import OPENVINO
+from .graph import answer_of
 from .pipeline import check_micro_batch
 
 __all__ = ("refusal", "run_once")
@@ -119,8 +120,8 @@ def _alone(engine: OpenVinoEngine, manifest: Manifest, micro_batch: int) -> None
     for number, sigma in enumerate(manifest.sigmas):
         batch, others = 0.5 + sigma * noise, 0.5 - sigma * noise
         logits = engine.logits(batch, sigma)
-        if logits.shape != (micro_batch, len(manifest.classes)):
-            raise ValueError(f"logits: expected {(micro_batch, len(manifest.classes))}, got {logits.shape}")
+        if logits.shape != (micro_batch, *answer_of(manifest)[1]):
+            raise ValueError(f"logits: expected {(micro_batch, *answer_of(manifest)[1])}, got {logits.shape}")
         side = np.arange(micro_batch) >> number % max(1, (micro_batch - 1).bit_length()) & 1 == 1
         for stays in (side, ~side):
             mixed = np.where(stays[:, None, None, None], batch, others)

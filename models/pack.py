@@ -7,26 +7,40 @@ networks are tried: does the denoiser denoise, and does the classifier still kno
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .bundle import Final, Manifest, file_digests, save_manifest
 from .convert import with_graph
+from .engines import Elsewhere
 from .errors import BundleError
 from .pack_sources import check_scheduler, copy_classifier, copy_denoiser, image_shape, read_denoiser
 from .pack_trial import Report, ScaleTest, Trial, self_test
-from .runtime import load_pipeline
+from .remote.limits import Limits
+from .remote.packing import declare
+from .runtime import load_pipeline, options_for
 from .write import preprocessing, whole_folder
 
-__all__ = ("ScaleTest", "pack", "self_test")
+__all__ = ("RemoteClassifier", "ScaleTest", "pack", "self_test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteClassifier:
+    """A classifier that is asked over the network."""
+
+    url: str  # models.remote.declared.parse_url
+    given: Mapping[str, Any] = field(default_factory=dict)  # models.remote.packing.declare
+    limits: Limits = field(default_factory=Limits)
 
 
 def pack(
     *,
     denoiser: Path,
     scheduler: Path,
-    classifier: str,
+    classifier: str | RemoteClassifier,
     sigmas: Sequence[float],
     out: Path,
     name: str | None = None,
@@ -40,9 +54,9 @@ def pack(
     """Write the bundle `out`, whole or not at all, and try it once at each scale.
 
     denoiser, scheduler: folders that diffusers saved. classifier: a folder in timm's hub layout, or a timm name, whose
-    weights timm then fetches. classes: default the classifier's label_names, or numbers. thresholds: default 1/2.
-    trial: gives the images to try it on; a bundle that fails is not written.
-    Raises BundleError naming the file and the field that is wrong.
+    weights timm then fetches; or one over the network, which is then asked. classes: default the classifier's
+    label_names, or numbers. thresholds: default 1/2. trial: gives the images to try it on; a bundle that fails is not
+    written. Raises BundleError naming the file and the field that is wrong, RemoteError if a remote classifier fails.
     """
     unet = read_denoiser(denoiser)
     check_scheduler(scheduler)
@@ -51,10 +65,7 @@ def pack(
         copy_denoiser(unet, denoiser, fresh / "denoiser")
         (fresh / "scheduler").mkdir()
         shutil.copyfile(scheduler / "scheduler_config.json", fresh / "scheduler" / "scheduler_config.json")
-        outputs, labels = copy_classifier(classifier, fresh / "classifier", shape)
-        names = tuple(classes or labels or map(str, range(outputs)))
-        if len(names) != outputs:
-            raise BundleError(f"classes: expected {outputs} names, as {classifier} has outputs, got {len(names)}")
+        remote, names = _classifier(classifier, fresh / "classifier", shape, classes)
         bare = Manifest(
             name=name or out.name,
             version=version,
@@ -65,15 +76,34 @@ def pack(
             final=final,
             files=file_digests(fresh),
             dtype=dtype,
+            remote=remote,
             preprocessing=preprocessing(shape[0]),
             provenance={"command": "certify bundles pack"},
         )
-        with _the_users_names(fresh, denoiser, scheduler, classifier):
+        limits = classifier.limits if isinstance(classifier, RemoteClassifier) else None
+        called = classifier.url if isinstance(classifier, RemoteClassifier) else classifier
+        with _the_users_names(fresh, denoiser, scheduler, called):
             manifest = _with_graph(bare, fresh)
             save_manifest(manifest, fresh)
-            load_pipeline(fresh)
-            report = None if trial is None else self_test(fresh, *trial(manifest))
+            engine = load_pipeline(fresh, options_for(bundle=fresh, remote=limits)).engine
+            if isinstance(engine, Elsewhere):
+                engine.close()
+            report = None if trial is None else self_test(fresh, *trial(manifest), remote=limits)
     return manifest, report
+
+
+def _classifier(
+    classifier: str | RemoteClassifier, target: Path, shape: tuple[int, int, int], classes: Sequence[str] | None
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """(the manifest's `remote`, the classes' names); a local classifier's files are in `target` then."""
+    if isinstance(classifier, RemoteClassifier):
+        remote, names = declare(classifier.url, classifier.given, shape, classes, classifier.limits)
+        return remote.as_json(), names
+    outputs, labels = copy_classifier(classifier, target, shape)
+    names = tuple(classes or labels or map(str, range(outputs)))
+    if len(names) != outputs:
+        raise BundleError(f"classes: expected {outputs} names, as {classifier} has outputs, got {len(names)}")
+    return {}, names
 
 
 def _with_graph(bare: Manifest, folder: Path) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from .engine_torch import TorchEngine
-from .engines import TORCH
+from .engines import TORCH, Elsewhere
 from .errors import BundleError
 from .pipeline import Pipeline
+from .remote.engine import RemoteEngine
+from .remote.limits import Limits
 from .runtime import RuntimeOptions, load_pipeline
 from .schedule import PREDICTION_TYPES
 
@@ -41,19 +44,34 @@ Trial = tuple[NDArray[np.float32], Sequence[int] | None]  # images (N, C, H, W) 
 Report = tuple[float | None, list[ScaleTest]]  # clean accuracy, where labels are given; a test for each scale
 
 
-def self_test(folder: Path, images: NDArray[np.float32], labels: Sequence[int] | None = None) -> Report:
+def self_test(
+    folder: Path,
+    images: NDArray[np.float32],
+    labels: Sequence[int] | None = None,
+    *,
+    remote: Limits | None = None,
+) -> Report:
     """Try the bundle on images (N, C, H, W) in [0, 1] at each of its scales.
 
-    Raises BundleError when the denoiser does not denoise at any scale, or would with another prediction type.
+    remote: how to ask a classifier over the network: each image once, and once for each scale. Raises BundleError when
+    the denoiser does not denoise at any scale, or would with another prediction type.
     """
-    pipeline = load_pipeline(folder, RuntimeOptions(engine=TORCH))
+    pipeline = load_pipeline(folder, RuntimeOptions(engine=TORCH, remote=remote))
+    with contextlib.ExitStack() as stack:
+        if isinstance(pipeline.engine, Elsewhere):
+            stack.callback(pipeline.engine.close)
+        return _tried(folder, pipeline, images, labels)
+
+
+def _tried(folder: Path, pipeline: Pipeline, images: NDArray[np.float32], labels: Sequence[int] | None) -> Report:
     truth = None if labels is None else np.asarray(labels)
     clean = np.array([pipeline.classify(image) for image in images])
     declared = _networks(pipeline).denoiser.schedule.prediction_type
     tests = []
     for sigma in pipeline.manifest.sigmas:
         noisy = _noisy(images, sigma)
-        denoised, classes = _denoised(pipeline, noisy, sigma, declared)
+        denoised = _denoised(pipeline, noisy, sigma, declared)
+        classes = _classes(pipeline, denoised)
         tests.append(
             ScaleTest(
                 sigma=sigma,
@@ -77,7 +95,7 @@ def _check_prediction_type(folder: Path, pipeline: Pipeline, images: NDArray[np.
     """Raises BundleError when, at the coarsest scale, another type brings the images clearly nearer to the clean."""
     sigma = coarsest.sigma
     noisy = _noisy(images, sigma)
-    errors = {kind: _error(_denoised(pipeline, noisy, sigma, kind)[0], images) for kind in PREDICTION_TYPES}
+    errors = {kind: _error(_denoised(pipeline, noisy, sigma, kind), images) for kind in PREDICTION_TYPES}
     best = min(PREDICTION_TYPES, key=lambda kind: errors[kind])
     declared = _networks(pipeline).denoiser.schedule.prediction_type
     times = errors[declared] / max(errors[best], 1e-12)
@@ -91,8 +109,9 @@ def _check_prediction_type(folder: Path, pipeline: Pipeline, images: NDArray[np.
 
 def _networks(pipeline: Pipeline) -> TorchEngine:
     """The only engine whose denoiser can be read otherwise."""
-    assert isinstance(pipeline.engine, TorchEngine)
-    return pipeline.engine
+    engine = pipeline.engine.here if isinstance(pipeline.engine, RemoteEngine) else pipeline.engine
+    assert isinstance(engine, TorchEngine)
+    return engine
 
 
 def _noisy(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -101,24 +120,24 @@ def _noisy(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return noisy
 
 
-def _denoised(
-    pipeline: Pipeline, noisy: NDArray[np.float32], sigma: float, kind: str
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(denoised images, their classes), the network's answer read as `kind`."""
-    denoiser, classifier = _networks(pipeline).denoiser, _networks(pipeline).classifier
+def _denoised(pipeline: Pipeline, noisy: NDArray[np.float32], sigma: float, kind: str) -> NDArray[np.float32]:
+    """Denoised images, the network's answer read as `kind`."""
+    denoiser = _networks(pipeline).denoiser
     schedule, dtype = denoiser.schedule, getattr(torch, pipeline.engine.dtype)
     declared, schedule.prediction_type = schedule.prediction_type, kind
     try:
-        pixels, labels = [], []
         with torch.inference_mode():
-            for at in range(0, len(noisy), pipeline.micro_batch):
-                x = torch.from_numpy(noisy[at : at + pipeline.micro_batch]).to(dtype)
-                denoised = denoiser.denoise(x, sigma)
-                pixels.append(denoised.float().numpy())
-                labels.append(classifier(denoised).argmax(dim=1).numpy())
-        return np.concatenate(pixels), np.concatenate(labels)
+            batches = torch.from_numpy(noisy).to(dtype).split(pipeline.micro_batch)
+            return torch.cat([denoiser.denoise(x, sigma).float() for x in batches]).numpy()
     finally:
         schedule.prediction_type = declared
+
+
+def _classes(pipeline: Pipeline, images: NDArray[np.float32]) -> NDArray[np.int64]:
+    """By the classifier, wherever it is."""
+    engine, size = pipeline.engine, pipeline.micro_batch
+    batches = [engine.plain(engine.place(images[at : at + size])) for at in range(0, len(images), size)]
+    return np.concatenate([engine.fetch(engine.labels(batch)) for batch in batches])
 
 
 def _error(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

@@ -109,7 +109,7 @@ class Pipeline:
             start = low - low % self.micro_batch
             noise = self.engine.noise(seed, start // chunk, self.micro_batch // chunk, (chunk, *image.shape))
             logits = self.engine.logits(pixels + sigma * noise, sigma)
-            yield self.engine.labels(logits)[low - start : high - start]
+            yield self.engine.labels(logits[low - start : high - start])  # a label may cost: none of padding
 
     def _micro_batches(self, first: int, count: int) -> Iterator[tuple[int, int]]:
         """[first, first + count) cut at multiples of micro_batch, as (low, high) sample numbers."""
