@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -16,6 +18,7 @@ from ...models.datasets import DataSet, open_dataset
 from ..answering.images import decode_image
 from ..errors import BackendUnavailable, DataError, RequestError
 from ..research.dataset_run import OF_ONE_IMAGE
+from ..settings import load_settings
 from .options import (
     DATA_HELP,
     MARKUP,
@@ -29,6 +32,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ...models.pack import RemoteClassifier
     from ...models.pack_trial import Report, Trial
 
 __all__ = ("bundles", "bundles_app", "export", "pack", "upgrade")
@@ -36,6 +40,15 @@ __all__ = ("bundles", "bundles_app", "export", "pack", "upgrade")
 _CLASSES_HELP = (
     "Names with commas between; @FILE with a name a line, or JSON: a list, or a config's id2label; or imagenet "
     "[the classifier's own, or 0,1,...]."
+)
+
+_URL_HELP = (
+    "Instead of --classifier, one that is asked over the network: http://HOST/v2/models/NAME[/versions/V], "
+    "grpc://HOST:PORT/NAME, or plain JSON. CERTIFY_REMOTE_... say how."
+)
+_REMOTE_HELP = (
+    "With --classifier-url, what its metadata does not say: "
+    '{"input": {"layout": "NHWC", "mean": [0.5], "std": [0.5]}, "output": {"kind": "labels"}, "max_batch": 16}.'
 )
 
 bundles_app = typer.Typer(
@@ -63,9 +76,11 @@ def bundles(context: typer.Context) -> None:
 def pack(
     denoiser: Annotated[Path, typer.Option(help="Folder of a diffusers UNet2DModel (save_pretrained).")],
     scheduler: Annotated[Path, typer.Option(help="Folder of its diffusers scheduler (save_pretrained).")],
-    classifier: Annotated[str, typer.Option(help="Folder in timm's hub layout, or a timm name.")],
     sigmas: Annotated[str, typer.Option(help="Scales, in units of [0, 1] pixels: 0.25,0.5,1.0.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    classifier: Annotated[str | None, typer.Option(help="Folder in timm's hub layout, or a timm name.")] = None,
+    classifier_url: Annotated[str | None, typer.Option(help=_URL_HELP)] = None,
+    remote: Annotated[str | None, typer.Option(help=_REMOTE_HELP, metavar="JSON|@FILE")] = None,
     name: Annotated[str | None, typer.Option(help="Of the bundle [the folder's].")] = None,
     version: Annotated[str, typer.Option(help="Of the bundle.")] = "1",
     classes: Annotated[str | None, typer.Option(help=_CLASSES_HELP)] = None,
@@ -77,7 +92,7 @@ def pack(
     resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
     limit: Annotated[int, typer.Option(help="At most so many images.")] = 64,
 ) -> None:
-    """Make a bundle of a diffusers denoiser and a timm classifier, check it, and try it on images.
+    """Make a bundle of a diffusers denoiser and a classifier, timm's or a remote one, check it, and try it on images.
 
     Nothing is written when something is wrong.
     """
@@ -101,7 +116,7 @@ def pack(
     manifest, report = packing.pack(
         denoiser=denoiser,
         scheduler=scheduler,
-        classifier=classifier,
+        classifier=_classifier(packing, classifier, classifier_url, remote),
         sigmas=numbers("sigmas", sigmas),
         out=out,
         name=name,
@@ -117,6 +132,31 @@ def pack(
         typer.echo("not tried on images: shapes and scales fit; --images DATA shows whether it denoises")
     else:
         typer.echo(_report(report, tried))
+
+
+def _classifier(packing: ModuleType, local: str | None, url: str | None, given: str | None) -> str | RemoteClassifier:
+    """Raises DataError."""
+    if (local is None) == (url is None):
+        raise DataError(f"expected --classifier or --classifier-url, got {'neither' if url is None else 'both'}")
+    if local is not None and given is not None:
+        raise DataError("remote: expected it with --classifier-url, got it with --classifier")
+    if local is not None:
+        return local
+    remote: RemoteClassifier = packing.RemoteClassifier(
+        url=url, given=_json_object("remote", given or "{}"), limits=load_settings().remote
+    )
+    return remote
+
+
+def _json_object(name: str, text: str) -> dict[str, Any]:
+    """Of JSON, or of the file that @FILE names. Raises DataError."""
+    try:
+        value = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{name}: expected JSON or @FILE: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{name}: expected a JSON object, got {text[:100]!r}")
+    return value
 
 
 @bundles_app.command()
