@@ -61,7 +61,7 @@ class ModelServer:
         """(number of the call, logits (N, 10)). One thread and one batch of 64 at a time, so that bits repeat."""
         with self._lock, torch.inference_mode():
             self.calls.append(pictures)
-            padded = np.zeros((-(-len(pictures) // 64) * 64, 1, 8, 8), np.float32)
+            padded = np.zeros((-(-len(pictures) // 64) * 64, *pictures.shape[1:]), np.float32)
             padded[: len(pictures)] = pictures
             answers = [self._net(batch).numpy() for batch in torch.from_numpy(padded).split(64)]
             return len(self.calls), np.concatenate(answers)[: len(pictures)]
@@ -109,8 +109,11 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                 values = np.frombuffer(body[head:], "<f4")
             else:
                 values = np.array(tensor["data"], np.float32)
-            assert tensor["datatype"] == "FP32" and tensor["name"] == "images"
-            number, logits = server.logits(values.reshape(tensor["shape"]))
+            assert tensor["name"] == "images"
+            pictures = values.reshape(tensor["shape"])
+            if tensor["datatype"] == "UINT8":  # (N, H, W, C), as the metadata that a test gives it says
+                pictures = ((pictures / 255 - MEAN) / STD).transpose(0, 3, 1, 2).astype(np.float32)
+            number, logits = server.logits(np.ascontiguousarray(pictures))
             output = {
                 "name": "logits",
                 "datatype": "FP32",

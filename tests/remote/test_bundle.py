@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("diffusers")
 pytest.importorskip("openvino")
 
 from certify.models.bundle import find_bundle, load_manifest, save_manifest
-from certify.models.pack import pack
+from certify.models.pack import RemoteClassifier, pack
 from certify.models.remote.limits import Limits
 from certify.service.answering.certify import certify as certify_picture
 from certify.service.answering.schemas import CertifyFields
@@ -103,6 +104,32 @@ async def test_answers_are_those_of_the_bundle_that_has_the_classifier(
     ours = [answer.model_dump(exclude={"id", "timing", "runtime", "bundle"}) for answer in answers[0]]
     assert ours == [answer.model_dump(exclude={"id", "timing", "runtime", "bundle"}) for answer in answers[1]]
     assert any(answer["outcome"] == "certified" for answer in ours)
+
+
+@pytest.mark.anyio
+async def test_pictures_are_resized_rounded_and_laid_out_as_the_endpoint_takes_them(
+    server: ModelServer, tmp_path: Path
+) -> None:
+    """The engines agree on them but for the last bit, which rounding shows now and then."""
+    assert server.metadata is not None
+    images = {"name": "images", "datatype": "UINT8", "shape": [-1, 16, 16, 1]}
+    server.metadata = {**server.metadata, "inputs": [images]}
+    far = RemoteClassifier(url=server.url, given={"input": {"kernel": "bicubic"}})
+    pack(
+        denoiser=DIGITS / "denoiser", scheduler=DIGITS / "scheduler", classifier=far, sigmas=(0.25,), out=tmp_path / "b"
+    )
+    seen = []
+    for engine in ("openvino", "torch"):
+        async with opened(tmp_path / "b", engine=engine) as backend:
+            server.calls.clear()
+            await backend.classify(IMAGE)
+            await backend.count_votes(IMAGE, sigma=0.25, seed=3, first=0, count=32)
+        seen.append([np.rint((pixels * 0.5 + 0.5) * 255) for pixels in server.calls])
+    resized = np.asarray(Image.fromarray(IMAGE[0]).resize((16, 16), Image.Resampling.BICUBIC))
+    assert np.abs(seen[0][0][0, 0] - np.clip(np.rint(255 * resized), 0, 255)).max() <= 1
+    assert [pixels.shape for pixels in seen[0]] == [(1, 1, 16, 16), (33, 1, 16, 16)]
+    for ours, theirs in zip(*seen, strict=True):
+        assert np.abs(ours - theirs).max() <= 1 and (ours != theirs).mean() < 0.01
 
 
 @pytest.mark.anyio

@@ -193,8 +193,11 @@ MISFITS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (FITS, {"token": "t"}, "remote: token: expected one of input, output, max_batch"),
     (FITS, {"input": {"mean": "half"}}, "remote: input.mean"),
     (FITS, {"input": {"channels": 3}}, "input.layout"),
+    (FITS, {"input": "images"}, "expected values as docs/bundles.md has them"),
+    (FITS, {"input": {"size": []}}, "expected values as docs/bundles.md has them"),
+    (FITS, {"input": {"layout": 1}}, "expected shape|input.layout"),
     ({**FITS, "inputs": [*FITS["inputs"], SECOND]}, {}, "a model that takes one alone"),
-    ({}, {}, "input.name: expected a tensor's name, since the endpoint does not say its own"),
+    ({}, {}, "input.name: expected a tensor's name, since the endpoint gives no metadata of such a model"),
 ]
 
 
