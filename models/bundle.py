@@ -7,7 +7,8 @@
     classifier/          config.json, model.safetensors                       (timm's hub layout)
     graph/               graph.xml, graph.bin: both networks as one function  (OpenVINO, models.graph)
 
-The graph is made of the three source folders (models.convert); a CPU reads it without torch. Format 1 has none.
+The graph is made of the three source folders (models.convert); a CPU reads it without torch. Format 1 has none. Where
+the classifier is asked over the network (models.remote) there is no classifier/.
 
 Nothing here imports torch, so that the command line can list and check bundles in any environment. Two rules:
 

@@ -127,7 +127,7 @@ def _denoised(pipeline: Pipeline, noisy: NDArray[np.float32], sigma: float, kind
     declared, schedule.prediction_type = schedule.prediction_type, kind
     try:
         with torch.inference_mode():
-            batches = torch.from_numpy(noisy).to(dtype).split(pipeline.micro_batch)
+            batches = torch.split(torch.from_numpy(noisy).to(dtype), pipeline.micro_batch)
             return torch.cat([denoiser.denoise(x, sigma).float() for x in batches]).numpy()
     finally:
         schedule.prediction_type = declared

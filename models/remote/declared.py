@@ -188,7 +188,7 @@ def _fields(kind: type, raw: object, prefix: str) -> dict[str, Any]:
     for name, each in known.items():
         optional = each.default is not MISSING or each.default_factory is not MISSING
         _require(optional or name in raw, f"{prefix}{name}", "a value", None)
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
     for name in ("mean", "std"):
         if isinstance(values.get(name), tuple):
             values[name] = tuple(float(v) if type(v) is int else v for v in values[name])

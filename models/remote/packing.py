@@ -46,6 +46,15 @@ def drafted(
     url: str, given: Mapping[str, Any], shape: tuple[int, int, int], about: Mapping[str, Any]
 ) -> tuple[Remote, int | None]:
     """(the field without known pictures' classes, the number of scores if it is known). Raises BundleError."""
+    try:
+        return _drafted(url, given, shape, about)
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        raise BundleError(f"remote: expected values as docs/bundles.md has them, got {dict(given)}: {error}") from error
+
+
+def _drafted(
+    url: str, given: Mapping[str, Any], shape: tuple[int, int, int], about: Mapping[str, Any]
+) -> tuple[Remote, int | None]:
     for name in given:
         if name not in GIVEN:
             raise BundleError(f"remote: {name}: expected one of {', '.join(GIVEN)}, got {name}")
@@ -61,8 +70,6 @@ def drafted(
         raise BundleError(f"{url}: expected an input of any number of pictures (-1), or of one, got {batch}")
     try:
         remote = Remote.of(facts)
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"remote: expected values as docs/bundles.md has them: {error}") from error
     except BundleError as error:
         raise BundleError(f"remote: {error}") from error
     if remote.input.channels != shape[0]:
@@ -77,7 +84,9 @@ def _tensor(reported: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any], si
     name = wanted.get("name")
     if not reported:
         if not name:
-            raise BundleError(f"remote: {side}.name: expected a tensor's name, since the endpoint does not say its own")
+            raise BundleError(
+                f"remote: {side}.name: expected a tensor's name, since the endpoint gives no metadata of such a model"
+            )
         return {"name": name}
     named = {str(tensor["name"]): tensor for tensor in reported}
     if name is None and len(named) == 1:

@@ -39,7 +39,8 @@ def known_pictures(declared: Input) -> NDArray[np.float32]:
     sigmas = np.array([NOISES[number % len(NOISES)] for number in range(KNOWN)])
     pixels = fields[:, :, rows][..., columns] + sigmas[:, None, None, None] * noise
     mean, std = (np.array(values)[:, None, None] for values in (declared.mean, declared.std))
-    return (declared.scale * (pixels - mean) / std).astype(np.float32)
+    pictures: NDArray[np.float32] = (declared.scale * (pixels - mean) / std).astype(np.float32)
+    return pictures
 
 
 async def probed(ask: Ask, declared: Input, max_batch: int) -> tuple[int, ...]:

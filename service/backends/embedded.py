@@ -25,10 +25,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...models.errors import RemoteError
 from ...models.ranges import cut
 from ...models.remote.limits import Limits
-from ..errors import BackendUnavailable, BundleError
+from ..errors import BackendUnavailable, BundleError, RemoteError
 from .base import BackendInfo, Runtime, check_range
 from .workers import Workers
 
