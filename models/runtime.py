@@ -151,16 +151,18 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
 
 
 def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine:
-    here = _engine_here(folder, manifest, options)
     if not manifest.remote:
-        return here
+        return _engine_here(folder, manifest, options)
     from .remote.engine import RemoteEngine
     from .remote.limits import Limits
 
+    limits = options.remote or Limits()
+    limits.rest.check()
+    here = _engine_here(folder, manifest, options)
     blank = np.zeros((options.micro_batch, *manifest.input_shape), dtype=np.float32)
     for sigma in manifest.sigmas:  # warm-up, before it costs anything
         here.logits(here.place(blank), sigma)
-    return RemoteEngine(here, manifest, options.remote or Limits())
+    return RemoteEngine(here, manifest, limits)
 
 
 def _engine_here(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ T = TypeVar("T")
 WATCH_SECONDS = 30.0
 # A known picture goes along with a call of so many that has room; after so many calls without one it has its own.
 SHARE = 16
+# A connection that is cancelled while it is begun makes anyio warn of what it never awaited: a moment to begin.
+CONNECT_SECONDS = 0.05
 PATIENCE = 2.0  # times the longest time of one call: after so long no call is made again
 
 
@@ -58,6 +61,8 @@ class Endpoint:
         self._version = self._address.version  # or of the first answer that named one
         self._answered = False
         self._next_call = self._next_look = 0.0  # in the loop's time
+        self._asking: set[asyncio.Task[Any] | None] = set()  # a call is under way
+        self._given_up: WeakSet[asyncio.Task[Any] | None] = WeakSet()  # whose answer nobody waits for
         self.outdated = False  # it is no longer what was packed
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="certify-remote", daemon=True)
@@ -83,9 +88,15 @@ class Endpoint:
 
     def open(self, remote: Remote, names: Sequence[str]) -> None:
         """From now on it is asked as a bundle says. Raises RemoteError unless it is what was packed."""
-        self._compare(self.about(), remote.reported)
-        if (got := self.probe(remote, names)) != remote.known:
-            raise self._other(f"the known pictures' classes {list(remote.known)}", str(list(got)))
+        rest = self._limits.rest
+        try:
+            self._compare(self.about(), remote.reported)
+            if (got := self.probe(remote, names)) != remote.known:
+                raise self._other(f"the known pictures' classes {list(remote.known)}", str(list(got)))
+        except RemoteError as error:
+            rest.begin(str(error))
+            raise
+        rest.end()
         self._known = known_pictures(remote.input)
 
     @property
@@ -135,12 +146,14 @@ class Endpoint:
 
     async def _disconnect(self) -> None:
         ours = asyncio.current_task()
-        tasks = [task for task in asyncio.all_tasks() if task is not ours]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(CONNECT_SECONDS)
+        while tasks := [task for task in asyncio.all_tasks() if task is not ours]:  # one that ends may begin another
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         if self._protocol is not None:
             await self._protocol.close()
+        await self._loop.shutdown_asyncgens()
 
     async def _labels(self, pictures: NDArray[np.float32]) -> NDArray[np.int64]:
         assert self._remote is not None
@@ -152,11 +165,19 @@ class Endpoint:
             # No task group: in it a call that a library cancelled would pass for the end of our own work.
             labels: NDArray[np.int64] = np.concatenate(await asyncio.gather(*tasks))
         finally:
-            for task in tasks:
-                task.cancel()
+            self._give_up(tasks)
         if labels.shape != (len(pictures),):
             raise RemoteError(f"{self._url}: expected {len(pictures)} classes, got {len(labels)}")
         return labels
+
+    def _give_up(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
+        """Nobody waits for them. A call under way is paid for already, and ends by itself; no other is made."""
+        for task in tasks:
+            if task in self._asking:
+                self._given_up.add(task)
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            else:
+                task.cancel()
 
     async def _part(self, pictures: NDArray[np.float32]) -> NDArray[np.int64]:
         """Of one call. A known picture goes along, each time at another place, or in a call of its own."""
@@ -184,8 +205,15 @@ class Endpoint:
 
         async def once() -> Answer:
             await self._pace()
+            task = asyncio.current_task()
+            if task in self._given_up or self._closed:
+                raise RemoteError("given up")
             limits.spent.add(len(pictures), max_calls=limits.max_calls, max_images=limits.max_images)
-            return await self._by().ask(pictures, remote, self._names)
+            self._asking.add(task)
+            try:
+                return await self._by().ask(pictures, remote, self._names)
+            finally:
+                self._asking.discard(task)
 
         async with self._turns:
             answer = await self._tried(once)

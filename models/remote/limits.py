@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import RemoteError
 from ..retries import Retries
 
-__all__ = ("Limits", "Spent")
+__all__ = ("Limits", "Rest", "Spent")
+
+# After an opening that failed, as of an endpoint that was exchanged: a service tries again every second, and each try
+# that reaches the endpoint asks it about 80 pictures. Doubled each time, up to a quarter of an hour.
+REST_SECONDS, LONGEST_REST_SECONDS = 5.0, 900.0
 
 
 class Spent:
@@ -30,9 +35,30 @@ class Spent:
             self.images += images
 
 
+class Rest:
+    """A while in which an endpoint is not opened again. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._pause, self._until, self._why = REST_SECONDS, 0.0, ""
+
+    def check(self) -> None:
+        """Raises RemoteError, as the opening before did, while it lasts. Before any work is done for an opening."""
+        if (left := self._until - time.monotonic()) > 0:
+            raise RemoteError(f"{self._why} (asked again in {left:.0f} s)")
+
+    def begin(self, why: str) -> None:
+        """An opening has failed."""
+        self._why, self._until = why, time.monotonic() + self._pause
+        self._pause = min(LONGEST_REST_SECONDS, 2 * self._pause)
+
+    def end(self) -> None:
+        """An opening has not."""
+        self._pause, self._until = REST_SECONDS, 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """`spent` belongs to the process: whoever opens the bundle again goes on counting."""
+    """`spent` and `rest` belong to the process: whoever opens the bundle again goes on with them."""
 
     token_file: Path | None = None  # what is in it is sent as Authorization: Bearer
     seconds: float = 30.0  # for one call
@@ -44,6 +70,7 @@ class Limits:
     # Retry-After longer than half a minute is not waited for in full.
     retries: Retries = Retries(attempts=5, first_pause=0.25, longest_retry_after=30.0)
     spent: Spent = field(default_factory=Spent, compare=False)
+    rest: Rest = field(default_factory=Rest, compare=False)
 
 
 def _over(what: str, most: int, key: str) -> RemoteError:

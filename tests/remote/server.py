@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +27,18 @@ MEAN = STD = 0.5  # the digits classifier's own
 Lie = Callable[[int, dict[str, Any]], tuple[int, dict[str, str], Any]]
 
 
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that has gone is no news."""
+
+
 class ModelServer:
     """`url`: of the model; `plain`: of the same as plain JSON. What tests change is read at each call."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
+        """certificate: its file and its key's; with it the server speaks TLS."""
         self._net = Classifier.from_folder(find_bundle("digits") / "classifier").net.eval().requires_grad_(False)
         self.metadata: dict[str, Any] | None = {
             "name": "digits",
@@ -41,14 +51,17 @@ class ModelServer:
         self.version = "1"
         self.token: str | None = None  # that calls must carry
         self.seconds = 0.0  # that a call takes
+        self.arrived = 0  # calls whose pictures are here
         self.lie: Lie | None = None  # lie(number of the call, honest answer)
         self.calls: list[NDArray[np.float32]] = []  # pictures of each, pixels in the network's own scale
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._http.daemon_threads = True
-        self.port = self._http.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}/v2/models/digits"
-        self.plain = f"http://127.0.0.1:{self.port}/classify"
+        self._http = _Http(("127.0.0.1", 0), _handler(self))
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
+        base = f"http{'' if certificate is None else 's'}://127.0.0.1:{self._http.server_address[1]}"
+        self.url, self.plain = f"{base}/v2/models/digits", f"{base}/classify"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
@@ -68,8 +81,8 @@ class ModelServer:
 
 
 @contextmanager
-def model_server() -> Iterator[ModelServer]:
-    server = ModelServer()
+def model_server(certificate: tuple[Path, Path] | None = None) -> Iterator[ModelServer]:
+    server = ModelServer(certificate)
     try:
         yield server
     finally:
@@ -96,6 +109,7 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
             if server.token is not None and self.headers["authorization"] != f"Bearer {server.token}":
                 self._answer(401, {}, {"error": "no"})
                 return
+            server.arrived += 1
             time.sleep(server.seconds)
             number, honest = (self._plain if self.path == "/classify" else self._oip)(body)
             self._answer(*((200, {}, honest) if server.lie is None else server.lie(number, honest)))

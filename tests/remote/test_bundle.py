@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -161,8 +163,13 @@ async def test_an_endpoint_that_dies_comes_back_and_one_that_is_exchanged_does_n
         assert server.metadata is not None
         server.metadata = {**server.metadata, "versions": ["2"]}
         await backend.close()
+        server.calls.clear()
         with pytest.raises(BackendUnavailable, match=r"expected versions \['1'\], got \['2'\]; pack the bundle again"):
             await backend.open()
+        server.metadata = None  # and then it is left alone for a while, whatever it says
+        with pytest.raises(BackendUnavailable, match=r"expected versions \['1'\], got .* \(asked again in \d s\)"):
+            await backend.open()
+        assert not server.calls
 
 
 @pytest.mark.anyio
@@ -177,8 +184,10 @@ async def test_a_budget_outlives_closing_and_opening(remote: Path, server: Model
 async def test_closing_does_not_wait_for_the_endpoint(remote: Path, server: ModelServer) -> None:
     async with opened(remote) as backend:
         server.seconds = 5.0
+        before = server.arrived
         long = asyncio.create_task(backend.count_votes(IMAGE, sigma=0.5, seed=3, first=0, count=640))
-        await asyncio.sleep(0.3)
+        while server.arrived < before + 8:  # as many as are asked at once
+            await asyncio.sleep(0.01)
         await backend.close()
         with pytest.raises(BackendUnavailable, match="closed|given up"):
             await long
@@ -195,6 +204,20 @@ def test_the_command_answers_by_the_endpoint_and_says_when_it_cannot(
     monkeypatch.setenv("CERTIFY_REMOTE_MAX_IMAGES", "100")
     code, _, err = certify("image", digit, "--bundle", remote, "--samples=320", "--json")
     assert code == 1 and "budget is spent: expected at most 100 pictures in this process" in err
+
+
+def test_serving_it_needs_no_torch(remote: Path, server: ModelServer) -> None:
+    code = f"""
+import sys
+sys.modules |= dict.fromkeys(("torch", "diffusers", "timm", "safetensors"))
+import numpy as np
+from certify.models.runtime import load_pipeline
+pipeline = load_pipeline({str(remote)!r})
+print(pipeline.votes(np.full((1, 8, 8), .5, np.float32), sigma=.5, seed=1, first=0, count=32).sum())
+pipeline.engine.close()
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert done.stdout == "32\n", done.stderr
 
 
 def test_a_manifest_of_other_known_classes_is_refused(remote: Path, server: ModelServer, tmp_path: Path) -> None:

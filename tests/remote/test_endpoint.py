@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ from certify.models.remote.endpoint import Endpoint
 from certify.models.remote.limits import Limits
 from certify.models.remote.probe import known_pictures
 from tests.remote.conftest import DIGITS, INPUT, QUICK, remote_of
-from tests.remote.server import ModelServer
+from tests.remote.server import ModelServer, model_server
 
 PICTURES = np.random.default_rng(1).normal(size=(40, 1, 8, 8)).astype(np.float32)
 
@@ -304,11 +306,35 @@ def test_closing_ends_what_is_asked(server: ModelServer) -> None:
                 ended.append(error)
 
         threads = [threading.Thread(target=ask) for _ in range(3)]
+        before = server.arrived
         for thread in threads:
             thread.start()
+        while server.arrived < before + 3:
+            time.sleep(0.01)
         endpoint.close()
         for thread in threads:
             thread.join(10)
         assert len(ended) == 3 and all("given up" in str(error) or "closed" in str(error) for error in ended)
         with pytest.raises(RemoteError, match="closed"):
             endpoint.labels(PICTURES)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here to make a certificate with")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        capture_output=True,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    with model_server((certificate, key)) as server:
+        endpoint = Endpoint(server.url, Limits(retries=QUICK))
+        with pytest.raises(RemoteError, match="CERTIFICATE_VERIFY_FAILED"):
+            endpoint.about()
+        endpoint.close()
+        assert not server.calls
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with opened(server) as trusting:
+            assert trusting.labels(PICTURES).tolist() == expected(server)
