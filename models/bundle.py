@@ -10,7 +10,8 @@
     graph/               graph.xml, graph.bin: the networks as one function   (OpenVINO, models.graph)
 
 Where no scale is denoised there are no denoiser/ and scheduler/. Where each scale has a classifier of its own, they
-stand in classifiers/SIGMA/ instead, as classifiers/0.25/.
+stand in classifiers/SIGMA/ instead, as classifiers/0.25/. Where the classifier is asked over the network
+(models.remote) there is none.
 
 The graph is made of the source folders (models.convert); a CPU reads it without torch. Format 1 has none.
 

@@ -31,7 +31,7 @@ SMALL = 64  # values: what shorter constants would save is less than the operati
 class _Denoised(nn.Module):
     """Noisy pixels -> denoised ones, and the logits of each classifier."""
 
-    def __init__(self, denoiser: Denoiser, classifiers: Sequence[Classifier]) -> None:
+    def __init__(self, denoiser: Denoiser, classifiers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.classifiers = nn.ModuleList(classifiers)
@@ -44,7 +44,7 @@ class _Denoised(nn.Module):
 class _Plain(nn.Module):
     """Pixels -> the logits of each classifier."""
 
-    def __init__(self, classifiers: Sequence[Classifier]) -> None:
+    def __init__(self, classifiers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.classifiers = nn.ModuleList(classifiers)
 
@@ -79,7 +79,8 @@ def converted(folder: Path, manifest: Manifest) -> tuple[Any, tuple[float, ...]]
     model.validate_nodes_and_infer_types()
     names = (*(("denoised",) if denoiser is not None else ()), *outputs)
     for name, sigma in outputs.items():
-        if isinstance(networks.classifiers[sigma].net, Elsewhere):
+        classifier = networks.classifiers[sigma]
+        if isinstance(classifier, Classifier) and isinstance(classifier.net, Elsewhere):
             from .classifiers.onnx import behind
 
             model = behind(model, names.index(name), folder / manifest.classifiers[sigma])

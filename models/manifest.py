@@ -83,6 +83,7 @@ class Manifest:
         self._check_noise()
         self._check_micro_batch()
         self._check_denoised()
+        self._check_remote()
         self._check_files()
         self._check_graph()
 
@@ -133,12 +134,28 @@ class Manifest:
         wanted = f"{len(self.sigmas)} of true and false, not all true, or none where all are"
         _require(self.denoised == () or (known and not all(self.denoised)), "denoised", wanted, self.denoised)
 
+    def _check_remote(self) -> None:
+        if not self.remote:
+            return
+        from .remote.declared import KNOWN, Remote  # here: an export for Triton, which has none, goes without
+
+        try:
+            remote = Remote.of(self.remote)
+        except BundleError as error:
+            raise BundleError(f"remote: {error}") from error
+        channels, known = self.input_shape[0], remote.known
+        _require(remote.input.channels == channels, "remote: input.channels", f"{channels}", remote.input.channels)
+        fits = len(known) == KNOWN and max(known) < len(self.classes)
+        _require(fits, "remote: known", f"{KNOWN} of {len(self.classes)} classes", known)
+
     def _check_files(self) -> None:
-        folders = sorted(set(self.classifiers.values()))
+        folders = [] if self.remote else sorted(set(self.classifiers.values()))
         denoiser = DENOISER if self.denoised_sigmas else ()
         required = (*denoiser, *(f"{folder}/{name}" for folder in folders for name in self._classifier_files(folder)))
         for name in required:
             _require(name in self.files, "files", f"an entry for {name}", sorted(self.files))
+        here = [name for name in self.files if self.remote and name.startswith("classifier")]
+        _require(not here, "files", f"no entry for {here[0] if here else ''} beside remote", sorted(self.files))
         used = {PurePosixPath(name).parent for name in (*required, *GRAPH)}
         for name, digest in self.files.items():
             path = PurePosixPath(name)

@@ -8,32 +8,33 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from .bundle import Final, Manifest, file_digests, own_classifier, save_manifest
-from .classifiers import Taken, Told, take
+from .bundle import Final, Manifest, file_digests, save_manifest
+from .classifiers import Told
 from .convert import with_graph
 from .cost import LARGEST, draw_cost, fitting_micro_batch
+from .engines import Elsewhere
 from .errors import BundleError
 from .graph import read_graph
 from .noises import NoiseKind
+from .pack_classifiers import Given, RemoteClassifier, listed, put
 from .pack_folders import denoiser_folder, scheduler_folder
-from .pack_report import pace_of, understood
+from .pack_report import cost_of, lines_of
 from .pack_sources import check_scheduler, copy_denoiser, image_shape, read_denoiser, source_of
 from .pack_trial import Report, ScaleTest, Trial, self_test
-from .runtime import load_pipeline
+from .runtime import load_pipeline, options_for
 from .write import preprocessing, whole_folder
 
-__all__ = ("ScaleTest", "Told", "pace_of", "pack", "self_test")
+__all__ = ("RemoteClassifier", "ScaleTest", "Told", "cost_of", "pack", "self_test")
 
 
 def pack(
     *,
-    classifier: str | Mapping[float, str],
+    classifier: Given,
     told: Told | None = None,
     sigmas: Sequence[float],
     out: Path,
@@ -55,31 +56,31 @@ def pack(
 ) -> tuple[Manifest, Report | None]:
     """Write the bundle `out`, whole or not at all, and try it once at each scale.
 
-    classifier: what models.classifiers takes, or one of each sigma; told: what the user says of all of them.
+    classifier: what models.classifiers takes, or one of each sigma, or one over the network, which is then asked;
+    told: what the user says of local ones.
     denoiser, scheduler: folders that diffusers saved, or a pipeline's (models.pack_folders); None = no scale is
     denoised. undenoised: sigmas whose classifier sees the noise itself. input_shape: (C, H, W); default the denoiser's,
     or the finest classifier's. classes: default the classifier's own names, or numbers. thresholds: default 1/2.
     noise: of each sigma; () is Gaussian at all, which certifies L2; any other certifies L1. chunk, micro_batch: default
     by what a draw costs (models.cost). trial: gives the images to try it on; a bundle that fails is not written. say:
-    hears what was understood, by lines. Raises BundleError naming the file and the field that is wrong.
+    hears what was understood, by lines. Raises BundleError naming the file and the field that is wrong, RemoteError if
+    a classifier over the network cannot be asked.
     """
     scales = tuple(map(float, sigmas))
     denoised = _denoised(scales, denoiser, undenoised)
-    given = _by_folder(classifier, scales)
     place = _located(denoiser, scheduler)
-    origin = None if place is None else source_of(place[0])
+    origin = {} if place is None or (of := source_of(place[0])) is None else {"denoiser": of}
     with whole_folder(out) as fresh:
         shape = None if place is None else _copy_denoiser(*place, fresh)
-        taken, shape = _taken(given, fresh, _agreed(shape, input_shape), told or Told(), classes)
-        names = _classes(classes, given, taken)
+        found = put(classifier, fresh, scales, _agreed(shape, input_shape), told or Told(), classes)
         if say is not None:
-            for line in understood(fresh, taken, names, classes is not None):
+            for line in lines_of(fresh, found, classes is not None):
                 say(line)
         bare = Manifest(
             name=name or out.name,
             version=version,
-            classes=names,
-            input_shape=shape,
+            classes=found.classes,
+            input_shape=found.shape,
             sigmas=scales,
             thresholds=tuple(map(float, thresholds)) if thresholds is not None else (0.5,) * len(scales),
             final=final,
@@ -88,40 +89,31 @@ def pack(
             noise=tuple(noise),
             norm="l2" if set(noise) <= {"gaussian"} else "l1",
             denoised=denoised,
-            preprocessing=preprocessing(shape[0]),
-            provenance={"command": "certify bundles pack", "sources": _sources(origin, taken)},
+            remote=found.remote,
+            preprocessing=preprocessing(found.shape[0]),
+            provenance={"command": "certify bundles pack", "sources": {**origin, "classifier": found.source}},
         )
-        users = given if place is None else {**given, "denoiser": str(place[0]), "scheduler": str(place[1])}
-        with _the_users_names(fresh, users):
+        parts = {} if place is None else {"denoiser": str(place[0]), "scheduler": str(place[1])}
+        limits = classifier.limits if isinstance(classifier, RemoteClassifier) else None
+        with _the_users_names(fresh, {**found.users, **parts}):
             manifest = _sized(_with_graph(bare, fresh), fresh, chunk, micro_batch)
             save_manifest(manifest, fresh)
-            load_pipeline(fresh)
-            report = None if trial is None else self_test(fresh, *trial(manifest))
+            engine = load_pipeline(fresh, options_for(bundle=fresh, remote=limits)).engine
+            if isinstance(engine, Elsewhere):
+                engine.close()
+            report = None if trial is None else self_test(fresh, *trial(manifest), remote=limits)
     return manifest, report
 
 
 def _denoised(sigmas: tuple[float, ...], denoiser: Path | None, undenoised: Sequence[float]) -> tuple[bool, ...]:
     """The manifest's field. Raises BundleError where the denoiser and the scales do not go together."""
     if unknown := sorted(set(undenoised) - set(sigmas)):
-        raise BundleError(f"no-denoiser-at: expected some of the sigmas {_listed(sigmas)}, got {_listed(unknown)}")
+        raise BundleError(f"no-denoiser-at: expected some of the sigmas {listed(sigmas)}, got {listed(unknown)}")
     if denoiser is None:
         return (False,) * len(sigmas)
     if set(undenoised) == set(sigmas):
         raise BundleError("denoiser: expected none, since no-denoiser-at has every sigma")
     return tuple(sigma not in undenoised for sigma in sigmas) if undenoised else ()
-
-
-def _by_folder(classifier: str | Mapping[float, str], sigmas: tuple[float, ...]) -> dict[str, str]:
-    """What was given, by its folder in the bundle, the finest scale's first. Raises BundleError."""
-    if isinstance(classifier, str):
-        return {"classifier": classifier}
-    if set(classifier) != set(sigmas):
-        raise BundleError(
-            f"classifier: expected one, or one of each sigma {_listed(sigmas)}, got them of {_listed(classifier)}"
-        )
-    if len(sigmas) == 1:
-        return {"classifier": classifier[sigmas[0]]}
-    return {own_classifier(sigma): classifier[sigma] for sigma in sigmas}
 
 
 def _located(denoiser: Path | None, scheduler: Path | None) -> tuple[Path, Path] | None:
@@ -151,51 +143,11 @@ def _agreed(denoisers: tuple[int, int, int] | None, given: Sequence[float] | Non
         return denoisers
     sides = [side for side in given if isinstance(side, int) and side > 0]
     if len(given) != 3 or len(sides) != 3 or sides[0] not in (1, 3):
-        raise BundleError(f"input: expected C,H,W with a C of 1 or 3, got {_listed(given)}")
+        raise BundleError(f"input: expected C,H,W with a C of 1 or 3, got {listed(given)}")
     channels, height, width = sides
     if denoisers not in (None, (channels, height, width)):
-        raise BundleError(f"input: expected {_listed(denoisers)}, as the denoiser takes, got {_listed(given)}")
+        raise BundleError(f"input: expected {listed(denoisers)}, as the denoiser takes, got {listed(given)}")
     return channels, height, width
-
-
-def _taken(
-    given: Mapping[str, str],
-    fresh: Path,
-    shape: tuple[int, int, int] | None,
-    told: Told,
-    classes: Sequence[str] | None,
-) -> tuple[dict[str, Taken], tuple[int, int, int]]:
-    """(what was made of each in `fresh`, (C, H, W) of the pictures: shape, or the finest classifier's own)."""
-    taken: dict[str, Taken] = {}
-    for folder, source in given.items():
-        (fresh / folder).parent.mkdir(exist_ok=True)
-        taken[folder] = take(source, fresh / folder, shape, told, None if classes is None else len(classes))
-        shape = shape or taken[folder].preprocessing.input_size
-    assert shape is not None
-    return taken, shape
-
-
-def _classes(wanted: Sequence[str] | None, given: Mapping[str, str], taken: Mapping[str, Taken]) -> tuple[str, ...]:
-    """Names of the classes: the given ones, the first classifier's, or numbers."""
-    first, found = next(iter(given.values())), next(iter(taken.values()))
-    for folder, source in given.items():
-        if (outputs := taken[folder].outputs) != found.outputs:
-            raise BundleError(f"classifier: {source}: expected {found.outputs} outputs, as {first} has, got {outputs}")
-    names = tuple(wanted or found.labels or map(str, range(found.outputs)))
-    if len(names) != found.outputs:
-        raise BundleError(f"classes: expected {found.outputs} names, as {first} has outputs, got {len(names)}")
-    return names
-
-
-def _sources(denoiser: Mapping[str, Any] | None, taken: Mapping[str, Taken]) -> dict[str, Any]:
-    """Where the networks came from. The classifier's: of each sigma, where there are several."""
-    by_sigma = {folder.rpartition("/")[2]: dict(one.source) for folder, one in taken.items()}
-    classifier = by_sigma.get("classifier", by_sigma)
-    return {**({} if denoiser is None else {"denoiser": dict(denoiser)}), "classifier": classifier}
-
-
-def _listed(values: Iterable[object]) -> str:
-    return ",".join(map(str, values))
 
 
 def _with_graph(bare: Manifest, folder: Path) -> Manifest:

@@ -7,29 +7,30 @@ import math
 import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .classifiers import Taken
+from .bundle import load_manifest
+from .pack_classifiers import Understood
 from .pack_sources import image_shape
 from .runtime import limit_threads, load_pipeline, options_for, usable_cores
 from .schedule import Schedule
 
-__all__ = ("Pace", "pace_of", "understood")
+__all__ = ("Pace", "cost_of", "lines_of", "pace_of")
 
 SHOWN = 5  # classes
 SECONDS = 1.5  # many micro-batches of a small network
 LONG_GFLOP = 50.0  # a second or so of a core
 
 
-def understood(folder: Path, taken: Mapping[str, Taken], classes: Sequence[str], told_classes: bool) -> Iterator[str]:
+def lines_of(folder: Path, found: Understood, told_classes: bool) -> Iterator[str]:
     """Of the bundle being made in `folder`: one line for each thing.
 
-    taken: by its folder in the bundle. told_classes: whether the user named them.
+    told_classes: whether the user named them.
     """
     if (config := folder / "denoiser" / "config.json").exists():
         settings = json.loads(config.read_text(encoding="utf-8"))
@@ -45,17 +46,23 @@ def understood(folder: Path, taken: Mapping[str, Taken], classes: Sequence[str],
             f"schedule    {scheduler.get('_class_name')}, {scheduler.get('num_train_timesteps')} steps, "
             f"{scheduler.get('beta_schedule')}: sigma {low:.3g} to {high:.3g}"
         )
-    for name, one in taken.items():
+    for name, one in found.taken.items():
         weights = folder / name / "model.safetensors"
         count = parameters(weights) if weights.exists() else one.parameters
-        sigma = f"at {name.rpartition('/')[2]}: " if len(taken) > 1 else ""
+        sigma = f"at {name.rpartition('/')[2]}: " if len(found.taken) > 1 else ""
         yield f"classifier  {sigma}{one.architecture} ({one.library}), {_many(count)}"
         yield f"            takes {one.preprocessing} ({one.preprocessing_from})"
         for note in one.notes:
             yield f"            {note}"
-    first = next(iter(taken.values()))
+    if found.remote:
+        takes = found.remote["input"]
+        size = "x".join(map(str, (takes["channels"], *takes["size"])))
+        yield f"classifier  over the network, {found.remote['url']}"
+        yield f"            takes {size}, {takes['dtype']} {takes['layout']}; gives {found.remote['output']['kind']}"
+    first, classes = next(iter(found.taken.values()), None), found.classes
     named = ", ".join(classes[:SHOWN]) + (", ..." if len(classes) > SHOWN else "")
-    whose = "--classes" if told_classes else first.labels_from if first.labels else "numbered; --classes names them"
+    labels_from = first.labels_from if first is not None and first.labels else "numbered; --classes names them"
+    whose = "--classes" if told_classes else labels_from
     yield f"            {len(classes)} classes: {named} ({whose})"
 
 
@@ -89,6 +96,15 @@ class Pace:
             f"{pace} draws a second on this machine ({self.engine}), {self.gflop:.3g} GFLOP and {self.megabytes:.3g} "
             f"MB a draw, {self.together} together{memory}"
         )
+
+
+def cost_of(folder: Path) -> str:
+    """What a draw costs. A classifier over the network is not asked for it: each picture may be paid."""
+    manifest = load_manifest(folder)
+    if not manifest.remote:
+        return str(pace_of(folder))
+    gflop, megabytes = manifest.figures["mflop_per_sample"] / 1e3, manifest.figures["megabytes_per_sample"]
+    return f"{gflop:.3g} GFLOP and {megabytes:.3g} MB a draw here, and a picture asked at {manifest.remote['url']}"
 
 
 def pace_of(folder: Path, seconds: float = SECONDS) -> Pace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from .denoiser import Denoiser
+from .engines import Elsewhere
 from .errors import BundleError
 from .pipeline import Pipeline
-from .runtime import load_pipeline
+from .remote.limits import Limits
+from .runtime import load_pipeline, options_for
 from .schedule import PREDICTION_TYPES
 
 __all__ = ("Report", "ScaleTest", "Trial", "self_test")
@@ -40,12 +43,26 @@ Trial = tuple[NDArray[np.float32], Sequence[int] | None]  # images (N, C, H, W) 
 Report = tuple[float | None, list[ScaleTest]]  # clean accuracy, where labels are given; a test for each scale
 
 
-def self_test(folder: Path, images: NDArray[np.float32], labels: Sequence[int] | None = None) -> Report:
+def self_test(
+    folder: Path,
+    images: NDArray[np.float32],
+    labels: Sequence[int] | None = None,
+    *,
+    remote: Limits | None = None,
+) -> Report:
     """Try the bundle on images (N, C, H, W) in [0, 1] at each of its scales.
 
-    Raises BundleError when the denoiser does not denoise at any scale, or would with another prediction type.
+    remote: how to ask a classifier over the network: each image once, and once for each scale. Raises BundleError when
+    the denoiser does not denoise at any scale, or would with another prediction type.
     """
-    pipeline = load_pipeline(folder)
+    pipeline = load_pipeline(folder, options_for(bundle=folder, remote=remote))
+    with contextlib.ExitStack() as stack:
+        if isinstance(pipeline.engine, Elsewhere):
+            stack.callback(pipeline.engine.close)
+        return _tried(folder, pipeline, images, labels)
+
+
+def _tried(folder: Path, pipeline: Pipeline, images: NDArray[np.float32], labels: Sequence[int] | None) -> Report:
     manifest = pipeline.manifest
     denoiser = Denoiser.from_folder(folder).eval() if manifest.denoised_sigmas else None
     truth = None if labels is None else np.asarray(labels)

@@ -166,7 +166,19 @@ def test_the_gateway_never_needs_torch(path):
 
 
 LIGHT = tuple(
-    f"certify.models.{name}" for name in ("errors", "data", "datasets", "bundle", "files", "noise", "noises", "ranges")
+    f"certify.models.{name}"
+    for name in (
+        "errors",
+        "data",
+        "datasets",
+        "bundle",
+        "files",
+        "noise",
+        "noises",
+        "ranges",
+        "remote.limits",
+        "retries",
+    )  # fmt: skip
 )  # these need no torch
 
 
