@@ -104,7 +104,7 @@ def joined(folder: Path) -> Any:
     opset = openvino.opset13
     layout = Classifier.from_folder(folder).preprocessing.layout
     takes = opset.parameter([-1, *(SHAPE if layout == "nchw" else (*SHAPE[1:], SHAPE[0]))], np.float32, "noisy")
-    model = behind(openvino.Model([opset.result(takes)], [takes], "prepared"), folder)
+    model = behind(openvino.Model([opset.result(takes)], [takes], "prepared"), 0, folder)
     model.reshape({model.inputs[0]: [2, *list(model.inputs[0].get_partial_shape())[1:]]})
     return openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": openvino.Type.f32})
 
