@@ -62,7 +62,11 @@ class _Caller:
         name, data = (image.name, read_image(image)) if isinstance(image, Path) else ("image", image)
         with _foreign_errors(self.url):
             return httpx.Request(
-                "POST", f"{self.url}/certify", headers=self._headers, data=_texts(fields), files={"image": (name, data)}
+                "POST",
+                f"{self.url}/v1/certify",
+                headers=self._headers,
+                data=_texts(fields),
+                files={"image": (name, data)},
             )
 
     def _info(self) -> httpx.Request:
@@ -116,6 +120,7 @@ class _Caller:
             case "backend_unavailable" | "internal_error" | "out_of_memory":
                 return BackendUnavailable(f"{self.url}: {problem.code}: {problem.detail} ({problem.instance})")
         hints = {**(problem.model_extra or {}), "instance": problem.instance}
+        hints.pop("timing", None)
         return RequestError(problem.code, problem.detail, **hints)
 
 
@@ -228,7 +233,7 @@ def read_image(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as exc:
-        raise RequestError("missing_field", f"image: cannot be read: {exc.strerror}: {path}") from exc
+        raise RequestError("missing_field", f"image: cannot be read: {exc.strerror}: {path}", field="image") from exc
 
 
 def _texts(fields: Mapping[str, object]) -> dict[str, str]:
@@ -239,7 +244,8 @@ def _texts(fields: Mapping[str, object]) -> dict[str, str]:
             try:
                 texts[name] = value if isinstance(value, str) else json.dumps(value)
             except (TypeError, ValueError) as exc:
-                raise RequestError("out_of_range", f"{name}: expected text, a number, a list or a bool: {exc}") from exc
+                detail = f"{name}: expected text, a number, a list or a bool: {exc}"
+                raise RequestError("out_of_range", detail, field=name) from exc
     return texts
 
 

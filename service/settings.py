@@ -33,6 +33,9 @@ _KUBERNETES = re.compile(
 )
 _KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://")
 
+# RFC 6454, section 6.2. Browsers write it in small letters, so anything else would never match.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
+
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -47,6 +50,18 @@ class Settings(BaseSettings):
         "127.0.0.1", min_length=1, description="address to listen on; `::` is every address, IPv4's too"
     )
     http_port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one and logs it")
+    # empty: a service that stands at the top of its host.
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="what a proxy puts before every path, such as /certify-api, whether or not it takes it away again",
+    )
+    # empty: a browser keeps every answer from pages of other origins.
+    allowed_origins: str = Field(
+        "",
+        description="origins whose pages may ask from a browser, with commas between, such as https://app.example; * "
+        "for any; none unless set",
+    )
     # embedded: real certificates with nothing else installed or started.
     backend: Literal["embedded", "triton", "fake"] = Field(
         "embedded", description="what runs the network: embedded, triton, or fake (random votes, for tests only)"
@@ -197,6 +212,19 @@ class Settings(BaseSettings):
             max_calls=self.remote_max_calls,
             max_images=self.remote_max_images,
         )
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """allowed_origins, one by one."""
+        return tuple(origin for each in self.allowed_origins.split(",") if (origin := each.strip()))
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, text: str) -> str:
+        for each in text.split(","):
+            if (origin := each.strip()) and origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError("expected https://HOST[:PORT], as browsers send it: small letters, no path, no slash")
+        return text
 
     @field_validator("seed_key")
     @classmethod

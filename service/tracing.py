@@ -5,12 +5,16 @@
 
 Never an image, a tensor, a seed or a key. Where spans go is OpenTelemetry's own configuration (OTEL_EXPORTER_OTLP_...,
 OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER).
+
+A caller's traceparent goes on to the backend whether or not spans are made here, and its trace's id is in the log.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import SettingsError
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Tracer
 
-__all__ = ("Attributes", "configure", "is_on", "shut_down", "span")
+__all__ = ("Attributes", "configure", "follow", "is_on", "outgoing", "shut_down", "span")
 
 Value = str | int | float | bool | Sequence[int]
 
@@ -37,6 +41,9 @@ class _Nothing:
 
 _NO_SPAN = nullcontext(_Nothing())
 _tracer: Tracer | None = None
+# W3C Trace Context 2021, section 3.2; ids of zeros only are invalid.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.{0,100})?")
+_traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 
 
 def configure(version: str, exporter: SpanExporter | None = None) -> None:
@@ -60,6 +67,26 @@ def configure(version: str, exporter: SpanExporter | None = None) -> None:
 
 
 _providers: list[object] = []  # to be shut down
+
+
+def follow(traceparent: str) -> str | None:
+    """Let what this context asks of others carry a caller's traceparent. Its trace's id, or None if it is not valid."""
+    match = _TRACEPARENT.fullmatch(traceparent)
+    _traceparent.set(match[0] if match else None)
+    return match[1] if match else None
+
+
+def outgoing() -> dict[str, str]:
+    """Headers for a call to another service: the current span as traceparent, else the caller's, else none."""
+    if _tracer is not None:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        headers: dict[str, str] = {}
+        TraceContextTextMapPropagator().inject(headers)
+        if headers:
+            return headers
+    caller = _traceparent.get()
+    return {} if caller is None else {"traceparent": caller}
 
 
 def is_on() -> bool:

@@ -95,6 +95,8 @@ def check_fields(values: dict[str, object]) -> CertifyFields:
 def read_field(name: str, given: list[str]) -> object:
     """A form field's text as the type that its field has; text that is no such thing stays text, and is refused."""
     kind = FIELD_KINDS.get(name, _TEXT)
+    if kind.type is bool and len(given) == 2:
+        given = _ticked(given)
     if kind.is_list:
         _check_items(name, sum(text.count(",") + 1 for text in given))
         items = [item.strip() for text in given for item in text.removeprefix("[").removesuffix("]").split(",")]
@@ -118,8 +120,19 @@ def _integer(text: str) -> object:
     return integer(text) if _INTEGER.fullmatch(text) else text
 
 
+# What forms send for a box that is ticked: `on` (HTML), a value of its author's, or a word.
+_TRUTHS = {"true": True, "1": True, "on": True, "yes": True, "checked": True}
+_TRUTHS |= {"false": False, "0": False, "off": False, "no": False}
+
+
 def _truth(text: str) -> object:
-    return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    return _TRUTHS.get(text.lower(), text)
+
+
+def _ticked(given: list[str]) -> list[str]:
+    """Frameworks send a hidden `false` beside a box, before or after it; with both, the box is ticked."""
+    others = [text for text in given if _truth(text) is not False]
+    return others if len(others) == 1 else given
 
 
 _READERS: dict[type, Callable[[str], object]] = {float: _number, int: _integer, bool: _truth, str: str}
@@ -139,7 +152,7 @@ def _invalid(exc: ValidationError) -> RequestError:
     error = exc.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in error["loc"])
     detail = f"{where}: {error['msg']}, got {shown(repr(error['input']))}"
-    return RequestError("out_of_range", detail, field=where)
+    return RequestError("out_of_range", detail, field=str(error["loc"][0]))
 
 
 def shown(text: str | None) -> str:

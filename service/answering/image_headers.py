@@ -91,7 +91,8 @@ def read_header(data: bytes) -> Header:
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         header = _webp(data)
     else:
-        raise RequestError("unsupported_format", "image: expected PNG, JPEG or WebP, got other bytes", field="image")
+        got = "other bytes" if data else "zero bytes; is the file empty, or was it read before it was sent?"
+        raise RequestError("unsupported_format", f"image: expected PNG, JPEG or WebP, got {got}", field="image")
     if max(header.width, header.height) > MAX_SIDE:
         raise RequestError(
             "image_too_many_pixels",

@@ -28,7 +28,7 @@ from PIL import Image
 from ..errors import RequestError
 from .image_headers import Header, read_header
 
-__all__ = ("Picture", "decode_image", "decode_pixels")
+__all__ = ("Picture", "decode_image", "decode_pixels", "picture_of")
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 _ORIENTATION = 0x0112  # the EXIF tag; its values 2 to 8 and what undoes each:
@@ -84,6 +84,7 @@ def decode_pixels(
             "image_wrong_size",
             f"image: expected {width} x {height} pixels, got {image.width} x {image.height}; "
             "set resize to have it resized, the certificate then speaks of the resized image",
+            field="image",
             expected_width=width,
             expected_height=height,
         )
@@ -93,8 +94,43 @@ def decode_pixels(
     pixels = np.asarray(image, dtype=np.uint8).reshape(height, width, shape[0])
     # float32 division of an integer up to 255 by 255 is correctly rounded: the same tensor on every machine.
     tensor = np.ascontiguousarray(pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255.0))
+    return _picture(tensor, resized=resized, turned=transpose is not None)
+
+
+# Of a grey step: what is left of n / 255 where it was computed in other ways than ours.
+_OFF_GRID = 1e-3
+
+
+def picture_of(pixels: NDArray[np.uint8 | np.float32], shape: tuple[int, int, int]) -> Picture:
+    """Pixels that are no file: (C, H, W), or (1, C, H, W); uint8, or float32 of the 8-bit values n / 255.
+
+    Of those a certificate speaks. shape: of the bundle's input, (C, H, W). Raises RequestError.
+    """
+    if pixels.shape not in (shape, (1, *shape)):
+        raise RequestError(
+            "image_wrong_size",
+            f"image: expected a tensor of shape {list(shape)} (C, H, W), got {list(pixels.shape)[:8]}",
+            field="image",
+            expected_width=shape[2],
+            expected_height=shape[1],
+        )
+    tensor = np.array(pixels, dtype=np.float32).reshape(shape)  # a copy: what it comes from is a whole body
+    if pixels.dtype == np.uint8:
+        tensor /= np.float32(255.0)  # the same number as of a file's pixel
+    elif not (tensor.min() >= 0.0 and tensor.max() <= 1.0):  # NaN is neither
+        raise RequestError("out_of_range", "image: expected pixels in [0, 1], got others", field="image")
+    else:
+        steps = np.rint(tensor * np.float32(255.0))
+        if np.abs(tensor * np.float32(255.0) - steps).max() > _OFF_GRID:
+            detail = "image: expected 8-bit pixels, n / 255 with a whole n, got others; round(255 * x) as uint8 is such"
+            raise RequestError("out_of_range", detail, field="image")
+        tensor = steps / np.float32(255.0)
+    return _picture(tensor, resized=False, turned=False)
+
+
+def _picture(tensor: NDArray[np.float32], *, resized: bool, turned: bool) -> Picture:
     sha256 = hashlib.sha256(tensor.astype("<f4").tobytes()).digest()
-    return Picture(tensor=tensor, sha256=sha256, resized=resized, turned=transpose is not None)
+    return Picture(tensor=tensor, sha256=sha256, resized=resized, turned=turned)
 
 
 def _open(header: Header, shape: tuple[int, int, int], *, max_pixels: int, resize: bool) -> Image.Image:
@@ -106,7 +142,9 @@ def _open(header: Header, shape: tuple[int, int, int], *, max_pixels: int, resiz
         image = Image.open(io.BytesIO(header.data), formats=FORMATS)
     # Pillow warns, or refuses, above its own limits; ours may be larger or smaller, but a bomb is a bomb.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise RequestError("image_too_many_pixels", f"image: expected at most {max_pixels} pixels, got more") from None
+        raise RequestError(
+            "image_too_many_pixels", f"image: expected at most {max_pixels} pixels, got more", field="image"
+        ) from None
     except Exception as exc:  # Pillow's parsers raise almost anything on hostile bytes
         raise _undecodable(exc) from exc
     if image.size != (header.width, header.height):
@@ -118,7 +156,9 @@ def _open(header: Header, shape: tuple[int, int, int], *, max_pixels: int, resiz
     sixteen_bit = header.kind == "PNG" and header.data[24:25] == b"\x10"
     if sixteen_bit or image.mode not in _PLAIN_MODES:
         got = "16-bit samples" if sixteen_bit else f"mode {image.mode}"
-        raise RequestError("unsupported_format", f"image: expected 8-bit gray, RGB or palette, got {got}")
+        raise RequestError(
+            "unsupported_format", f"image: expected 8-bit gray, RGB or palette, got {got}", field="image"
+        )
     if reduce:
         # Twice the size that is wanted, whichever way it is turned, so that the resizing filter still has pixels to
         # average; and never more than max_pixels.
@@ -168,7 +208,9 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.has_transparency_data:
         alpha = (image if "A" in image.getbands() else image.convert("RGBA")).getchannel("A")
         if alpha.histogram()[255] < image.width * image.height:
-            raise RequestError("unsupported_format", "image: expected an opaque image, got transparent pixels")
+            raise RequestError(
+                "unsupported_format", "image: expected an opaque image, got transparent pixels", field="image"
+            )
         image.info.pop("transparency", None)  # it is opaque: colours are taken as they are, without a copy with alpha
     # By way of RGB: a palette or alpha image then turns gray by the same formula as any other.
     if image.mode not in ("1", "L", "RGB"):
@@ -181,6 +223,7 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise RequestError(
             "image_too_many_pixels",
             f"image: expected at most {max_pixels} pixels, got {width} x {height} = {width * height}",
+            field="image",
             max_pixels=max_pixels,
         )
 
@@ -188,4 +231,5 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
 def _undecodable(exc: Exception) -> RequestError:
     if isinstance(exc, MemoryError):
         raise exc  # ours, not the image's
-    return RequestError("image_undecodable", f"image: cannot be decoded ({type(exc).__name__}: {str(exc)[:200]})")
+    detail = f"image: cannot be decoded ({type(exc).__name__}: {str(exc)[:200]})"
+    return RequestError("image_undecodable", detail, field="image")

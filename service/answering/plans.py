@@ -130,6 +130,7 @@ def _checked_plan(fields: CertifyFields, info: BackendInfo, max_samples_allowed:
         raise RequestError(
             "out_of_range",
             f"samples: expected at most {max_samples_allowed}, got {fields.samples}",
+            field="samples",
             max_samples=max_samples_allowed,
         )
     check_alpha(fields.alpha)
@@ -206,6 +207,7 @@ def _samples(fields: CertifyFields, cascade: Cascade, method: Method, info: Back
             raise RequestError(
                 "budget_too_small",
                 f"samples: expected at least {whole}, every sample of these sigmas, got {fields.samples}",
+                field="samples",
                 min_samples=whole,
             )
         return whole
@@ -216,6 +218,7 @@ def _samples(fields: CertifyFields, cascade: Cascade, method: Method, info: Back
             "budget_too_small",
             f"samples: expected at least {need} for these sigmas, thresholds and alpha to certify anything, "
             f"got {fields.samples} ({samples} in whole chunks of {info.chunk})",
+            field="samples",
             min_samples=need,
         )
     return samples
@@ -246,10 +249,13 @@ def _cascade(fields: CertifyFields, info: BackendInfo) -> Cascade:
     for sigma in chosen:
         if sigma not in info.sigmas:
             raise RequestError(
-                "unknown_sigma", f"sigmas: expected some of {list(info.sigmas)}, got {sigma}", sigmas=list(info.sigmas)
+                "unknown_sigma",
+                f"sigmas: expected some of {list(info.sigmas)}, got {sigma}",
+                field="sigmas",
+                sigmas=list(info.sigmas),
             )
     if len(set(chosen)) != len(chosen):
-        raise RequestError("out_of_range", f"sigmas: expected each at most once, got {chosen}")
+        raise RequestError("out_of_range", f"sigmas: expected each at most once, got {chosen}", field="sigmas")
     if fields.threshold is None:
         thresholds = [info.thresholds[info.sigmas.index(sigma)] for sigma in chosen]
     elif len(fields.threshold) == 1:
@@ -260,6 +266,7 @@ def _cascade(fields: CertifyFields, info: BackendInfo) -> Cascade:
         raise RequestError(
             "out_of_range",
             f"threshold: expected one value or one for each of {len(chosen)} sigmas, got {len(fields.threshold)}",
+            field="threshold",
         )
     check_thresholds(fields.threshold or (), info.thresholds)
     pairs, final = sorted(zip(chosen, thresholds, strict=True)), fields.final or info.final
@@ -282,6 +289,7 @@ def _min_samples(cascade: Cascade, alpha: float, info: BackendInfo) -> int:
         raise RequestError(
             "out_of_range",
             f"threshold: expected values that some number of samples can pass, got {list(cascade.thresholds)}",
+            field="threshold",
         ) from None
 
 
@@ -311,5 +319,6 @@ def _check_reachable(plan: Plan) -> None:
         raise RequestError(
             "radius_unreachable",
             f"radius: expected at most {largest} ({plan.norm}) for these sigmas, samples and alpha, got {plan.radius}",
+            field="radius",
             max_radius=largest,
         )

@@ -252,7 +252,9 @@ class Probe(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457. `code` is stable; `detail` says what was expected, what came, and where. Hints are extra members."""
+    """RFC 9457. `code` is stable; `detail` says what was expected, what came, and where. Hints are extra members, as is
+    `timing`.
+    """
 
     model_config = ConfigDict(extra="allow")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import tracing
 from ..errors import BackendUnavailable, QueueFull
 from .base import BackendInfo, check_range, check_votes
 from .replicas import Abandoned, Replica, Replicas, Resolve
@@ -198,6 +199,7 @@ class TritonBackend:
                 timeout=int(self._call_seconds * 1_000_000),
                 client_timeout=self._call_seconds,
                 parameters={"identity": served.identity},
+                headers=tracing.outgoing(),
             )
         )
         votes = answer.as_numpy("VOTES")

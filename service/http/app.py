@@ -21,8 +21,10 @@ from ..settings import ENV_PREFIX, Settings
 from . import problems
 from .admission import Admission
 from .arrivals import Arrivals
+from .bodies import check_query
 from .budgets import Budgets
 from .context import Gateway, gateway_of
+from .cors import Cors
 from .decoding import Decoders
 from .keys import ApiKeys
 from .log import RequestLog
@@ -30,7 +32,8 @@ from .memory import Trimmer, malloc_trim
 from .metrics import Metrics
 from .openapi import use_openapi
 from .readiness import Readiness
-from .routes import certify, health, info
+from .routes import certify, docs, health, inference, info
+from .scopes import Scopes
 from .serving import Serving
 
 __all__ = ("create_app",)
@@ -76,14 +79,26 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
                 await gateway.decoders.close()
 
     app = FastAPI(
-        title="certify", version=__version__, description=_DESCRIPTION, lifespan=_noted(lifespan), redoc_url=None
+        title="certify",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=_noted(lifespan),
+        docs_url=None,
+        redoc_url=None,
     )
-    app.add_middleware(RequestLog)
+    # The last one is the outermost.
+    app.add_middleware(problems.Faults)
+    app.add_middleware(Scopes, root_path=settings.root_path)
+    if settings.origins:
+        app.add_middleware(Cors, origins=settings.origins)
+    app.add_middleware(RequestLog, root_path=settings.root_path)
     problems.install(app)
-    app.include_router(certify.router, dependencies=[Depends(_something_served)])
-    for routes in (info, health):
+    for asking in (certify.router, inference.model_router):
+        app.include_router(asking, dependencies=[Depends(_no_query), Depends(_something_served)])
+    app.include_router(info.router, dependencies=[Depends(_no_query)])
+    for routes in (health, inference, docs):
         app.include_router(routes.router)
-    use_openapi(app)
+    use_openapi(app, settings)
     return app
 
 
@@ -101,6 +116,10 @@ def _noted(lifespan: Lifespan) -> Lifespan:
             raise
 
     return noted
+
+
+async def _no_query(request: Request) -> None:
+    check_query(request.scope["query_string"])
 
 
 async def _something_served(request: Request) -> None:

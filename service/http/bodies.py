@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
+from urllib.parse import unquote_plus
 
+import numpy as np
 import python_multipart.multipart as multipart
+from numpy.typing import NDArray
 
 from ..answering.fields import check_fields, check_name, read_field, shown
 from ..answering.schemas import CertifyFields
 from ..errors import RequestError
 from .forms import Part, parse_form
+from .image_texts import DATA_URL, decode_image_text
 from .json_bodies import parse_json
 
-__all__ = ("Body", "parse_body", "read_limited")
+__all__ = ("Body", "check_encoding", "check_query", "parse_body", "read_limited")
 
 # Of one part that is no image. The longest honest one, 64 numbers of 25 characters, takes a tenth of it.
 _MAX_FIELD_BYTES = 16 * 1024
@@ -26,12 +30,14 @@ _MAX_FIELD_BYTES = 16 * 1024
 _BLOCK_BYTES = 64 * 1024
 # A boundary and its type take a hundred; the library's parser of options is quadratic in some headers.
 _MAX_CONTENT_TYPE = 1024
+_SET_BY_THE_LIBRARY = "let the HTTP library write this header (fetch with FormData, curl -F, files= in Python)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
     fields: CertifyFields
-    image: bytes  # of an image file, not yet looked at
+    # Of an image file, not yet looked at; or a tensor, (C, H, W) or (1, C, H, W).
+    image: bytes | NDArray[np.uint8 | np.float32]
 
 
 async def read_limited(
@@ -67,25 +73,47 @@ async def read_limited(
 
 def parse_body(body: bytes, *, content_type: str | None, content_encoding: str | None) -> Body:
     """Raises RequestError: unsupported_format, malformed_body, or what is wrong with a field. Takes milliseconds."""
-    if content_encoding not in (None, "", "identity"):
-        raise RequestError("unsupported_format", f"Content-Encoding: expected none, got {shown(content_encoding)}")
+    check_encoding(content_encoding)
     if content_type is not None and len(content_type) > _MAX_CONTENT_TYPE:
         raise RequestError("unsupported_format", f"Content-Type: expected at most {_MAX_CONTENT_TYPE} characters")
     kind, options = multipart.parse_options_header(content_type)
     if kind == b"application/json":
         values, image = parse_json(body)
     elif kind == b"multipart/form-data":
-        values, image = _from_form(body, options.get(b"boundary", b""))
+        if not options.get(b"boundary"):
+            raise RequestError(
+                "malformed_body",
+                f"Content-Type: expected multipart/form-data with its boundary, got none; {_SET_BY_THE_LIBRARY}",
+            )
+        values, image = _from_form(body, options[b"boundary"])
     else:
         raise RequestError(
             "unsupported_format",
-            f"Content-Type: expected multipart/form-data or application/json, got {shown(content_type)}",
+            f"Content-Type: expected multipart/form-data or application/json, got {shown(content_type)}; send the "
+            "image as a form's file (curl -F image=@digit.png), or in base64 as a member of a JSON object",
         )
     # The fields first: a client that misspells `image` is told so.
     fields = check_fields(values)
     if image is None:
-        raise RequestError("missing_field", "image: expected a PNG, JPEG or WebP file, got nothing", field="image")
+        detail = "image: expected a PNG, JPEG or WebP file, got nothing; send one (curl -F image=@digit.png)"
+        raise RequestError("missing_field", detail, field="image")
     return Body(fields=fields, image=image)
+
+
+def check_encoding(content_encoding: str | None) -> None:
+    """Raises RequestError `unsupported_format` for a body that is compressed."""
+    if content_encoding not in (None, "", "identity"):
+        raise RequestError("unsupported_format", f"Content-Encoding: expected none, got {shown(content_encoding)}")
+
+
+def check_query(query: bytes) -> None:
+    """Raises RequestError `unknown_field` for a query string: fields come in the body, and none is to be lost."""
+    if query:
+        name = shown(unquote_plus(query[:400].decode("latin-1")).partition("&")[0].partition("=")[0])
+        detail = f"{name}: expected in the body, as a form's field or a JSON member, got it in the query"
+        if name not in ("image", *CertifyFields.model_fields):
+            detail = f"{name}: expected no query parameters, got this one"
+        raise RequestError("unknown_field", detail, field=name)
 
 
 def _from_form(body: bytes, boundary: bytes) -> tuple[dict[str, object], bytes | None]:
@@ -95,13 +123,39 @@ def _from_form(body: bytes, boundary: bytes) -> tuple[dict[str, object], bytes |
         if part.name == "image":
             if image is not None:
                 raise RequestError("out_of_range", "image: expected one file, got several", field="image")
-            if not part.is_file:
-                raise RequestError("missing_field", "image: expected a file part with a filename", field="image")
-            image = part.content
+            image = _image(part)
         else:
-            check_name(part.name)
+            _check_part_name(part)
             texts.setdefault(part.name, []).append(_as_text(part))
-    return {name: read_field(name, given) for name, given in texts.items()}, image
+    # A field that somebody left blank is absent, as in every form.
+    given = {name: [text for text in several if text] for name, several in texts.items()}
+    return {name: read_field(name, several) for name, several in given.items() if several}, image
+
+
+def _image(part: Part) -> bytes | None:
+    """A file's bytes, or a data URL's; None for a file field where nothing was chosen."""
+    if not part.filename and not part.content:
+        return None
+    if part.filename is None:
+        if DATA_URL.match(part.content):
+            return decode_image_text(part.content)
+        raise RequestError(
+            "missing_field",
+            "image: expected a file part with a filename, got text; send the file (curl -F image=@digit.png), or a "
+            "data URL (data:image/png;base64,...)",
+            field="image",
+        )
+    return part.content
+
+
+def _check_part_name(part: Part) -> None:
+    try:
+        check_name(part.name)
+    except RequestError as error:
+        if part.filename is None:
+            raise
+        detail = f"{shown(part.name)}: expected the file in the field image, got it in this one; rename the field"
+        raise RequestError(error.code, detail, **error.extra) from None
 
 
 def _as_text(part: Part) -> str:

@@ -29,9 +29,10 @@ ACCEPTED_AT_ONCE = 16
 _RESERVED = 64 + 3 * ACCEPTED_AT_ONCE
 # Unset: eight times the places of the defaults, at some tens of KiB each.
 _DEFAULT_MOST = 1024
-# Line ends in what one read brings: a head has a few dozen, a body of an image few. A body in chunks of some bytes
-# costs the parser more than the network.
-_LINE_ENDS, _BYTES_PER_LINE_END = 128, 64
+# Line ends in what one read brings: a head has a few dozen, a form four for each field (a list of 64 may come as 64
+# fields, and more than are read are to be told so), an image few. A body in chunks of some bytes costs the parser more
+# than the network.
+_LINE_ENDS, _BYTES_PER_LINE_END = 640, 64
 # Of a request, all that is not its body: its head, which nginx bounds at as much, and what frames and follows chunks.
 _FRAMING_BYTES = 32 * 1024
 # Requests that a client sends before it is answered: browsers and proxies send none, uvicorn would keep any number.

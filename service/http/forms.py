@@ -33,7 +33,7 @@ _LINE_END = re.compile(rb"[ \t]{0,64}\r\n")
 @dataclass(frozen=True, kw_only=True)
 class Part:
     name: str  # of the field, not yet looked at
-    is_file: bool  # it has a filename
+    filename: str | None  # None: it is no file
     content: bytes
 
 
@@ -58,8 +58,8 @@ class _FormParser:
             if self._ends():
                 return
             self._skip_line_end()
-            name, is_file = self._read_headers()
-            yield Part(name=name, is_file=is_file, content=self._read_content())
+            name, filename = self._read_headers()
+            yield Part(name=name, filename=filename, content=self._read_content())
         if not self._ends():
             raise _malformed(f"expected at most {_MAX_PARTS} parts")
 
@@ -68,7 +68,8 @@ class _FormParser:
         first = self._delimiter[2:]
         at = self._body.find(first, 0, _MAX_PREAMBLE_BYTES + len(first))
         if not 0 <= at <= _MAX_PREAMBLE_BYTES or self._body[:at].strip(b"\r\n"):
-            raise _malformed("expected multipart/form-data that begins with its boundary")
+            got = "another beginning" if self._body else "zero bytes"
+            raise _malformed(f"expected multipart/form-data that begins with its boundary, got {got}")
         self._at = at + len(first)
 
     def _ends(self) -> bool:
@@ -81,8 +82,8 @@ class _FormParser:
             raise _malformed(f"expected a line break after the boundary at byte {self._at}")
         self._at = line_end.end()
 
-    def _read_headers(self) -> tuple[str, bool]:
-        """The field's name, and whether the part has a filename."""
+    def _read_headers(self) -> tuple[str, str | None]:
+        """The field's name and the part's filename."""
         # From two bytes back: a part without headers begins with the empty line.
         end = self._body.find(b"\r\n\r\n", self._at - 2, self._at + _MAX_HEADER_BYTES)
         if end < 0:
@@ -98,13 +99,14 @@ class _FormParser:
         self._at = end + 4
         _, options = multipart.parse_options_header(disposition)
         if b"name" not in options:
-            raise _malformed("a part has no name in its Content-Disposition")
-        return options[b"name"].decode("utf-8", "replace"), b"filename" in options
+            raise _malformed("expected a name in each part's Content-Disposition, one has none")
+        filename = options.get(b"filename")
+        return options[b"name"].decode("utf-8", "replace"), None if filename is None else filename.decode("latin-1")
 
     def _read_content(self) -> bytes:
         end = self._body.find(self._delimiter, self._at)
         if end < 0:
-            raise _malformed("expected multipart/form-data, its last boundary is missing")
+            raise _malformed("expected multipart/form-data, its last boundary is missing: was the body cut off?")
         content = self._body[self._at : end]
         self._at = end + len(self._delimiter)
         return content

@@ -6,13 +6,12 @@ is taken out as bytes first, and only a rest of at most 64 KiB with a bounded nu
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 
 from ..answering.fields import integer, number, shown
 from ..errors import RequestError
+from .image_texts import decode_image_text
 
 __all__ = ("parse_json",)
 
@@ -48,7 +47,7 @@ def parse_json(body: bytes) -> tuple[dict[str, object], bytes | None]:
     try:
         values = json.loads(rest.decode("utf-8"), parse_int=integer, parse_float=number, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as exc:
-        reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
+        reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc) if rest else "got zero bytes"
         raise _malformed(f"expected a JSON object, {shown(reason)}") from None
     if not isinstance(values, dict):
         raise _malformed(f"expected a JSON object, got {type(values).__name__}")
@@ -58,7 +57,7 @@ def parse_json(body: bytes) -> tuple[dict[str, object], bytes | None]:
     if not isinstance(text, str):
         raise RequestError("out_of_range", f"image: expected base64 text, got {type(text).__name__}", field="image")
     # surrogatepass: a lone one is no base64 either, and says so by the same error.
-    return values, _decode(text.encode("utf-8", "surrogatepass") if taken is None else _unescape(taken))
+    return values, decode_image_text(text.encode("utf-8", "surrogatepass") if taken is None else _unescape(taken))
 
 
 def _take_image(body: bytes) -> tuple[bytes, bytes | None]:
@@ -81,14 +80,6 @@ def _unescape(text: bytes) -> bytes:
         for escape, meant in _ESCAPES.items():
             text = text.replace(escape, meant)
     return text
-
-
-def _decode(text: bytes) -> bytes:
-    try:
-        # Line breaks are what most encoders put into base64 (RFC 2045); anything else foreign is refused.
-        return base64.b64decode(text.translate(None, b" \t\r\n\v\f"), validate=True)
-    except binascii.Error as exc:
-        raise RequestError("image_undecodable", f"image: expected base64 (RFC 4648, section 4), {exc}") from None
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

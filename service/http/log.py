@@ -1,6 +1,7 @@
 """Structured logs: one JSON object a line, with the request's id. Never an image, a key or a tensor.
 
-The id is made here, never taken from a header, so no client can write into the log or collide with another's id.
+The id is made here, never taken from a header, so no client can collide with another's. A client's own X-Request-ID,
+if it is short and of safe characters, is logged beside it and sent back; ours is in every answer and problem.
 """
 
 from __future__ import annotations
@@ -9,19 +10,25 @@ import contextvars
 import json
 import logging
 import math
+import re
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .. import tracing
+
 __all__ = ("JsonFormatter", "OnceAMinute", "RequestLog", "configure")
 
 logger = logging.getLogger(__name__)
 _MINUTE_SECONDS = 60.0
+# Of UUIDs, ULIDs, base64 and what proxies make; nothing that a log, a header or a shell reads otherwise.
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
+_QUIET = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/certify/ready")
 _request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 
 
@@ -81,10 +88,13 @@ class OnceAMinute(logging.Filter):
 
 
 class RequestLog:
-    """ASGI middleware: gives each request an id (also as X-Request-ID) and logs one line when it is over."""
+    """ASGI middleware: gives each request an id and a clock, answers X-Request-ID and Server-Timing, and logs one line
+    when it is over. root_path: what a proxy puts before our paths.
+    """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, root_path: str = "") -> None:
         self._app = app
+        self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -97,20 +107,26 @@ class RequestLog:
         _request_id.set(request_id)
         began = time.monotonic()
         state["arrival"] = began
+        phases: dict[str, float] = {}  # what the request's time went to, in seconds
+        state["phases"] = phases
+        sent = _header(scope, b"x-request-id")
+        their_id = sent.decode() if _SAFE_ID.fullmatch(sent) else None
+        trace = tracing.follow(_header(scope, b"traceparent").decode("latin-1"))
         status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", (their_id or request_id).encode()),
+                    (b"server-timing", _server_timing({**phases, "total": time.monotonic() - began})),
+                ]
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
-        except Exception:
-            state["code"] = "internal_error"  # answered further out, by the framework's last resort
-            raise
         finally:
             facts = {
                 "method": scope["method"],
@@ -119,8 +135,20 @@ class RequestLog:
                 "code": state.get("code"),
                 "outcome": state.get("outcome"),
                 "client": state.get("client"),
+                "client_request_id": their_id,
+                "trace_id": trace,
                 "seconds": round(time.monotonic() - began, 6),
             }
             # Probes and scrapes come every few seconds for ever: they are only worth a line when one is looking.
-            quiet = scope["path"] in ("/livez", "/readyz", "/metrics") and status < 400
+            quiet = scope["path"].removeprefix(self._root_path) in _QUIET and status < 400
             logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"facts": facts})
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    """The first of this name, empty where there is none."""
+    return next((value for key, value in scope["headers"] if key == name), b"")
+
+
+def _server_timing(phases: Mapping[str, float]) -> bytes:
+    """https://www.w3.org/TR/server-timing/, in milliseconds."""
+    return ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in phases.items()).encode()

@@ -1,191 +1,157 @@
-"""What /openapi.json says beyond the models: bodies, typed errors and examples. Tests validate every example here."""
+"""What /openapi.json says beyond the models: bodies, typed errors, headers and examples.
+
+It is written for generators of clients too: bodies and problems are named components, operation ids are words, and
+nothing is typed twice. Tests generate clients in two languages and validate every example.
+"""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from ..answering.schemas import CertifyFields, Problem
-from .problems import CODES, MEDIA_TYPE
+from ..answering.fields import FIELD_KINDS
+from ..answering.schemas import CertifyFields, Timing
+from ..errors import BackendUnavailable
+from ..settings import Settings
+from .context import Gateway
+from .examples import ANSWER_EXAMPLE, request_examples
+from .problem_schemas import headers_of, problem_schemas, problems
+from .problems import CODES
 
 __all__ = (
-    "ANSWER_EXAMPLE",
     "CERTIFY_ANSWERS",
     "CERTIFY_REQUEST",
     "INFO_ANSWERS",
+    "LIVE_ANSWERS",
     "METRICS_ANSWER",
     "READY_ANSWERS",
     "use_openapi",
 )
 
 Json = dict[str, Any]
+_CERTIFY_PATHS = ("/v1/certify", "/certify")
+# Of no route: a path, method or origin that is right never answers them.
+_UNTYPED = {"not_found", "method_not_allowed", "origin_not_allowed"}
+_DONE: dict[int | str, Json] = {200: {"headers": headers_of(200)}}
 
-# A handwritten three as an 8 x 8 gray PNG in base64, so that the example requests can be sent as they stand.
-_PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAPElEQVR42i3IQRGAMAwAwR0GGSCkQhASIwhpfRQhxEd40HvtHPTZ"
-    "QNR7H9Apf9dCzVinVdgIT6ads3IMHz4ZEd871PjnAAAAAElFTkSuQmCC"
-)
-
-ANSWER_EXAMPLE: Json = {
-    "id": "6f1c6a52-3c0f-4a54-9f3e-0a6a3f0a4f0e",
-    "outcome": "certified",
-    "abstain_reason": None,
-    "label": {"index": 3, "name": "3"},
-    "sigma": 0.5,
-    "radius": 0.542185,
-    "radius_norm": "l2",
-    "radius_linf": 0.067773,
-    "radius_l1": 0.542185,
-    "requested_radius": 0.5,
-    "norm": "l2",
-    "method": "sampled",
-    "noise": ["gaussian", "gaussian", "gaussian"],
-    "uncertified_label": {"index": 3, "name": "3"},
-    "alpha": 0.001,
-    "threshold": [0.5, 0.5, 0.5],
-    "final": "plurality",
-    "samples_used": 512,
-    "stages": [
+CERTIFY_ANSWERS = _DONE | problems(*(code for code in CODES if code not in _UNTYPED))
+INFO_ANSWERS = _DONE | problems("unknown_field", "backend_unavailable", "internal_error")
+READY_ANSWERS = _DONE | problems("backend_unavailable", "draining", "internal_error")
+LIVE_ANSWERS = _DONE
+METRICS_ANSWER: dict[int | str, Json] = {
+    200: {"headers": headers_of(200), "content": {"text/plain": {"schema": {"type": "string"}}}},
+}
+_FORM, _JSON = "multipart/form-data", "application/json"
+CERTIFY_REQUEST: Json = {
+    # openapi-python-client 0.29 also needs it: without an optional parameter, its code for two kinds of bodies names a
+    # type that it does not import (openapi-python-client#1451).
+    "parameters": [
         {
-            "sigma": 1.0,
-            "outcome": "passed",
-            "samples": 192,
-            "pilot_samples": 64,
-            "count": 87,
-            "rival_count": 32,
-            "p_lower": 0.292464,
-            "p_rival_upper": 0.293846,
-            "radius_bound": 0.542185,
-            "noise": "gaussian",
-        },
-        {
-            "sigma": 0.5,
-            "outcome": "path",
-            "samples": 192,
-            "pilot_samples": 64,
-            "count": 185,
-            "rival_count": 3,
-            "p_lower": 0.878898,
-            "p_rival_upper": 0.102036,
-            "radius_bound": 0.584748,
-            "noise": "gaussian",
-        },
+            "name": "X-Request-ID",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "an id of yours, sent back and logged if it is at most 128 letters, digits and ._~:/+=@-",
+        }
     ],
-    "input": {
-        "sha256": "b5aaa1951c15b85d16bd54294a6a08cfa5e45d7b9ab5d16261e98d22f6480d0b",
-        "shape": [1, 8, 8],
-        "range": [0, 1],
-        "resized": False,
-        "turned": False,
+    "requestBody": {
+        "required": True,
+        "content": {
+            _FORM: {"schema": {"$ref": "#/components/schemas/CertifyForm"}},
+            _JSON: {"schema": {"$ref": "#/components/schemas/CertifyJson"}},
+        },
     },
-    "bundle": {"name": "digits", "digest": "sha256:" + "0" * 64},
-    "runtime": {
-        "generator": "philox-int-1",
-        "device": "cpu",
-        "engine": "torch",
-        "dtype": "float32",
-        "micro_batch": 64,
-    },
-    "seed_key_fingerprint": "5f0c9d1a2b3e4c6d",
-    "timing": {"total_seconds": 0.41, "sampling_seconds": 0.38},
 }
 
 
-def _problem_example(code: str) -> Json:
-    kind = CODES[code]
-    return {
-        "type": f"urn:certify:problem:{code}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": kind.example,
-        "instance": "urn:uuid:6f1c6a52-3c0f-4a54-9f3e-0a6a3f0a4f0e",
-        "code": code,
+def use_openapi(app: FastAPI, settings: Settings) -> None:
+    """Let `app` describe itself: its form and JSON, its problems, and examples that suit what is served."""
+    made: dict[str | None, Json] = {}  # by the bundle's digest, the last one only
+
+    def openapi() -> Json:
+        gateway: Gateway | None = getattr(app.state, "gateway", None)
+        try:
+            info = None if gateway is None else gateway.info
+        except BackendUnavailable:
+            info = None
+        digest = None if info is None else info.bundle_digest
+        if digest not in made:
+            made.clear()
+            schema = _document(app, settings)
+            examples = request_examples(info, max_samples=settings.max_samples)
+            for path in _CERTIFY_PATHS:
+                operation = schema["paths"][path]["post"]
+                operation["requestBody"]["content"][_JSON]["examples"] = examples
+                # The framework drops null from examples, and half of an answer's meaning is what is null in it.
+                operation["responses"]["200"]["content"][_JSON]["example"] = ANSWER_EXAMPLE
+            made[digest] = schema
+        return made[digest]
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI, settings: Settings) -> Json:
+    schema = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
+    )
+    components = schema.setdefault("components", {})
+    components.setdefault("schemas", {}).update(
+        problem_schemas(), CertifyForm=_form(), CertifyJson=_json(), Timing=Timing.model_json_schema()
+    )
+    if settings.api_keys_file is not None:
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for path in _CERTIFY_PATHS:
+            schema["paths"][path]["post"]["security"] = [{"key": []}]
+    return schema
+
+
+def _form() -> Json:
+    """A form has no null: a field left blank is absent."""
+    image = {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP file, one frame"}
+    return _body(image, _fields())
+
+
+def _json() -> Json:
+    """null is absent, and one number stands for a list of one."""
+    fields = {}
+    for name, field in _fields().items():
+        said = field.pop("description")
+        kinds = [field, field["items"]] if FIELD_KINDS[name].is_list else [field]
+        fields[name] = {"anyOf": [*kinds, {"type": "null"}], "description": said}
+    image = {
+        "type": "string",
+        "contentEncoding": "base64",
+        "description": "PNG, JPEG or WebP file in base64; a data URL, the URL-safe alphabet and no padding are fine",
     }
+    return _body(image, fields)
 
 
-def _problems(*codes: str) -> dict[int | str, Json]:
-    """For a route's `responses`: each status with the codes that it can carry, typed, and an example of each."""
-    responses: dict[int | str, Json] = {}
-    for status in sorted({CODES[code].status for code in codes}):
-        here = [code for code in codes if CODES[code].status == status]
-        typed = {"properties": {"status": {"const": status}, "code": {"enum": here}}}
-        responses[status] = {
-            "description": "; ".join(CODES[code].title for code in here),
-            "content": {
-                MEDIA_TYPE: {
-                    "schema": {"allOf": [{"$ref": "#/components/schemas/Problem"}, typed]},
-                    "examples": {code: {"value": _problem_example(code)} for code in here},
-                }
-            },
-        }
-    if 429 in responses:
-        responses[429]["headers"] = {
-            "Retry-After": {
-                "description": "seconds after which a place is likely to be free",
-                "schema": {"type": "integer"},
-            }
-        }
-    return responses
+def _fields() -> Json:
+    """Each field without null and its default, which the description says instead: generators would take a member with
+    a default for one that is always there."""
+    fields = {}
+    for name, field in CertifyFields.model_json_schema()["properties"].items():
+        kinds = field.get("anyOf", [field])
+        (kind,) = (each for each in kinds if each != {"type": "null"})
+        said = field["description"]
+        if (default := field.get("default")) is not None:
+            said += f"; default: {json.dumps(default)}"
+        dropped = ("title", "default", "description")
+        fields[name] = {key: value for key, value in kind.items() if key not in dropped} | {"description": said}
+    return fields
 
 
-def _body_schema(image: Json) -> Json:
-    fields = CertifyFields.model_json_schema()
+def _body(image: Json, fields: Json) -> Json:
     return {
         "type": "object",
         "required": ["image"],
         "additionalProperties": False,
-        "properties": {"image": image, **fields["properties"]},
+        "properties": {"image": image, **fields},
     }
-
-
-_UNTYPED = {"not_found", "method_not_allowed"}  # of no route: a path or method that exists never answers them
-CERTIFY_ANSWERS = _problems(*(code for code in CODES if code not in _UNTYPED))
-INFO_ANSWERS = _problems("backend_unavailable", "internal_error")
-READY_ANSWERS = _problems("backend_unavailable", "draining", "internal_error")
-METRICS_ANSWER: dict[int | str, Json] = {
-    200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-}
-CERTIFY_REQUEST: Json = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": _body_schema(
-                {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP file, one frame"}
-            ),
-        },
-        "application/json": {
-            "schema": _body_schema(
-                {"type": "string", "contentEncoding": "base64", "description": "PNG, JPEG or WebP file in base64"}
-            ),
-            "examples": {
-                "how_far": {
-                    "summary": "As far as 2,000 samples can certify",
-                    "value": {"image": _PNG, "samples": 2000},
-                },
-                "this_far": {
-                    "summary": "Does the answer hold within this radius?",
-                    "value": {"image": _PNG, "radius": 0.5, "deadline_ms": 5000},
-                },
-            },
-        },
-    },
-}
-
-
-def use_openapi(app: FastAPI) -> None:
-    """Let `app` describe itself with the Problem model, which no route returns in the framework's own way."""
-
-    def openapi() -> Json:
-        if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-            schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            # The framework drops null from examples, and half of an answer's meaning is what is null in it.
-            answers = schema["paths"]["/certify"]["post"]["responses"]
-            answers["200"]["content"]["application/json"]["example"] = ANSWER_EXAMPLE
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

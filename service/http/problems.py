@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..answering.schemas import Problem
+from ..answering.schemas import Problem, Timing
 from ..errors import (
     BackendUnavailable,
     BudgetSpent,
@@ -29,7 +30,7 @@ from ..errors import (
     Unauthorized,
 )
 
-__all__ = ("CODES", "MEDIA_TYPE", "Kind", "install")
+__all__ = ("CODES", "MEDIA_TYPE", "Faults", "Kind", "install", "problem")
 
 MEDIA_TYPE = "application/problem+json"
 logger = logging.getLogger(__name__)
@@ -37,11 +38,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One stable code: its status, its title, and an example detail for the API's documentation."""
+    """One stable code: its status and its title; an example of its detail and hints for the API's documentation."""
 
     status: int
     title: str
     example: str
+    hints: Mapping[str, object] = field(default_factory=dict)  # every hint that it may carry
 
 
 CODES: dict[str, Kind] = {
@@ -54,6 +56,11 @@ CODES: dict[str, Kind] = {
     "method_not_allowed": Kind(
         status=405, title="This path has no such method", example="expected one of POST, got GET /certify"
     ),
+    "origin_not_allowed": Kind(
+        status=403,
+        title="Pages of this origin may not ask",
+        example="Origin: expected one of CERTIFY_ALLOWED_ORIGINS, got https://elsewhere.example",
+    ),
     "unauthorized": Kind(
         status=401,
         title="A key of this service is needed",
@@ -63,58 +70,76 @@ CODES: dict[str, Kind] = {
         status=413,
         title="The body is too large",
         example="body: expected at most 10485760 bytes, got a Content-Length of 104857600",
+        hints={"max_body_bytes": 10485760},
     ),
     "unsupported_format": Kind(
-        status=415, title="The format is not supported", example="image: expected PNG, JPEG or WebP, got other bytes"
+        status=415,
+        title="The format is not supported",
+        example="image: expected PNG, JPEG or WebP, got other bytes",
+        hints={"field": "image"},
     ),
     "missing_field": Kind(
         status=422,
         title="A field is missing",
         example="image: expected a PNG, JPEG or WebP file, got nothing",
+        hints={"field": "image"},
     ),
     "unknown_field": Kind(
         status=422,
         title="There is no such field",
         example="epsilon: expected one of ['image', 'radius', 'norm', 'method', 'samples', 'alpha', 'threshold', "
         "'final', 'sigmas', 'deadline_ms', 'resize']",
+        hints={"field": "epsilon"},
     ),
     "out_of_range": Kind(
-        status=422, title="A value is out of range", example="alpha: Input should be less than or equal to 0.1, got 0.5"
+        status=422,
+        title="A value is out of range",
+        example="alpha: Input should be less than or equal to 0.1, got 0.5",
+        hints={"field": "alpha", "max_samples": 100000},
     ),
     "unknown_sigma": Kind(
         status=422,
         title="The bundle has no such sigma",
         example="sigmas: expected some of [0.25, 0.5, 1.0], got 0.75",
+        hints={"field": "sigmas", "sigmas": [0.25, 0.5, 1.0]},
     ),
     "image_undecodable": Kind(
-        status=422, title="The image is damaged", example="image: begins like PNG, JPEG or WebP, but is damaged"
+        status=422,
+        title="The image is damaged",
+        example="image: begins like PNG, JPEG or WebP, but is damaged",
+        hints={"field": "image"},
     ),
     "image_too_many_pixels": Kind(
         status=422,
         title="The image has too many pixels",
         example="image: expected at most 16777216 pixels, got 20000 x 20000 = 400000000",
+        hints={"field": "image", "max_pixels": 16777216, "max_side": 16384},
     ),
     "image_multiframe": Kind(
         status=422,
         title="The image has several frames",
         example="image: expected one frame, got an animation or several pictures",
+        hints={"field": "image"},
     ),
     "image_wrong_size": Kind(
         status=422,
         title="The image has another size",
         example="image: expected 8 x 8 pixels, got 28 x 28; set resize to have it resized, the certificate then "
         "speaks of the resized image",
+        hints={"field": "image", "expected_width": 8, "expected_height": 8},
     ),
     "budget_too_small": Kind(
         status=422,
         title="So few samples cannot certify anything",
         example="samples: expected at least 64 for these sigmas, thresholds and alpha to certify anything, got 10 "
         "(0 in whole chunks of 32)",
+        hints={"field": "samples", "min_samples": 64},
     ),
     "radius_unreachable": Kind(
         status=422,
         title="These scales and samples cannot certify such a radius",
         example="radius: expected at most 3.1 (l2) for these sigmas, samples and alpha, got 10.0",
+        hints={"field": "radius", "max_radius": 3.1},
     ),
     "queue_full": Kind(
         status=429,
@@ -160,22 +185,45 @@ _CODE_OF_ERROR: dict[type[CertifyError], str] = {
     BackendUnavailable: "backend_unavailable",
     DeadlineExceeded: "deadline_exceeded",
 }
-# How soon a gateway notices that a server has come, come back, or been exchanged.
-_BACK_SECONDS = 5
+# Retry-After of what passes by itself: as soon as a gateway notices that a server has come, come back, or been
+# exchanged; as other requests end; at once where another replica is, which a balancer finds.
+_RETRY_SECONDS = {"backend_unavailable": 5, "out_of_memory": 5, "draining": 1}
 # What nobody reads, because nobody is there; it keeps the request's log entry apart from an answer (nginx's number).
 _CLIENT_LEFT = 499
 
 
 def install(app: FastAPI) -> None:
-    """Make every error that leaves `app` a problem document."""
+    """Make every error that leaves `app` a problem document; see Faults for those that nobody expects."""
     app.add_exception_handler(CertifyError, _on_certify_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(MemoryError, _on_memory_error)
-    app.add_exception_handler(Exception, _on_fault)
 
 
-def _problem(
+class Faults:
+    """ASGI middleware: whatever no handler knows becomes a problem document too, inside of all that marks answers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            if scope["type"] != "http" or begun:
+                raise
+            request = Request(scope, receive)
+            await (await _on_fault(request, error))(scope, receive, send)
+
+
+def problem(
     request: Request,
     code: str,
     detail: str,
@@ -184,10 +232,22 @@ def _problem(
     extra: Mapping[str, object] | None = None,
 ) -> Response:
     kind = CODES[code]
+    """The document for `code`. extra: its hints."""
+    gateway = request.app.state.gateway
     # Only images are posted.
     waited = time.monotonic() - request.state.arrival if request.method == "POST" else None
-    request.app.state.gateway.metrics.failed(code, waited)
+    gateway.metrics.failed(code, waited)
     request.state.code = code
+    if code in _RETRY_SECONDS:
+        headers = {"Retry-After": str(_RETRY_SECONDS[code]), **(headers or {})}
+    phases = request.state.phases
+    timing = Timing(
+        total_seconds=round(time.monotonic() - request.state.arrival, 6),
+        sampling_seconds=round(phases.get("sampling", 0.0), 6),
+    )
+    extra = {"timing": timing, **(extra or {})}
+    if request.scope["path"].startswith(f"{request.scope.get('root_path', '')}/v2/"):
+        extra["error"] = detail  # the Open Inference Protocol's only member of an error
     document = Problem(
         type=f"urn:certify:problem:{code}",
         title=kind.title,
@@ -195,14 +255,14 @@ def _problem(
         detail=detail,
         instance=f"urn:uuid:{request.state.request_id}",
         code=code,
-        **(extra or {}),
+        **extra,
     )
     return JSONResponse(document.model_dump(mode="json"), kind.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 async def _on_certify_error(request: Request, exc: Exception) -> Response:
     if isinstance(exc, RequestError):
-        return _problem(request, exc.code, exc.detail, extra=exc.extra)
+        return problem(request, exc.code, exc.detail, extra=exc.extra)
     code = _CODE_OF_ERROR.get(type(exc))  # type: ignore[arg-type]
     if code is None:
         return await _on_fault(request, exc)
@@ -212,11 +272,10 @@ async def _on_certify_error(request: Request, exc: Exception) -> Response:
     if isinstance(exc, Unauthorized):
         headers = {"WWW-Authenticate": "Bearer"}
     if code == "backend_unavailable":
-        headers = {"Retry-After": str(_BACK_SECONDS)}
         # One line: while the backend is away every request says so. Where it came from is for whoever looks closely.
         closely = exc if logger.isEnabledFor(logging.DEBUG) else None
         logger.warning("the backend failed: %s", exc, exc_info=closely)
-    return _problem(request, code, str(exc), headers=headers)
+    return problem(request, code, str(exc), headers=headers)
 
 
 async def _on_http_error(request: Request, exc: Exception) -> Response:
@@ -226,12 +285,14 @@ async def _on_http_error(request: Request, exc: Exception) -> Response:
     headers = dict(exc.headers or {})
     path = ascii(request.url.path)[1:-1][:100]
     if code == "method_not_allowed":
-        detail = f"expected one of {headers.get('Allow', headers.get('allow', '?'))}, got {request.method[:20]} {path}"
+        allowed = headers.pop("Allow", headers.pop("allow", ""))
+        headers["Allow"] = "GET, HEAD" if allowed == "GET" else allowed
+        detail = f"expected one of {headers['Allow']}, got {request.method[:20]} {path}"
     elif code == "not_found":
         detail = f"expected a path of this API, got {path}"
     else:
         detail = CODES[code].example
-    return _problem(request, code, detail, headers=headers)
+    return problem(request, code, detail, headers=headers)
 
 
 async def _on_disconnect(request: Request, exc: Exception) -> Response:
@@ -242,9 +303,9 @@ async def _on_disconnect(request: Request, exc: Exception) -> Response:
 
 async def _on_memory_error(request: Request, exc: Exception) -> Response:
     logger.error("out of memory", exc_info=exc)
-    return _problem(request, "out_of_memory", CODES["out_of_memory"].example)
+    return problem(request, "out_of_memory", CODES["out_of_memory"].example)
 
 
 async def _on_fault(request: Request, exc: Exception) -> Response:
     logger.error("unexpected error", exc_info=exc)
-    return _problem(request, "internal_error", CODES["internal_error"].example)
+    return problem(request, "internal_error", CODES["internal_error"].example)

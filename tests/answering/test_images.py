@@ -121,7 +121,7 @@ def test_another_size_is_refused_with_the_expected_one() -> None:
     with pytest.raises(RequestError) as caught:
         decode(pictures.png(size=(9, 8)))
     assert caught.value.code == "image_wrong_size"
-    assert caught.value.extra == {"expected_width": 8, "expected_height": 8}
+    assert caught.value.extra == {"field": "image", "expected_width": 8, "expected_height": 8}
     assert "got 9 x 8" in caught.value.detail
 
 

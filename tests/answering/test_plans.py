@@ -44,7 +44,7 @@ def test_thresholds_follow_the_sigmas_as_the_request_orders_them() -> None:
 
 def test_unknown_and_doubled_sigmas_and_too_many_thresholds_are_refused() -> None:
     assert refusal(sigmas=[0.3]).code == "unknown_sigma"
-    assert refusal(sigmas=[0.3]).extra == {"sigmas": [0.25, 0.5, 1.0]}
+    assert refusal(sigmas=[0.3]).extra == {"field": "sigmas", "sigmas": [0.25, 0.5, 1.0]}
     assert refusal(sigmas=[0.5, 0.5]).code == "out_of_range"
     assert refusal(threshold=[0.5, 0.5]).code == "out_of_range"
     assert refusal(sigmas=[0.5], threshold=[0.5, 0.5, 0.5]).code == "out_of_range"
@@ -52,7 +52,7 @@ def test_unknown_and_doubled_sigmas_and_too_many_thresholds_are_refused() -> Non
 
 def test_the_servers_cap_is_named() -> None:
     error = refusal(samples=100_001)
-    assert (error.code, error.extra) == ("out_of_range", {"max_samples": 100_000})
+    assert (error.code, error.extra) == ("out_of_range", {"field": "samples", "max_samples": 100_000})
     assert plan(samples=100_000).samples == 100_000
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from jsonschema import validate
 from PIL import Image
 
 from tests import pictures
 from tests.answer_rules import check
+from tests.http.test_openapi import SCHEMA, problem_contents
 from tests.servers import in_process
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +56,14 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "plain text": ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "unsupported_format"),
     "bytes that are no image": (form(b"not an image"), 415, "unsupported_format"),
     "no bytes": (form(b""), 415, "unsupported_format"),
+    "no bytes in JSON": ({"json": {"image": ""}}, 415, "unsupported_format"),
+    "a query": ({**form(), "params": {"radius": "0.3"}}, 422, "unknown_field"),
+    "a file in another field": ({"files": {"file": ("a.png", IMAGE)}}, 422, "unknown_field"),
+    "a form without a boundary": (
+        {"content": b"--b--", "headers": {"Content-Type": "multipart/form-data"}},
+        400,
+        "malformed_body",
+    ),
     "truncated PNG": (form(IMAGE[:-30]), 422, "image_undecodable"),
     "bad base64": ({"json": {"image": "***"}}, 422, "image_undecodable"),
     "bomb": (form(pictures.png_bomb(20_000, 20_000)), 422, "image_too_many_pixels"),
@@ -111,6 +121,13 @@ def check_problem(response: httpx.Response, status: int, code: str) -> dict[str,
     assert problem["type"] == f"urn:certify:problem:{code}"
     assert problem["instance"] == f"urn:uuid:{response.headers['X-Request-ID']}"
     assert problem["title"]
+    assert 0.0 <= problem["timing"]["sampling_seconds"] <= problem["timing"]["total_seconds"]
+    assert status != 422 or problem["field"]
+    # Every hint is in the API's document, as what it is.
+    names = {int(name): content["schema"]["$ref"].rsplit("/", 1)[1] for _, name, content in problem_contents()}
+    if status in names:
+        schema = SCHEMA["components"]["schemas"][names[status]]
+        validate(problem, {**schema, "additionalProperties": False, "components": SCHEMA["components"]})
     assert problem["detail"].isascii()
     return dict(problem)
 
@@ -144,7 +161,9 @@ async def test_paths_and_methods_that_do_not_exist_are_problems_too() -> None:
         response = await service.client.get("/certify")
         check_problem(response, 405, "method_not_allowed")
         assert response.headers["Allow"] == "POST"
-        check_problem(await service.client.put("/info"), 405, "method_not_allowed")
+        response = await service.client.put("/info")
+        check_problem(response, 405, "method_not_allowed")
+        assert response.headers["Allow"] == "GET, HEAD"
 
 
 async def test_a_thousand_different_bad_requests_add_no_series() -> None:
@@ -171,7 +190,7 @@ async def test_an_unexpected_fault_is_a_500_problem_that_tells_nothing_and_keeps
         object.__setattr__(service.gateway, "seed_key", "not bytes")
         response = await service.client.post("/certify", **form())
         assert response.status_code == 500
-        assert response.json()["code"] == "internal_error"
+        check_problem(response, 500, "internal_error")
         assert "not bytes" not in response.text
         assert await service.metric("certify_queue_depth") == 0
         assert await service.metric("certify_in_flight") == 0
@@ -184,7 +203,8 @@ async def test_want_of_memory_is_the_services_fault(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("PIL.Image.open", full)
     async with in_process() as service:
         response = await service.client.post("/certify", **form())
-        assert (response.status_code, response.json()["code"]) == (503, "out_of_memory")
+        check_problem(response, 503, "out_of_memory")
+        assert int(response.headers["Retry-After"]) >= 1
         assert await service.metric("certify_queue_depth") == 0
 
 
@@ -194,6 +214,7 @@ def test_the_list_has_every_code_that_a_request_alone_can_cause() -> None:
     not_by_a_request = {
         "not_found",
         "method_not_allowed",
+        "origin_not_allowed",  # of a preflight: test_front.py
         "unauthorized",  # only where there are keys: test_clients.py
         "queue_full",
         "budget_spent",

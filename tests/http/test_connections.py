@@ -164,3 +164,12 @@ def test_no_more_connections_than_file_descriptors_allow(monkeypatch: pytest.Mon
     assert most_connections(100) == 100
     monkeypatch.setattr("resource.getrlimit", lambda _: (1 << 20, 1 << 20))
     assert most_connections(None) == 1024
+
+
+def test_a_form_of_many_fields_is_answered_and_not_cut_off(tmp_path: Path) -> None:
+    fields = [("threshold", (None, "0.5"))] * 120 + [("sigmas", (None, "0.5"))] * 60
+    with real_process(tmp_path / "log") as service:
+        files = [*fields, ("image", ("a.png", pictures.png()))]
+        response = httpx.post(f"{service.url}/v1/certify", files=files)  # type: ignore[arg-type]
+        assert (response.status_code, response.json()["code"]) == (400, "malformed_body")
+        assert response.json()["detail"] == "body: expected at most 64 parts"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -70,11 +71,27 @@ async def test_at_debug_a_backend_failure_says_where_it_came_from(caplog: pytest
 
 
 @pytest.mark.anyio
-async def test_a_client_cannot_choose_its_id(stream: io.StringIO) -> None:
+async def test_a_client_s_own_id_is_sent_back_and_logged_beside_ours(stream: io.StringIO) -> None:
     async with in_process() as service:
-        response = await service.client.get("/info", headers={"X-Request-ID": "mine"})
-    assert response.headers.get_list("X-Request-ID") != ["mine"]
-    assert "mine" not in stream.getvalue()
+        headers = {"X-Request-ID": "order-17/a.b:c=", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+        response = await service.client.post(
+            "/v1/certify", files={"image": ("a.png", pictures.png())}, data={"samples": "1000"}, headers=headers
+        )
+    assert response.headers.get_list("X-Request-ID") == ["order-17/a.b:c="]
+    (entry,) = [entry for entry in entries(stream) if entry["message"] == "request"]
+    assert entry["client_request_id"] == "order-17/a.b:c=" and entry["trace_id"] == "a" * 32
+    assert entry["request_id"] == response.json()["id"] == str(uuid.UUID(response.json()["id"]))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("theirs", ["", "two words", "a" * 129, 'a"b', "a;b", "<b>", "\u00e9"], ids=ascii)
+async def test_an_id_that_is_not_safe_is_neither_sent_back_nor_logged(stream: io.StringIO, theirs: str) -> None:
+    async with in_process() as service:
+        headers = {"X-Request-ID": theirs.encode(), "traceparent": b"00-" + b"0" * 32 + b"-" + b"b" * 16 + b"-01"}
+        response = await service.client.get("/info", headers=headers)
+    (entry,) = [entry for entry in entries(stream) if entry["message"] == "request"]
+    assert entry["client_request_id"] is None and entry["trace_id"] is None
+    assert response.headers["X-Request-ID"] == entry["request_id"]
 
 
 @pytest.mark.anyio
@@ -94,6 +111,8 @@ async def test_a_fault_is_logged_with_its_traceback_and_id(stream: io.StringIO) 
     (fault,) = [entry for entry in entries(stream) if entry["message"] == "unexpected error"]
     assert f"urn:uuid:{fault['request_id']}" == response.json()["instance"]
     assert "Traceback" in str(fault["exception"])
+    (request,) = [entry for entry in entries(stream) if entry["message"] == "request"]
+    assert (request["status"], request["code"]) == (500, "internal_error")
 
 
 def test_a_warning_of_the_server_comes_once_a_minute_and_all_else_always() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from certify.service import tracing
+from certify.service.backends.fake import FakeBackend
 from certify.service.errors import SettingsError
 from tests import pictures
 from tests.servers import SEED_KEY, in_process
@@ -89,3 +90,31 @@ def test_without_opentelemetry_the_setting_says_what_to_install(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(SettingsError, match=r"CERTIFY_TRACING: .*certify\[tracing\]"):
         tracing.configure("test")
+
+
+@pytest.mark.anyio
+async def test_calls_to_the_backend_carry_the_current_span_or_else_the_callers(
+    request: pytest.FixtureRequest,
+) -> None:
+    seen: list[dict[str, str]] = []
+
+    class Noting(FakeBackend):
+        async def count_votes(self, *args: Any, **options: Any) -> Any:
+            seen.append(tracing.outgoing())
+            return await super().count_votes(*args, **options)
+
+    async def ask(**headers: str) -> set[str | None]:
+        seen.clear()
+        async with in_process(Noting()) as service:
+            files = {"image": pictures.png()}
+            await service.client.post("/v1/certify", files=files, data={"samples": "1000"}, headers=headers)
+        return {headers.get("traceparent") for headers in seen}
+
+    caller = f"00-{TRACE}-{PARENT}-01"
+    assert await ask() == {None}
+    assert await ask(traceparent=caller) == {caller}
+    for broken in (caller[:-1], f"ff-{TRACE}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01", caller.upper()):
+        assert await ask(traceparent=broken) == {None}
+    request.getfixturevalue("spans")
+    ours = await ask(traceparent=caller)
+    assert ours and all(each and each.startswith(f"00-{TRACE}-") and PARENT not in each for each in ours)

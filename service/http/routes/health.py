@@ -10,20 +10,20 @@ from starlette.responses import Response
 from ...answering.schemas import Probe
 from ...errors import Draining
 from ..context import gateway_of
-from ..openapi import METRICS_ANSWER, READY_ANSWERS
+from ..openapi import LIVE_ANSWERS, METRICS_ANSWER, READY_ANSWERS
 
 __all__ = ("router",)
 
 router = APIRouter()
 
 
-@router.get("/livez", summary="The process is up")
+@router.get("/livez", operation_id="live", summary="The process is up", responses=LIVE_ANSWERS)
 async def livez() -> Probe:
     """Answers as long as the event loop turns. A dead backend is no reason to restart the gateway: see /readyz."""
     return Probe()
 
 
-@router.get("/readyz", summary="The backend answers", responses=READY_ANSWERS)
+@router.get("/readyz", operation_id="ready", summary="The backend answers", responses=READY_ANSWERS)
 async def readyz(request: Request) -> Probe:
     """The backend has answered a real sample within the last CERTIFY_READY_SECONDS, and the service takes requests."""
     gateway = gateway_of(request)
@@ -33,7 +33,13 @@ async def readyz(request: Request) -> Probe:
     return Probe()
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=METRICS_ANSWER)
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses=METRICS_ANSWER,
+)
 async def metrics(request: Request) -> Response:
     """Text format. The abstention rate is the ratio of two counters; see certify_requests_total's outcomes."""
     body = generate_latest(gateway_of(request).metrics.registry)

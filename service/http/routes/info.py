@@ -18,7 +18,9 @@ __all__ = ("router",)
 router = APIRouter()
 
 
-@router.get("/info", summary="The bundle, the backend, defaults and limits", responses=INFO_ANSWERS)
+@router.get(
+    "/info", operation_id="info", summary="The bundle, the backend, defaults and limits", responses=INFO_ANSWERS
+)
 async def info(request: Request) -> Info:
     """Everything that a client needs to know before it asks, and to check an answer afterwards.
 

@@ -1,0 +1,40 @@
+"""What a request is before it is routed: its path under a proxy's prefix, HEAD as GET; and the end of a connection."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ("Scopes",)
+
+
+class Scopes:
+    """ASGI middleware. root_path: what a proxy puts before our paths, whether or not it takes it away again.
+
+    HEAD is answered wherever GET is, by the same route and without the body (RFC 9110, section 9.3.2). While the
+    process drains, every answer ends its connection: the next request then finds another replica.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str = "") -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        head = scope["method"] == "HEAD"
+        inner = {**scope, "method": "GET"} if head else scope
+        if root_path := self._root_path:
+            path = scope["path"]
+            # ASGI's path has the prefix. A proxy that takes it away sends the rest.
+            whole = path if path == root_path or path.startswith(root_path + "/") else root_path + path
+            inner = {**inner, "root_path": root_path, "path": whole}
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start" and scope["app"].state.gateway.admission.draining:
+                message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+            elif message["type"] == "http.response.body" and head:
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app(inner, receive, sending)
