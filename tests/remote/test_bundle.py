@@ -111,6 +111,32 @@ async def test_answers_are_those_of_the_bundle_that_has_the_classifier(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+@pytest.mark.parametrize("denoised", ["at no scale", "at one"])
+async def test_it_is_asked_about_the_noisy_pixels_where_nothing_denoises(
+    server: ModelServer, tmp_path: Path, engine: str, denoised: str
+) -> None:
+    options: dict[str, Any] = {"sigmas": (0.25, 0.5), "input_shape": (1, 8, 8)}
+    if denoised == "at one":
+        parts = {"denoiser": DIGITS / "denoiser", "scheduler": DIGITS / "scheduler"}
+        options = {"sigmas": (0.25, 0.5), "undenoised": (0.25,), **parts}
+    far = RemoteClassifier(url=server.url, given=json.loads(GIVEN))
+    votes = []
+    for name, classifier in (("local", str(DIGITS / "classifier")), ("remote", far)):
+        manifest, _ = pack(classifier=classifier, out=tmp_path / name, **options)
+        async with opened(tmp_path / name, engine=engine) as backend:
+            server.calls.clear()
+            where = {"seed": 3, "first": 0, "count": 64}
+            counted = [await backend.count_votes(IMAGE, sigma=sigma, **where) for sigma in (0.25, 0.5)]
+            votes.append([each.tolist() for each in counted] + [await backend.classify(IMAGE)])
+    assert manifest.denoised_sigmas == (() if denoised == "at no scale" else (0.5,))
+    assert manifest.provenance["sources"]["classifier"] == {"kind": "over the network", "url": server.url}
+    assert votes[0] == votes[1]
+    seen = server.calls[0] * 0.5 + 0.5
+    assert seen.min() < -0.1 and seen.max() > 1.1
+
+
+@pytest.mark.anyio
 async def test_pictures_are_resized_rounded_and_laid_out_as_the_endpoint_takes_them(
     server: ModelServer, tmp_path: Path
 ) -> None:
@@ -237,6 +263,7 @@ WRONG_ORDERS = {
     "both": (("--classifier", DIGITS / "classifier"), "expected --classifier or --classifier-url, got both"),
     "another number of classes": (("--classes=a,b",), "classes: expected 10 names, as http"),
     "no JSON": (("--remote={",), "remote: expected JSON or @FILE"),
+    "a local one's options": (("--mean=0.5",), "--mean: expected none, since --remote says how"),
     "an unknown field": (
         ('--remote={"input": {"size": [8, 8], "colour": 1}}',),
         "remote: input.colour: expected one of",
@@ -250,6 +277,11 @@ def test_a_wrong_order_writes_nothing(server: ModelServer, tmp_path: Path, optio
     out = tmp_path / "out"
     code, _, err = certify("bundles", "pack", *PARTS, "--out", out, "--classifier-url", server.url, *options)
     assert code == 1 and says in err and not out.exists()
+
+
+def test_without_a_denoiser_it_must_be_told_the_pictures_size(server: ModelServer, tmp_path: Path) -> None:
+    code, _, err = certify("bundles", "pack", "--sigmas=0.25", "--out", tmp_path / "b", "--classifier-url", server.url)
+    assert code == 1 and "input: expected C,H,W of the pictures" in err
 
 
 def test_an_export_for_triton_is_refused(remote: Path, tmp_path: Path) -> None:
