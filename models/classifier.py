@@ -1,7 +1,10 @@
-"""A timm classifier behind [0, 1] pixels: resize to its input size, normalise with its mean and std, logits."""
+"""A classifier behind [0, 1] pixels: what models.preprocessing tells, then the network's logits."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ("Classifier",)
+from .errors import BundleError
+from .preprocessing import Library, Preprocessing, read_record
+
+__all__ = ("ONNX", "Classifier", "Elsewhere", "Logits", "quiet_transformers")
+
+ONNX = "model.onnx"  # in the bundle's classifier/
 
 
 class Classifier(nn.Module):
@@ -18,33 +26,122 @@ class Classifier(nn.Module):
     mean: Tensor  # (1, C, 1, 1)
     std: Tensor
 
-    def __init__(self, net: nn.Module, config: dict[str, Any]) -> None:
-        """config: timm's pretrained_cfg; of it input_size (C, H, W), mean and std are read."""
+    def __init__(self, net: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.net = net
-        self.input_size = tuple(int(n) for n in config["input_size"])
+        self.preprocessing = preprocessing
         for name in ("mean", "std"):
-            values = torch.tensor([float(v) for v in config[name]])
-            if len(values) != self.input_size[0]:
-                raise ValueError(f"{name}: expected {self.input_size[0]} values as in input_size, got {len(values)}")
+            values = torch.tensor(getattr(preprocessing, name), dtype=torch.float32)
             self.register_buffer(name, values.view(1, -1, 1, 1), persistent=False)
 
     @classmethod
     def from_folder(cls, folder: Path) -> Classifier:
-        """Load timm's hub layout: config.json and model.safetensors; nothing is fetched."""
-        import timm
+        """Load a bundle's classifier/: weights are safetensors, nothing is fetched, an ONNX network is Elsewhere."""
+        record = read_record(folder)
+        loaders: dict[Library, Callable[[Path], nn.Module]] = {
+            "timm": _timm,
+            "transformers": _transformers,
+            "torchvision": _torchvision,
+            "onnx": lambda folder: Elsewhere(),
+        }
+        return cls(loaders[record.library](folder), record.preprocessing)
 
-        net = timm.create_model(f"local-dir:{folder}", pretrained=True)
-        return cls(net, net.pretrained_cfg)
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        return self.preprocessing.input_size
 
     def forward(self, pixels: Tensor) -> Tensor:
-        size = self.input_size[1:]
-        if pixels.shape[2:] != size:
-            # Antialiasing matters only when it shrinks; it is what torchvision's and timm's own transforms do. In
-            # float32: torch has no antialiased bfloat16 on a CPU.
-            resized = functional.interpolate(
-                pixels.float(), size=size, mode="bilinear", align_corners=False, antialias=True
-            )
-            pixels = resized.to(pixels.dtype)
-        logits: Tensor = self.net((pixels - self.mean) / self.std)
+        logits: Tensor = self.net(self.prepare(pixels))
         return logits
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """(N, C, H, W) in [0, 1] -> what the network takes, in its order and layout; whole numbers for uint8."""
+        told = self.preprocessing
+        size = told.input_size[1:]
+        if pixels.shape[2:] != size:
+            # In float32: torch has no antialiased bfloat16 on a CPU.
+            pixels = _resized(pixels.float(), size, told).to(pixels.dtype)
+        if told.scale != 1:
+            pixels = pixels * told.scale
+        if told.dtype == "uint8":
+            pixels = pixels.round().clamp(0, 255)
+        if told.normalises:
+            pixels = (pixels - self.mean) / self.std
+        if told.channels_order == "bgr":
+            pixels = pixels.flip(1)
+        return pixels.permute(0, 2, 3, 1) if told.layout == "nhwc" else pixels
+
+
+class Elsewhere(nn.Identity):
+    """Stands where torch has no form of the network: what comes out is what that network takes."""
+
+
+def _resized(pixels: Tensor, size: tuple[int, ...], told: Preprocessing) -> Tensor:
+    if told.interpolation == "nearest":  # PIL's, which torch calls exact
+        return functional.interpolate(pixels, size=size, mode="nearest-exact")
+    return functional.interpolate(
+        pixels, size=size, mode=told.interpolation, align_corners=False, antialias=told.antialias
+    )
+
+
+def _timm(folder: Path) -> nn.Module:
+    import timm
+
+    net: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    return net
+
+
+def _torchvision(folder: Path) -> nn.Module:
+    import safetensors.torch
+    from torchvision.models import get_model
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    arguments = {**config.get("model_args", {}), "num_classes": config["num_classes"]}
+    net: nn.Module = get_model(config["architecture"], weights=None, **arguments)
+    net.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    return net
+
+
+def _transformers(folder: Path) -> nn.Module:
+    try:
+        import transformers
+    except ImportError as error:
+        raise BundleError(
+            f"{folder}: this classifier's network is transformers': pip install 'certify[convert]': {error}"
+        ) from error
+    with quiet_transformers():
+        net = transformers.AutoModelForImageClassification.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        )
+    return Logits(net)
+
+
+class Logits(nn.Module):
+    """A network of transformers, whose answer is a record, as one that answers with logits."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+        for module in net.modules():  # unset, it warns whenever a tracer looks at it
+            if hasattr(type(module), "loss_function"):
+                module.loss_function = None
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.net(pixel_values=pixels).logits
+        return logits
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without its progress bars and notices; what is wrong it raises, or models.classifiers looks for it."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

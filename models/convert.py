@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .bundle import GRAPH, Manifest, file_digests
-from .classifier import Classifier
+from .classifier import Classifier, Elsewhere
 from .denoiser import Denoiser
 from .graph import inputs_of, load_openvino, logits_of
 from .networks import load_networks
@@ -31,7 +31,7 @@ SMALL = 64  # values: what shorter constants would save is less than the operati
 class _Denoised(nn.Module):
     """Noisy pixels -> denoised ones, and the logits of each classifier."""
 
-    def __init__(self, denoiser: Denoiser, classifiers: Sequence[Classifier]) -> None:
+    def __init__(self, denoiser: Denoiser, classifiers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.classifiers = nn.ModuleList(classifiers)
@@ -44,7 +44,7 @@ class _Denoised(nn.Module):
 class _Plain(nn.Module):
     """Pixels -> the logits of each classifier."""
 
-    def __init__(self, classifiers: Sequence[Classifier]) -> None:
+    def __init__(self, classifiers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.classifiers = nn.ModuleList(classifiers)
 
@@ -65,8 +65,8 @@ def converted(folder: Path, manifest: Manifest) -> tuple[Any, tuple[float, ...]]
     # One graph for both dtypes: in bfloat16 it is the compiler that rounds.
     networks = load_networks(folder, manifest).each(lambda net: net.float())
     denoiser = networks.denoiser
-    outputs = {name: networks.classifiers[sigma] for sigma, name in logits_of(manifest).items()}
-    classifiers = list(outputs.values())
+    outputs = {name: sigma for sigma, name in logits_of(manifest).items()}
+    classifiers = [networks.classifiers[sigma] for sigma in outputs.values()]
     all_of_it = _Plain(classifiers) if denoiser is None else _Denoised(denoiser, classifiers)
     inputs = inputs_of(manifest)
     example = (torch.zeros(EXAMPLE, *manifest.input_shape), *(torch.ones(EXAMPLE) for _ in inputs[1:]))
@@ -76,10 +76,16 @@ def converted(folder: Path, manifest: Manifest) -> tuple[Any, tuple[float, ...]]
     for port, name, like in zip(model.inputs, inputs, example, strict=True):
         port.get_tensor().set_names({name})
         port.get_node().set_partial_shape(load_openvino().PartialShape([-1, *like.shape[1:]]))
+    model.validate_nodes_and_infer_types()
     names = (*(("denoised",) if denoiser is not None else ()), *outputs)
+    for name, sigma in outputs.items():
+        classifier = networks.classifiers[sigma]
+        if isinstance(classifier, Classifier) and isinstance(classifier.net, Elsewhere):
+            from .classifiers.onnx import behind
+
+            model = behind(model, names.index(name), folder / manifest.classifiers[sigma])
     for port, name in zip(model.outputs, names, strict=True):
         port.get_tensor().set_names({name})
-    model.validate_nodes_and_infer_types()
     passes = Manager()
     passes.register_pass(ConstantFolding())
     passes.run_passes(model)
@@ -109,8 +115,11 @@ def _own_constants(model: Any) -> None:
 
 
 def _rename(model: Any, outputs: set[str]) -> None:
-    """Names by place: OpenVINO's own count what this process made before."""
+    """Names by place: OpenVINO's own count what this process made before, also where it notes what it fused."""
     for number, operation in enumerate(model.get_ordered_ops()):
+        notes = operation.get_rt_info()
+        for key in [key for key in notes if key.startswith("fused_names")]:
+            del notes[key]
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
         if operation.get_type_name() not in ("Parameter", "Result"):
             for port in operation.outputs():

@@ -44,7 +44,7 @@ def draw_cost(model: Any, manifest: Manifest) -> Cost:
 def fitting_micro_batch(cost: Cost) -> int:
     """Samples to compute together: 64, or the largest power of 2 below that keeps to BYTES and FLOP; at least 1."""
     most = min(LARGEST, BYTES / max(1, cost.bytes), FLOP / max(1, cost.flop))
-    return 2 ** max(0, math.floor(math.log2(most)))
+    return 1 << max(0, math.floor(math.log2(most)))
 
 
 def cost_of(model: Any) -> Cost:
@@ -70,7 +70,8 @@ def cost_of(model: Any) -> Cost:
 
 def _not_of_weights_alone(operations: list[Any]) -> list[Any]:
     """Without constants, and what widens or reshapes them: that is done once, when the model is compiled."""
-    fixed, rest = set(), []
+    fixed: set[str] = set()
+    rest = []
     for operation in operations:
         sources = [name for name, _ in _inputs(operation)]
         if operation.get_type_name() == "Constant" or (sources and fixed.issuperset(sources)):
@@ -91,7 +92,7 @@ def _outputs(operation: Any) -> dict[Tensor, int]:
 
 
 def _count(port: Any) -> int:
-    return math.prod(port.get_shape())
+    return int(math.prod(port.get_shape()))
 
 
 def _flop(operation: Any) -> int:
@@ -102,16 +103,16 @@ def _flop(operation: Any) -> int:
     (made,) = (_count(port) for port in operation.outputs())
     match kind:
         case "Convolution":  # weights (out, in, kernel)
-            return 2 * made * math.prod(other[1:])
+            return 2 * made * int(math.prod(other[1:]))
         case "GroupConvolution":  # (groups, out, in, kernel)
-            return 2 * made * math.prod(other[2:])
+            return 2 * made * int(math.prod(other[2:]))
         case "ConvolutionBackpropData":  # (in, out, kernel)
-            return 2 * math.prod(one) * math.prod(other[1:])
+            return 2 * int(math.prod(one) * math.prod(other[1:]))
         case "MatMul":
             inner = -2 if operation.get_attributes().get("transpose_a") and len(one) > 1 else -1
-            return 2 * made * one[inner]
+            return 2 * made * int(one[inner])
         case _:  # queries (..., L, E), keys (..., S, E), values (..., S, F)
-            return 2 * math.prod(one[:-1]) * other[-2] * one[-1] + 2 * made * other[-2]
+            return 2 * int(math.prod(one[:-1]) * other[-2] * one[-1] + made * other[-2])
 
 
 def _scratch(operation: Any) -> int:

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .classifier import Classifier
 from .denoiser import Denoiser
 from .engines import TORCH
 from .networks import Graph, Networks
@@ -103,7 +102,8 @@ class CudaEngine(TorchEngine):
             batch = noisy.contiguous(memory_format=torch.channels_last)
             # The sum makes NaN of a NaN, whatever the network made of it; and a copy: the next replay writes into the
             # same memory.
-            return super(CudaEngine, self).logits(batch, sigma) + 0 * noisy.sum(dim=(1, 2, 3))[:, None]
+            logits = super(CudaEngine, self).logits(batch, sigma)
+            return logits + 0 * noisy.sum(dim=(1, 2, 3)).reshape(-1, *(1,) * (logits.ndim - 1))
 
         return self._thread.submit(run).result()
 
@@ -111,5 +111,5 @@ class CudaEngine(TorchEngine):
         return self._thread.submit(super().plain, images).result()
 
 
-def _joined(denoiser: Denoiser | None, classifier: Classifier) -> nn.Module:
+def _joined(denoiser: Denoiser | None, classifier: nn.Module) -> nn.Module:
     return classifier if denoiser is None else Graph(denoiser, classifier)

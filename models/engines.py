@@ -13,7 +13,7 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from .noise_laws import Law
 
-__all__ = ("ENGINES", "OPENVINO", "TORCH", "Engine", "default_engine")
+__all__ = ("ENGINES", "OPENVINO", "TORCH", "Elsewhere", "Engine", "default_engine")
 
 ENGINES = ("torch", "openvino")  # as they are asked for
 # As answers report them: a number after it rises when the last bits of its votes change.
@@ -40,7 +40,7 @@ class Engine(Protocol):
     Its arrays stay where it computes: numpy's, or torch's on `device`. Nobody else looks into them.
     """
 
-    name: str  # TORCH or OPENVINO
+    name: str  # TORCH or OPENVINO, or with the name of what runs elsewhere
     dtype: str  # "float32" or "bfloat16": what really runs, whatever the manifest hoped for
     device: str  # "cpu" or "cuda"
 
@@ -54,9 +54,9 @@ class Engine(Protocol):
         """models.noise.numpy_noise where it computes, or NaN in place of a value that it leaves to numpy_noise."""
 
     def logits(self, noisy: Any, sigma: float) -> Any:
-        """float32 (N, K) of noisy pixels, float32 (N, C, H, W); N is always the same. sigma: one of the bundle's.
+        """float32 (N, K), or what `labels` reads instead, of noisy pixels, float32 (N, C, H, W); N is always the same.
 
-        Those of a sample with a NaN are not finite.
+        sigma: one of the bundle's. Those of a sample with a NaN are not finite.
         """
 
     def plain(self, images: Any) -> Any:
@@ -67,3 +67,15 @@ class Engine(Protocol):
 
     def counts(self, labels: Any, places: int) -> Any:
         """int64 (places,): how often 0..places-1 is among them."""
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """What an engine has besides, if a part of it runs elsewhere: its calls cost, and nobody here says what it is."""
+
+    @property
+    def outdated(self) -> bool:
+        """Whether what runs there is no longer what was found when it was opened."""
+
+    def close(self) -> None:
+        """Give up what is asked there; a second call does nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ("BundleError", "CertifyError", "DataError")
+__all__ = ("BundleError", "CertifyError", "DataError", "RemoteError")
 
 
 class CertifyError(Exception):
@@ -15,3 +15,7 @@ class DataError(CertifyError):
 
 class BundleError(CertifyError):
     """A bundle is incomplete, altered or not of this format; the message names the file and the field."""
+
+
+class RemoteError(CertifyError):
+    """A classifier over the network cannot be asked, or answered what is no answer; the message names its address."""

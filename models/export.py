@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .bundle import MANIFEST, Manifest, load_manifest, verify
+from .errors import BundleError
 from .noise import GENERATOR
 from .pipeline import check_micro_batch
 from .runtime import RuntimeOptions, options_for, usable_cores
@@ -29,17 +30,9 @@ __all__ = ("export", "facts_of")
 MODEL = "mdds"
 # A model runs without.
 NOT_SERVING = {
-    "__init__",
-    "cost",
-    "datasets",
-    "export",
-    "pack",
-    "pack_folders",
-    "pack_sources",
-    "pack_trial",
-    "upgrade",
-    "write",
-}
+    "__init__", "cost", "datasets", "export", "pack", "pack_classifiers", "pack_folders", "pack_report", "pack_sources",
+    "pack_trial", "retries", "upgrade", "write",
+}  # fmt: skip
 DEVICES = ("cpu", "cuda")
 ENGINE = "auto"  # the fastest that is installed here
 MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so
@@ -107,8 +100,13 @@ def export(
     if instances is not None and instances < 1:
         raise ValueError(f"instances: expected at least 1, got {instances}")
     instances = instances or (usable_cores() if device == "cpu" else 1)
-    options = options_for(device, engine, bundle=bundle, micro_batch=micro_batch)
     manifest = load_manifest(bundle)
+    if manifest.remote:
+        raise BundleError(
+            f"{bundle}: remote: expected a classifier in the bundle, got one at {manifest.remote['url']}; a gateway "
+            "asks it by itself: certify serve --backend embedded --bundle DIR"
+        )
+    options = options_for(device, engine, bundle=bundle, micro_batch=micro_batch)
     check_micro_batch(options.micro_batch_for(manifest), manifest)
     verify(bundle, manifest)
     with whole_folder(out, replaces=lambda folder: [path.name for path in folder.iterdir()] == [MODEL]) as repository:

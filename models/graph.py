@@ -4,7 +4,8 @@
     graph.bin    constants; those that bfloat16 holds exactly are stored in it, which halves them and changes nothing
 
     inputs       noisy (N, C, H, W), and of each image's scale timestep, signal, noise (N,)   (models.schedule)
-    outputs      denoised (N, C, H, W) in [0, 1], and logits (N, K)
+    outputs      denoised (N, C, H, W) in [0, 1], and logits (N, K), or for a classifier that is asked over the network
+                 pictures (N, C, H, W) of its size, as it is sent them but for layout and rounding
 
 All are float32. N is open in the file and fixed before it is compiled: an open one is 1.1 to 1.8 times slower. The
 plain classifier is what stands between `denoised` and `logits`, cut out: its weights are stored once. A scale without
@@ -27,6 +28,7 @@ from .errors import BundleError
 __all__ = (
     "CONSTANTS",
     "Scale",
+    "answer_shape",
     "classifier_of",
     "inputs_of",
     "load_openvino",
@@ -55,7 +57,9 @@ class Scale(NamedTuple):
 
 
 def logits_of(manifest: Manifest) -> dict[float, str]:
-    """Name of each sigma's output."""
+    """Name of each sigma's output; a remote classifier's is what it is asked about."""
+    if manifest.remote:
+        return dict.fromkeys(manifest.sigmas, "pictures")
     several = len(set(manifest.classifiers.values())) > 1
     return {sigma: f"logits_{sigma!r}" if several else "logits" for sigma in manifest.sigmas}
 
@@ -78,6 +82,15 @@ def load_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+def answer_shape(manifest: Manifest) -> tuple[int, ...]:
+    """Of one sample, in the graph's outputs beside `denoised`."""
+    if manifest.remote:
+        from .remote.declared import Remote
+
+        return Remote.of(manifest.remote).input.shape
+    return (len(manifest.classes),)
 
 
 def read_graph(folder: Path, manifest: Manifest) -> Any:
@@ -106,7 +119,7 @@ def _check(model: Any, manifest: Manifest, path: Path) -> None:
     image, one = ["?", *map(str, manifest.input_shape)], ["?"]
     pixels, *constants = inputs_of(manifest)
     inputs = {pixels: image, **{name: one for name in constants}}
-    outputs = {name: ["?", str(len(manifest.classes))] for name in logits_of(manifest).values()}
+    outputs = {name: ["?", *map(str, answer_shape(manifest))] for name in logits_of(manifest).values()}
     if manifest.denoised_sigmas:
         outputs["denoised"] = image
     for side, wanted, ports in (("inputs", inputs, model.inputs), ("outputs", outputs, model.outputs)):
@@ -163,7 +176,7 @@ def _fixed(results: list[Any], inputs: list[Any], batch: int) -> Any:
     except RuntimeError as error:
         raise BundleError(f"{GRAPH[0]}: expected a graph for {batch} samples, got: {_end(error)}") from error
     if not output.is_static or list(output.to_shape())[0] != batch:
-        raise BundleError(f"{GRAPH[0]}: expected logits of {batch} samples, got {output}")
+        raise BundleError(f"{GRAPH[0]}: expected answers for {batch} samples, got {output}")
     return model
 
 

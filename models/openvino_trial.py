@@ -23,6 +23,7 @@ import numpy as np
 from .bundle import BUNDLES, Manifest, load_manifest, verify
 from .engine_openvino import OpenVinoEngine, cpu_facts, graph_of
 from .engines import OPENVINO
+from .graph import answer_shape
 from .noise import numpy_noise
 from .noise_laws import GREY_STEPS, law_of
 from .pipeline import check_micro_batch
@@ -125,14 +126,15 @@ def _alone(engine: OpenVinoEngine, manifest: Manifest, micro_batch: int) -> None
         noise = numpy_noise(law_of("gaussian", sigma), 0, 0, chunks, shape) / np.float32(GREY_STEPS)
         batch, others = 0.5 + noise, 0.5 - noise
         logits = engine.logits(batch, sigma)
-        if logits.shape != (micro_batch, len(manifest.classes)):
-            raise ValueError(f"logits: expected {(micro_batch, len(manifest.classes))}, got {logits.shape}")
+        if logits.shape != (micro_batch, *answer_shape(manifest)):
+            raise ValueError(f"logits: expected {(micro_batch, *answer_shape(manifest))}, got {logits.shape}")
         side = np.arange(micro_batch) >> number % max(1, (micro_batch - 1).bit_length()) & 1 == 1
         for stays in (side, ~side):
             mixed = np.where(stays[:, None, None, None], batch, others)
             if not np.array_equal(engine.logits(mixed, sigma)[stays], logits[stays], equal_nan=True):
                 raise ValueError(
-                    "logits: expected to depend on their sample alone, and they depend on others of its batch"
+                    "logits: expected to depend on their sample alone, and they depend on others of its batch (of a "
+                    "network in training mode: export it in evaluation mode)"
                 )
 
 

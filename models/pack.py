@@ -1,4 +1,4 @@
-"""Make a bundle of a timm classifier and a diffusers UNet2DModel before it, or none: `certify bundles pack`.
+"""Make a bundle of any classifier and a diffusers UNet2DModel before it, or none: `certify bundles pack`.
 
 Everything that can be wrong is looked for before anything is written, and named by file and field. With images, the
 networks are tried: does the denoiser denoise, and does the classifier still know what it sees?
@@ -8,37 +8,34 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from .bundle import Final, Manifest, file_digests, own_classifier, save_manifest
+from .bundle import Final, Manifest, file_digests, save_manifest
+from .classifiers import Told
 from .convert import with_graph
 from .cost import LARGEST, draw_cost, fitting_micro_batch
+from .engines import Elsewhere
 from .errors import BundleError
 from .graph import read_graph
 from .noises import NoiseKind
+from .pack_classifiers import Given, RemoteClassifier, listed, put
 from .pack_folders import denoiser_folder, scheduler_folder
-from .pack_sources import (
-    check_scheduler,
-    classifier_shape,
-    copy_classifier,
-    copy_denoiser,
-    image_shape,
-    read_denoiser,
-    source_of,
-)
+from .pack_report import cost_of, lines_of
+from .pack_sources import check_scheduler, copy_denoiser, image_shape, read_denoiser, source_of
 from .pack_trial import Report, ScaleTest, Trial, self_test
-from .runtime import load_pipeline
+from .runtime import load_pipeline, options_for
 from .write import preprocessing, whole_folder
 
-__all__ = ("ScaleTest", "pack", "self_test")
+__all__ = ("RemoteClassifier", "ScaleTest", "Told", "cost_of", "pack", "self_test")
 
 
 def pack(
     *,
-    classifier: str | Mapping[float, str],
+    classifier: Given,
+    told: Told | None = None,
     sigmas: Sequence[float],
     out: Path,
     denoiser: Path | None = None,
@@ -55,35 +52,35 @@ def pack(
     chunk: int | None = None,
     micro_batch: int | None = None,
     trial: Callable[[Manifest], Trial] | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> tuple[Manifest, Report | None]:
     """Write the bundle `out`, whole or not at all, and try it once at each scale.
 
-    classifier: a folder in timm's hub layout, or a timm name, whose weights timm then fetches; or one of each sigma.
+    classifier: what models.classifiers takes, or one of each sigma, or one over the network, which is then asked;
+    told: what the user says of local ones.
     denoiser, scheduler: folders that diffusers saved, or a pipeline's (models.pack_folders); None = no scale is
     denoised. undenoised: sigmas whose classifier sees the noise itself. input_shape: (C, H, W); default the denoiser's,
-    or the finest classifier's. classes: default the classifier's label_names, or numbers. thresholds: default 1/2.
+    or the finest classifier's. classes: default the classifier's own names, or numbers. thresholds: default 1/2.
     noise: of each sigma; () is Gaussian at all, which certifies L2; any other certifies L1. chunk, micro_batch: default
-    by what a draw costs (models.cost). trial: gives the images to try it on; a bundle that fails is not written. Raises
-    BundleError naming the file and the field that is wrong.
+    by what a draw costs (models.cost). trial: gives the images to try it on; a bundle that fails is not written. say:
+    hears what was understood, by lines. Raises BundleError naming the file and the field that is wrong, RemoteError if
+    a classifier over the network cannot be asked.
     """
     scales = tuple(map(float, sigmas))
     denoised = _denoised(scales, denoiser, undenoised)
-    given = _by_folder(classifier, scales)
     place = _located(denoiser, scheduler)
-    origin = None if place is None else source_of(place[0])
+    origin = {} if place is None or (of := source_of(place[0])) is None else {"denoiser": of}
     with whole_folder(out) as fresh:
         shape = None if place is None else _copy_denoiser(*place, fresh)
-        shape = _agreed(shape, input_shape)
-        found = []
-        for folder, source in given.items():
-            (fresh / folder).parent.mkdir(exist_ok=True)
-            found.append(copy_classifier(source, fresh / folder, None if shape is None else shape[0]))
-            shape = shape or classifier_shape(fresh / folder)
+        found = put(classifier, fresh, scales, _agreed(shape, input_shape), told or Told(), classes)
+        if say is not None:
+            for line in lines_of(fresh, found, classes is not None):
+                say(line)
         bare = Manifest(
             name=name or out.name,
             version=version,
-            classes=_classes(classes, given, found),
-            input_shape=shape,
+            classes=found.classes,
+            input_shape=found.shape,
             sigmas=scales,
             thresholds=tuple(map(float, thresholds)) if thresholds is not None else (0.5,) * len(scales),
             final=final,
@@ -92,43 +89,31 @@ def pack(
             noise=tuple(noise),
             norm="l2" if set(noise) <= {"gaussian"} else "l1",
             denoised=denoised,
-            preprocessing=preprocessing(shape[0]),
-            provenance={
-                "command": "certify bundles pack",
-                **({} if origin is None else {"sources": {"denoiser": origin}}),
-            },
+            remote=found.remote,
+            preprocessing=preprocessing(found.shape[0]),
+            provenance={"command": "certify bundles pack", "sources": {**origin, "classifier": found.source}},
         )
-        users = given if place is None else {**given, "denoiser": str(place[0]), "scheduler": str(place[1])}
-        with _the_users_names(fresh, users):
+        parts = {} if place is None else {"denoiser": str(place[0]), "scheduler": str(place[1])}
+        limits = classifier.limits if isinstance(classifier, RemoteClassifier) else None
+        with _the_users_names(fresh, {**found.users, **parts}):
             manifest = _sized(_with_graph(bare, fresh), fresh, chunk, micro_batch)
             save_manifest(manifest, fresh)
-            load_pipeline(fresh)
-            report = None if trial is None else self_test(fresh, *trial(manifest))
+            engine = load_pipeline(fresh, options_for(bundle=fresh, remote=limits)).engine
+            if isinstance(engine, Elsewhere):
+                engine.close()
+            report = None if trial is None else self_test(fresh, *trial(manifest), remote=limits)
     return manifest, report
 
 
 def _denoised(sigmas: tuple[float, ...], denoiser: Path | None, undenoised: Sequence[float]) -> tuple[bool, ...]:
     """The manifest's field. Raises BundleError where the denoiser and the scales do not go together."""
     if unknown := sorted(set(undenoised) - set(sigmas)):
-        raise BundleError(f"no-denoiser-at: expected some of the sigmas {_listed(sigmas)}, got {_listed(unknown)}")
+        raise BundleError(f"no-denoiser-at: expected some of the sigmas {listed(sigmas)}, got {listed(unknown)}")
     if denoiser is None:
         return (False,) * len(sigmas)
     if set(undenoised) == set(sigmas):
         raise BundleError("denoiser: expected none, since no-denoiser-at has every sigma")
     return tuple(sigma not in undenoised for sigma in sigmas) if undenoised else ()
-
-
-def _by_folder(classifier: str | Mapping[float, str], sigmas: tuple[float, ...]) -> dict[str, str]:
-    """What was given, by its folder in the bundle, the finest scale's first. Raises BundleError."""
-    if isinstance(classifier, str):
-        return {"classifier": classifier}
-    if set(classifier) != set(sigmas):
-        raise BundleError(
-            f"classifier: expected one, or one of each sigma {_listed(sigmas)}, got them of {_listed(classifier)}"
-        )
-    if len(sigmas) == 1:
-        return {"classifier": classifier[sigmas[0]]}
-    return {own_classifier(sigma): classifier[sigma] for sigma in sigmas}
 
 
 def _located(denoiser: Path | None, scheduler: Path | None) -> tuple[Path, Path] | None:
@@ -158,31 +143,11 @@ def _agreed(denoisers: tuple[int, int, int] | None, given: Sequence[float] | Non
         return denoisers
     sides = [side for side in given if isinstance(side, int) and side > 0]
     if len(given) != 3 or len(sides) != 3 or sides[0] not in (1, 3):
-        raise BundleError(f"input: expected C,H,W with a C of 1 or 3, got {_listed(given)}")
+        raise BundleError(f"input: expected C,H,W with a C of 1 or 3, got {listed(given)}")
     channels, height, width = sides
     if denoisers not in (None, (channels, height, width)):
-        raise BundleError(f"input: expected {_listed(denoisers)}, as the denoiser takes, got {_listed(given)}")
+        raise BundleError(f"input: expected {listed(denoisers)}, as the denoiser takes, got {listed(given)}")
     return channels, height, width
-
-
-def _classes(
-    wanted: Sequence[str] | None, given: Mapping[str, str], found: Sequence[tuple[int, list[str] | None]]
-) -> tuple[str, ...]:
-    """Names of the classes: the given ones, the first classifier's, or numbers."""
-    for source, (outputs, _) in zip(given.values(), found, strict=True):
-        if outputs != found[0][0]:
-            first = next(iter(given.values()))
-            raise BundleError(f"classifier: {source}: expected {found[0][0]} outputs, as {first} has, got {outputs}")
-    outputs, labels = found[0]
-    names = tuple(wanted or labels or map(str, range(outputs)))
-    if len(names) != outputs:
-        first = next(iter(given.values()))
-        raise BundleError(f"classes: expected {outputs} names, as {first} has outputs, got {len(names)}")
-    return names
-
-
-def _listed(values: Iterable[object]) -> str:
-    return ",".join(map(str, values))
 
 
 def _with_graph(bare: Manifest, folder: Path) -> Manifest:

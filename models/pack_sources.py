@@ -1,4 +1,4 @@
-"""What `certify bundles pack` is given: a diffusers UNet2DModel, its scheduler and a timm classifier, looked through.
+"""What `certify bundles pack` is given: a diffusers UNet2DModel and its scheduler, looked through.
 
 Whatever is wrong is named by file and field.
 """
@@ -10,21 +10,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .data.class_lists import names_in_config
 from .denoiser import channels_and_block
 from .errors import BundleError
 from .pack_folders import weights_file
+from .preprocessing import read_object
 from .schedule import PREDICTION_TYPES, Schedule
 
-__all__ = (
-    "check_scheduler",
-    "classifier_shape",
-    "copy_classifier",
-    "copy_denoiser",
-    "image_shape",
-    "read_denoiser",
-    "source_of",
-)
+__all__ = ("check_scheduler", "copy_denoiser", "image_shape", "read_denoiser", "source_of")
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 # A path, and what diffusers' average of weights keeps of itself.
@@ -35,22 +27,10 @@ NOT_OF_THE_NETWORK = {
 SOURCE = "source.json"  # beside the weights, from `certify bundles convert`: where they came from
 
 
-def _read(path: Path, what: str) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{path}: no such file; expected {what}") from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: expected JSON, got: {error}") from error
-    if not isinstance(raw, dict):
-        raise BundleError(f"{path}: expected a JSON object, got {type(raw).__name__}")
-    return raw
-
-
 def read_denoiser(folder: Path) -> dict[str, Any]:
     """Its checked config. Raises BundleError, also when its weights are not there."""
     path = folder / "config.json"
-    config = _read(path, "a folder that diffusers' UNet2DModel.save_pretrained wrote")
+    config = read_object(path, "a folder that diffusers' UNet2DModel.save_pretrained wrote")
     if (kind := config.get("_class_name")) != "UNet2DModel":
         raise BundleError(f"{path}: _class_name: expected 'UNet2DModel', got {kind!r}")
     for field in ("class_embed_type", "num_class_embeds"):
@@ -62,7 +42,7 @@ def read_denoiser(folder: Path) -> dict[str, Any]:
 
 def source_of(folder: Path) -> dict[str, Any] | None:
     """What `certify bundles convert` says of a network's origin; None of one that it did not write."""
-    return _read(folder / SOURCE, "what certify bundles convert wrote") if (folder / SOURCE).is_file() else None
+    return read_object(folder / SOURCE, "what certify bundles convert wrote") if (folder / SOURCE).is_file() else None
 
 
 def image_shape(config: dict[str, Any], path: Path) -> tuple[int, int, int]:
@@ -91,7 +71,7 @@ def image_shape(config: dict[str, Any], path: Path) -> tuple[int, int, int]:
 def check_scheduler(folder: Path) -> None:
     """Raises BundleError unless it is a variance-preserving schedule of a known prediction type."""
     path = folder / "scheduler_config.json"
-    config = _read(path, "a folder that a diffusers scheduler's save_pretrained wrote")
+    config = read_object(path, "a folder that a diffusers scheduler's save_pretrained wrote")
     if config.get("beta_start") is None and config.get("trained_betas") is None:
         raise BundleError(
             f"{path}: _class_name: expected a variance-preserving scheduler with betas, as DDPMScheduler, got "
@@ -111,74 +91,3 @@ def copy_denoiser(config: dict[str, Any], folder: Path, target: Path) -> None:
     kept = {key: value for key, value in config.items() if key not in NOT_OF_THE_NETWORK}
     (target / "config.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     shutil.copyfile(weights_file(folder), target / WEIGHTS)
-
-
-def copy_classifier(classifier: str, target: Path, channels: int | None) -> tuple[int, list[str] | None]:
-    """Copy a folder or fetch timm's weights: (number of classes, their names if they are in the config).
-
-    channels: of the images; None = as the classifier has them.
-    """
-    folder = Path(classifier)
-    if not folder.exists():
-        return _fetch_classifier(classifier, target, channels)
-    path = folder / "config.json"
-    config = _read(path, "a folder in timm's hub layout (timm.models.save_for_hf)")
-    if not isinstance(config.get("architecture"), str):
-        raise BundleError(f"{path}: architecture: expected timm's name of it, got {config.get('architecture')!r}")
-    if not (folder / "model.safetensors").is_file():
-        raise BundleError(
-            f"{folder / 'model.safetensors'}: no such file; expected timm.models.save_for_hf(model, DIR, "
-            "safe_serialization=True)"
-        )
-    settings = config.get("pretrained_cfg", {})
-    _check_settings(settings, path, channels)
-    outputs = config.get("num_classes")
-    if type(outputs) is not int or outputs < 2:
-        raise BundleError(f"{path}: num_classes: expected at least 2, got {outputs!r}")
-    target.mkdir()
-    for file in ("config.json", "model.safetensors"):
-        shutil.copyfile(folder / file, target / file)
-    names = names_in_config(config, path)
-    return outputs, list(names) if names is not None and len(names) == outputs else None
-
-
-def _check_settings(settings: dict[str, Any], path: Path, channels: int | None) -> None:
-    """What of timm's pretrained_cfg the pipeline reads: input_size, mean and std."""
-    size = settings.get("input_size")
-    sized = isinstance(size, list) and len(size) == 3 and all(type(side) is int and side > 0 for side in size)
-    if size is None or not sized or size[0] not in ((1, 3) if channels is None else (channels,)):
-        wanted = "[1, H, W] or [3, H, W]" if channels is None else f"[{channels}, H, W], as the denoiser has channels"
-        raise BundleError(f"{path}: pretrained_cfg.input_size: expected {wanted}, got {size!r}")
-    channels = size[0]
-    for field in ("mean", "std"):
-        values = settings.get(field)
-        if not isinstance(values, list) or len(values) != channels:
-            raise BundleError(f"{path}: pretrained_cfg.{field}: expected {channels} values, got {values!r}")
-    if not all(value > 0 for value in settings["std"]):
-        raise BundleError(f"{path}: pretrained_cfg.std: expected values > 0, got {settings['std']!r}")
-
-
-def classifier_shape(folder: Path) -> tuple[int, int, int]:
-    """(C, H, W) of the images that a copied classifier was made for."""
-    path = folder / "config.json"
-    settings = _read(path, "a classifier in timm's hub layout")["pretrained_cfg"]
-    _check_settings(settings, path, None)
-    channels, height, width = settings["input_size"]
-    return channels, height, width
-
-
-def _fetch_classifier(name: str, target: Path, channels: int | None) -> tuple[int, list[str] | None]:
-    import timm
-    import timm.models
-
-    if not timm.is_model(name.split(".")[0]):
-        raise BundleError(f"classifier: expected a folder in timm's hub layout or a timm name, got {name!r}")
-    try:
-        channels = channels or 3  # as timm's weights have them
-        net = timm.create_model(name, pretrained=True, in_chans=channels)
-    except Exception as error:
-        raise BundleError(f"classifier: {name}: its weights cannot be had: {error}") from error
-    timm.models.save_for_hf(
-        net, str(target), model_config={"model_args": {"in_chans": channels}}, safe_serialization=True
-    )
-    return int(net.num_classes), None

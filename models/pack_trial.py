@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .engine_torch import TorchEngine
+from .denoiser import Denoiser
+from .engines import Elsewhere
 from .errors import BundleError
-from .networks import Networks
 from .pipeline import Pipeline
+from .remote.limits import Limits
 from .runtime import load_pipeline, options_for
 from .schedule import PREDICTION_TYPES
 
@@ -41,37 +43,58 @@ Trial = tuple[NDArray[np.float32], Sequence[int] | None]  # images (N, C, H, W) 
 Report = tuple[float | None, list[ScaleTest]]  # clean accuracy, where labels are given; a test for each scale
 
 
-def self_test(folder: Path, images: NDArray[np.float32], labels: Sequence[int] | None = None) -> Report:
+def self_test(
+    folder: Path,
+    images: NDArray[np.float32],
+    labels: Sequence[int] | None = None,
+    *,
+    remote: Limits | None = None,
+) -> Report:
     """Try the bundle on images (N, C, H, W) in [0, 1] at each of its scales.
 
-    Raises BundleError when the denoiser does not denoise at any scale, or would with another prediction type.
+    remote: how to ask a classifier over the network: each image once, and once for each scale. Raises BundleError when
+    the denoiser does not denoise at any scale, or would with another prediction type.
     """
-    pipeline = load_pipeline(folder, options_for(engine="torch", bundle=folder))
+    pipeline = load_pipeline(folder, options_for(bundle=folder, remote=remote))
+    with contextlib.ExitStack() as stack:
+        if isinstance(pipeline.engine, Elsewhere):
+            stack.callback(pipeline.engine.close)
+        return _tried(folder, pipeline, images, labels)
+
+
+def _tried(folder: Path, pipeline: Pipeline, images: NDArray[np.float32], labels: Sequence[int] | None) -> Report:
+    manifest = pipeline.manifest
+    denoiser = Denoiser.from_folder(folder).eval() if manifest.denoised_sigmas else None
     truth = None if labels is None else np.asarray(labels)
     clean = np.array([pipeline.classify(image) for image in images])
     tests = []
-    for sigma in pipeline.manifest.sigmas:
+    for sigma in manifest.sigmas:
         noisy = _noisy(images, sigma)
-        seen, classes = _after(pipeline, noisy, sigma)
+        classes = _classes(pipeline, noisy, sigma)
+        seen = denoiser if sigma in manifest.denoised_sigmas else None
         tests.append(
             ScaleTest(
                 sigma=sigma,
                 agreement=float(np.mean(classes == clean)),
                 right=None if truth is None else float(np.mean(classes == truth)),
                 noisy_error=_error(noisy, images),
-                denoised_error=_error(seen, images) if sigma in _networks(pipeline).denoised else None,
+                denoised_error=(
+                    None if seen is None else _error(_denoised(seen, noisy, sigma, pipeline.micro_batch), images)
+                ),
             )
         )
-    _check_denoiser(folder, pipeline, images, tests)
+    if denoiser is not None:
+        _check_denoiser(folder, denoiser, images, tests, pipeline.micro_batch)
     return (None if truth is None else float(np.mean(clean == truth))), tests
 
 
-def _check_denoiser(folder: Path, pipeline: Pipeline, images: NDArray[np.float32], tests: Sequence[ScaleTest]) -> None:
-    """Raises BundleError if there is one and it brings the images nearer to the clean ones at no scale."""
+def _check_denoiser(
+    folder: Path, denoiser: Denoiser, images: NDArray[np.float32], tests: Sequence[ScaleTest], batch: int
+) -> None:
+    """Raises BundleError if it brings the images nearer to the clean ones at no scale."""
     by_it = [(test, test.denoised_error) for test in tests if test.denoised_error is not None]
-    if by_it:
-        _check_prediction_type(folder, pipeline, images, by_it[-1][0].sigma)
-    if by_it and all(error >= test.noisy_error for test, error in by_it):
+    _check_prediction_type(folder, denoiser, images, by_it[-1][0].sigma, batch)
+    if all(error >= test.noisy_error for test, error in by_it):
         test, error = by_it[0]
         raise BundleError(
             f"{folder / 'denoiser'}: expected a network that denoises images in [-1, 1], got one after which they are "
@@ -80,18 +103,16 @@ def _check_denoiser(folder: Path, pipeline: Pipeline, images: NDArray[np.float32
         )
 
 
-def _check_prediction_type(folder: Path, pipeline: Pipeline, images: NDArray[np.float32], sigma: float) -> None:
+def _check_prediction_type(
+    folder: Path, denoiser: Denoiser, images: NDArray[np.float32], sigma: float, batch: int
+) -> None:
     """Raises BundleError when, at the coarsest scale, another type brings the images clearly nearer to the clean."""
-    denoiser = _networks(pipeline).denoiser
-    assert denoiser is not None
     noisy, errors = _noisy(images, sigma), {}
     schedule, declared = denoiser.schedule, denoiser.schedule.prediction_type
-    try:
-        for kind in PREDICTION_TYPES:
-            schedule.prediction_type = kind
-            errors[kind] = _error(_after(pipeline, noisy, sigma)[0], images)
-    finally:
-        schedule.prediction_type = declared
+    for kind in PREDICTION_TYPES:
+        schedule.prediction_type = kind
+        errors[kind] = _error(_denoised(denoiser, noisy, sigma, batch), images)
+    schedule.prediction_type = declared
     best = min(PREDICTION_TYPES, key=lambda kind: errors[kind])
     times = errors[declared] / max(errors[best], 1e-12)
     if times > CLEARLY:
@@ -102,32 +123,29 @@ def _check_prediction_type(folder: Path, pipeline: Pipeline, images: NDArray[np.
         )
 
 
-def _networks(pipeline: Pipeline) -> Networks:
-    """Of the only engine whose denoiser can be read otherwise."""
-    assert isinstance(pipeline.engine, TorchEngine)
-    return pipeline.engine.networks
-
-
 def _noisy(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     noise = np.random.Generator(np.random.Philox(_TEST_SEED)).standard_normal(images.shape, dtype=np.float32)
     noisy: NDArray[np.float32] = images + np.float32(sigma) * noise
     return noisy
 
 
-def _after(
-    pipeline: Pipeline, noisy: NDArray[np.float32], sigma: float
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """(images as the scale's classifier sees them, their classes)."""
-    denoiser, classifier = _networks(pipeline).at(sigma)
-    dtype = getattr(torch, pipeline.engine.dtype)
-    pixels, labels = [], []
+def _denoised(denoiser: Denoiser, noisy: NDArray[np.float32], sigma: float, batch: int) -> NDArray[np.float32]:
+    """In float32, whatever the bundle runs in."""
     with torch.inference_mode():
-        for at in range(0, len(noisy), pipeline.micro_batch):
-            x = torch.from_numpy(noisy[at : at + pipeline.micro_batch]).to(dtype)
-            seen = x if denoiser is None else denoiser.denoise(x, sigma)
-            pixels.append(seen.float().numpy())
-            labels.append(classifier(seen).argmax(dim=1).numpy())
-    return np.concatenate(pixels), np.concatenate(labels)
+        parts = [denoiser.denoise(part, sigma).numpy() for part in torch.split(torch.from_numpy(noisy), batch)]
+    return np.concatenate(parts)
+
+
+def _classes(pipeline: Pipeline, noisy: NDArray[np.float32], sigma: float) -> NDArray[np.int64]:
+    """What the bundle sees in them at that scale, in its engine's full micro-batches."""
+    engine, size = pipeline.engine, pipeline.micro_batch
+    classes = []
+    for at in range(0, len(noisy), size):
+        part = noisy[at : at + size]
+        padded = np.concatenate((part, np.zeros((size - len(part), *part.shape[1:]), dtype=np.float32)))
+        logits = engine.logits(engine.place(padded), sigma)[: len(part)]
+        classes.append(engine.fetch(engine.labels(logits)))
+    return np.concatenate(classes)
 
 
 def _error(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

@@ -133,7 +133,7 @@ class Pipeline:
             start = low - low % self.micro_batch
             noise = draw(law, seed, start // chunk, self.micro_batch // chunk, (chunk, *image.shape))
             logits = self.engine.logits(add_noise(law, pixels, noise, self._grey_steps), sigma)
-            yield self.engine.labels(logits)[low - start : high - start]
+            yield self.engine.labels(logits[low - start : high - start])  # a label may cost: none of padding
 
     def _micro_batches(self, first: int, count: int, whole: int | None) -> Iterator[tuple[int, int]]:
         """[first, first + count) cut at multiples of micro_batch, as (low, high) samples. whole: whole(sigma)."""

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,12 @@ from numpy.typing import NDArray
 from .bundle import Manifest, find_bundle, load_manifest, verify
 from .engine_openvino import OpenVinoEngine, graph_of, openvino_dtype
 from .engines import ENGINES, OPENVINO, TORCH, Engine, default_engine
-from .errors import BundleError
+from .errors import BundleError, RemoteError
 from .openvino_trial import refusal
 from .pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from .remote.limits import Limits
 
 __all__ = (
     "RuntimeOptions",
@@ -51,6 +55,7 @@ class RuntimeOptions:
     micro_batch: int | None = None  # samples in one forward; None = as the bundle proposes, or the device's own
     workers: int | None = None  # micro-batches computed at once; None = one for each usable core
     dtype: str | None = None  # None = the bundle's, which alone is served; another one to compare with it
+    remote: Limits | None = None  # how a bundle's remote classifier is asked; None: it has none, or by the defaults
 
     def micro_batch_for(self, manifest: Manifest) -> int:
         """A multiple of its chunk, unless another number was asked for."""
@@ -62,9 +67,11 @@ class RuntimeOptions:
     @property
     def callers(self) -> int:
         """Threads that should call the engine. OpenVINO computes in threads of its own: while it has a caller's batch,
-        another makes noise and counts votes, and neither waits for the other's hold of the interpreter."""
+        another makes noise and counts votes, and neither waits for the other's hold of the interpreter. Of those who
+        wait for a remote classifier there are as many as it is asked at once."""
         workers = self.workers or usable_cores()
-        return 2 * workers if self.engine == OPENVINO else workers
+        callers = 2 * workers if self.engine == OPENVINO else workers
+        return max(callers, self.remote.connections) if self.remote else callers
 
     def runs_in(self, dtype: str) -> str:
         """What a bundle of that dtype runs in here: OpenVINO has bfloat16 on some CPUs only."""
@@ -78,12 +85,14 @@ def options_for(
     bundle: str | Path | None = None,
     micro_batch: int | None = None,
     workers: int | None = None,
+    remote: Limits | None = None,
 ) -> RuntimeOptions:
     """Defaults of a device, "cpu" or "cuda". engine: one of ENGINES, or auto: the fastest that is installed.
 
     bundle: what will run, a name or a folder. Where OpenVINO is to run it, that is tried in a child process first
     (models.openvino_trial), since its compiler may crash; where it cannot, auto means torch. Raises BundleError for an
-    engine that there is not, on that device or for that bundle. Whether the device is here is not asked.
+    engine that there is not, on that device or for that bundle. Whether the device is here is not asked. remote: how
+    to ask the bundle's remote classifier, if it has one.
     """
     chosen = default_engine(device) if engine == "auto" else engine
     if chosen not in ENGINES:
@@ -93,12 +102,16 @@ def options_for(
     options = RuntimeOptions(device=device, engine=TORCH, micro_batch=micro_batch, workers=workers)
     if chosen == "openvino" and bundle is not None and find_spec("openvino"):
         folder = find_bundle(bundle)
-        if why := refusal(folder, micro_batch=options.micro_batch_for(load_manifest(folder))):
+        manifest = load_manifest(folder)
+        if why := refusal(folder, micro_batch=options.micro_batch_for(manifest)):
+            if manifest.needs_openvino:
+                raise BundleError(f"{folder}: expected networks that openvino can run, and it cannot: {why}")
             if engine != "auto":
                 raise BundleError(f"{folder}: engine: expected auto or torch, got openvino, which cannot run it: {why}")
             logger.warning("torch runs the bundle %s, since openvino cannot: %s", folder, why)
             chosen = "torch"
-    return replace(options, engine=OPENVINO) if chosen == "openvino" else options
+    asks = remote is not None and bundle is not None and bool(load_manifest(find_bundle(bundle)).remote)
+    return replace(options, engine=OPENVINO if chosen == "openvino" else TORCH, remote=remote if asks else None)
 
 
 def usable_cores() -> int:
@@ -121,7 +134,8 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
     """Find, verify and load a bundle, and run each of its functions once. options: None = this machine's own.
 
     Raises BundleError if a file is missing, altered or not of its format, or if the networks do not fit the manifest;
-    ImportError if the engine's packages are not installed.
+    ImportError if the engine's packages are not installed; RemoteError if its classifier is elsewhere and cannot be
+    asked, or is not what was packed. Such a pipeline's engine must be closed.
     """
     options = options or options_for(bundle=name_or_path)
     if options.engine == OPENVINO and not find_spec("openvino"):
@@ -133,8 +147,9 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
         engine, micro_batch = _engine(folder, manifest, options), options.micro_batch_for(manifest)
         verify(folder, manifest)  # again: what was read is what was checked, also when somebody replaced it meanwhile
         pipeline = Pipeline(engine, manifest, micro_batch=micro_batch)
-        _warm_up(pipeline)
-    except (BundleError, ImportError):
+        if not manifest.remote:
+            _warm_up(pipeline)
+    except (BundleError, ImportError, RemoteError):
         raise
     except Exception as error:
         # Whatever OpenVINO, diffusers, timm or torch raise here (a key, a shape, a value): the files are not such a
@@ -144,12 +159,32 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
 
 
 def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine:
+    if not manifest.remote:
+        return _engine_here(folder, manifest, options)
+    from .remote.engine import RemoteEngine
+    from .remote.limits import Limits
+
+    limits = options.remote or Limits()
+    limits.rest.check()
+    here = _engine_here(folder, manifest, options)
+    blank = np.zeros((options.micro_batch_for(manifest), *manifest.input_shape), dtype=np.float32)
+    for sigma in manifest.sigmas:  # warm-up, before it costs anything
+        here.logits(here.place(blank), sigma)
+    return RemoteEngine(here, manifest, limits)
+
+
+def _engine_here(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine:
     dtype = options.dtype or manifest.dtype
     if options.engine == OPENVINO:
         return OpenVinoEngine(
             *graph_of(folder, manifest), dtype=dtype, batch=options.micro_batch_for(manifest),
             streams=options.workers or usable_cores(),
         )  # fmt: skip
+    if manifest.needs_openvino:
+        raise BundleError(
+            f"{folder}: engine: expected openvino on a CPU (pip install 'certify[cpu]'), which alone runs an ONNX "
+            f"classifier, got torch on {options.device}"
+        )
     import torch
 
     from .engine_torch import CudaEngine, TorchEngine

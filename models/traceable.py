@@ -84,7 +84,13 @@ def _avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
-    """OpenVINO refuses a pool of 2 over a map of 1, rounded up, which timm's ResNets have at 8x8: it does nothing."""
-    if input.shape[2:] == (1, 1) and kernel_size in (2, (2, 2)) and ceil_mode and not count_include_pad:
-        return input  # the mean of the one value there is
+    """OpenVINO refuses a pool larger than its map, rounded up: the mean of the whole map.
+
+    timm's ResNets have one of 2 over a map of 1 at 8x8, transformers' EfficientNet one of its width at its end.
+    """
+    sides = tuple(int(side) for side in input.shape[2:])  # int: a trace has tensors there
+    kernel = (kernel_size,) * 2 if isinstance(kernel_size, int) else tuple(kernel_size)
+    covers = all(k >= side for k, side in zip(kernel, sides, strict=True)) and kernel != sides
+    if covers and ceil_mode and padding in (0, (0, 0)) and divisor_override is None:
+        return input if sides == (1, 1) else input.mean((2, 3), keepdim=True)
     return functional.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)

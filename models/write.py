@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .bundle import MANIFEST, Final, Manifest, file_digests, save_manifest
 from .errors import BundleError
+from .preprocessing import Record
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
@@ -93,7 +94,7 @@ def replaces_bundle(folder: Path) -> bool:
 
 
 def save_classifier(classifier: Classifier, folder: Path, model_args: Mapping[str, Any] | None = None) -> None:
-    """timm's hub layout: config.json with every argument that building it again needs, and model.safetensors.
+    """timm's hub layout, with the record: config.json has every argument that building it again needs.
 
     model_args: what create_model() got beside the number of classes and channels.
     """
@@ -107,6 +108,7 @@ def save_classifier(classifier: Classifier, folder: Path, model_args: Mapping[st
         model_config={"num_classes": classifier.net.num_classes, "model_args": arguments},
         safe_serialization=True,
     )
+    Record(library="timm", preprocessing=classifier.preprocessing).write(folder)
 
 
 def preprocessing(channels: int) -> dict[str, str]:

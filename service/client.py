@@ -21,7 +21,6 @@ import json
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -29,6 +28,7 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel
 
+from ..models.retries import Retries, retry_after_seconds
 from .answering.schemas import CertifyAnswer, Info, Problem
 from .errors import BackendUnavailable, BudgetSpent, CertifyError, DeadlineExceeded, Draining, QueueFull, RequestError
 
@@ -41,27 +41,6 @@ _TIMEOUT = httpx.Timeout(None, connect=10.0)
 _PASSING_STATUS = (429, 503)
 # The network's failures. A wrong address (httpx.UnsupportedProtocol) is none of them.
 _PASSING_ERRORS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retries:
-    """How often, and after how many seconds, the same request is sent again."""
-
-    # 12 tries are three minutes of growing pauses: a node that is replaced, or a model that loads.
-    attempts: int = 12
-    # 3 while nothing has ever answered: an address that is wrong is then known after a second or two.
-    first_contact_attempts: int = 3
-    first_pause: float = 0.5  # doubled each time
-    longest_pause: float = 30.0  # three readiness probes of Kubernetes' default 10 s period
-    longest_retry_after: float = (
-        300.0  # the longest Retry-After that the service ever gives; a longer one is cut to this
-    )
-
-    def pause(self, attempt: int, retry_after: float | None) -> float:
-        """Seconds to wait after try number `attempt`, from 1. retry_after: as the service said, in seconds."""
-        if retry_after is not None:
-            return min(self.longest_retry_after, retry_after)
-        return min(self.longest_pause, self.first_pause * 2.0 ** (attempt - 1))
 
 
 class _Caller:
@@ -271,9 +250,7 @@ def _texts(fields: Mapping[str, object]) -> dict[str, str]:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Whole seconds, as the service gives them; a date (RFC 9110, 10.2.3) counts as none."""
-    text = response.headers.get("retry-after", "")
-    return float(text[:10]) if text.isascii() and text.isdecimal() else None
+    return retry_after_seconds(response.headers.get("retry-after"))
 
 
 @contextmanager

@@ -11,13 +11,15 @@ CertifyError
 |-- DeadlineExceeded        the deadline came before any look was complete
 |-- BackendUnavailable      the backend died, stalled or cannot be reached; the request may be sent again
 |-- DataError               a data set is missing or not of its form; names the file and the field
+|-- RemoteError             a bundle's classifier over the network fails while it is packed; a backend makes a
+|                           BackendUnavailable of it
 |-- BundleError             a bundle is incomplete, altered or not of this format
 `-- SettingsError           a setting has a value that the service cannot start with; names the key
 """
 
 from __future__ import annotations
 
-from ..models.errors import BundleError, CertifyError, DataError
+from ..models.errors import BundleError, CertifyError, DataError, RemoteError
 
 __all__ = (
     "BackendUnavailable",
@@ -29,6 +31,7 @@ __all__ = (
     "Draining",
     "OverloadError",
     "QueueFull",
+    "RemoteError",
     "RequestError",
     "SettingsError",
     "Unauthorized",

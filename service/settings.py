@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ..models.remote.limits import Limits
 from .errors import SettingsError
 
 __all__ = ("ENV_PREFIX", "SEED_KEY_MIN_BYTES", "Settings", "load_settings")
@@ -79,6 +80,30 @@ class Settings(BaseSettings):
         None,
         description="embedded backend only: samples computed together, a multiple of the bundle's chunk, the same on "
         "every replica; unset: as the bundle proposes, or the device's default",
+    )
+    # unset: a server in the same cluster seldom asks for one.
+    remote_token_file: Path | None = Field(
+        None,
+        description="bundles with a remote classifier only: file with the token that it is asked with (Authorization: "
+        "Bearer); read again when it changes; unset: none",
+    )
+    # 30 s: a batch of photographs on a slow line. Two of them pass before a call of the backend counts as stalled.
+    remote_seconds: Seconds = Field(
+        30.0, description="remote classifier only: longest time that one call to it may take; it is then made again"
+    )
+    # 8: enough for a server behind a line of some 50 ms to have the next batch when it has answered one.
+    remote_connections: int = Field(8, ge=1, le=256, description="remote classifier only: calls to it at once")
+    remote_calls_per_second: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="remote classifier only: most calls a second; unset: as they come"
+    )
+    # unset: a server of one's own costs nothing a call.
+    remote_max_calls: Count | None = Field(
+        None,
+        description="remote classifier only: calls that this process may make, repeated ones too; then requests get an "
+        "error; unset: no limit",
+    )
+    remote_max_images: Count | None = Field(
+        None, description="remote classifier only: as remote_max_calls, of the pictures in them; unset: no limit"
     )
     # Triton's own default port, on this machine.
     triton_url: str = Field(
@@ -181,6 +206,18 @@ class Settings(BaseSettings):
         # On triton, 64: a server's batches are filled by requests that wait beside each other, and its replicas share
         # the work; 64 is what one execute() may be handed (models.export.MAX_BATCH).
         return self.max_running or (64 if self.backend == "triton" else 4)
+
+    @property
+    def remote(self) -> Limits:
+        """How a bundle's remote classifier may be asked; each has a count of its own of what was spent."""
+        return Limits(
+            token_file=self.remote_token_file,
+            seconds=self.remote_seconds,
+            connections=self.remote_connections,
+            calls_per_second=self.remote_calls_per_second,
+            max_calls=self.remote_max_calls,
+            max_images=self.remote_max_images,
+        )
 
     @property
     def origins(self) -> tuple[str, ...]:

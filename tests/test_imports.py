@@ -31,7 +31,7 @@ FLOORS = (
     "certify.service.http",
     "certify.service.cli",
 )
-HEAVY = {"torch", "torchvision", "diffusers", "timm", "sklearn", "openvino", "tritonclient"}
+HEAVY = {"torch", "torchvision", "diffusers", "timm", "transformers", "sklearn", "openvino", "tritonclient"}
 WEB = {"fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "httpx"}
 # The standard library's parts without I/O, clock or randomness that core needs; add to it with care.
 CORE = {
@@ -166,7 +166,19 @@ def test_the_gateway_never_needs_torch(path):
 
 
 LIGHT = tuple(
-    f"certify.models.{name}" for name in ("errors", "data", "datasets", "bundle", "files", "noise", "noises", "ranges")
+    f"certify.models.{name}"
+    for name in (
+        "errors",
+        "data",
+        "datasets",
+        "bundle",
+        "files",
+        "noise",
+        "noises",
+        "ranges",
+        "remote.limits",
+        "retries",
+    )  # fmt: skip
 )  # these need no torch
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..classifier import Classifier
+from ..preprocessing import bilinear
 from .config import TrainConfig
 
 __all__ = ("build_classifier", "classification_loss")
@@ -22,7 +23,7 @@ def build_classifier(config: TrainConfig, shape: tuple[int, int, int], classes: 
     settings = {"input_size": shape, "mean": (MEAN,) * channels, "std": (STD,) * channels, "tag": "", "license": None}
     net = timm.create_model(config.classifier, in_chans=channels, num_classes=classes)
     net.pretrained_cfg = {**net.pretrained_cfg, **settings}
-    return Classifier(net, net.pretrained_cfg)
+    return Classifier(net, bilinear(net.pretrained_cfg))
 
 
 def classification_loss(logits: Tensor, labels: Tensor, denoised: int, clean_weight: float) -> Tensor:

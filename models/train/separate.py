@@ -23,6 +23,7 @@ from ..classifier import Classifier
 from ..datasets import open_dataset
 from ..denoiser import Denoiser
 from ..errors import DataError
+from ..preprocessing import bilinear
 from ..schedule import Schedule
 from ..write import Networks, write_bundle
 from .classifier import MEAN
@@ -49,7 +50,7 @@ def build(config: PairConfig, classes: int) -> Networks:
     settings = {"input_size": size, "mean": (MEAN,) * 3, "std": (MEAN,) * 3, "tag": "", "license": None}
     net.pretrained_cfg = {**net.pretrained_cfg, **settings}
     schedule = Schedule(build_scheduler(config).alphas_cumprod.double().numpy(), "v_prediction")
-    return Networks(Denoiser(_unet(config), schedule), Classifier(net, net.pretrained_cfg))
+    return Networks(Denoiser(_unet(config), schedule), Classifier(net, bilinear(net.pretrained_cfg)))
 
 
 def _unet(config: PairConfig) -> UNet2DModel:

@@ -31,6 +31,7 @@ def open_backend(settings: Settings, *, patient: bool = True) -> Backend:
                 device=settings.device,
                 engine=settings.engine,
                 micro_batch=settings.micro_batch,
+                remote=settings.remote,
             )
         case "triton":
             from .triton import START_SECONDS, TritonBackend

@@ -27,11 +27,13 @@ from numpy.typing import NDArray
 
 from ...models.noise import GENERATOR
 from ...models.ranges import cut
-from ..errors import BackendUnavailable, BundleError
+from ...models.remote.limits import Limits
+from ..errors import BackendUnavailable, BundleError, RemoteError
 from .base import BackendInfo, Runtime, check_range
 from .workers import Workers
 
 if TYPE_CHECKING:
+    from ...models.engines import Elsewhere
     from ...models.pipeline import Pipeline
     from ...models.runtime import RuntimeOptions
 
@@ -51,10 +53,11 @@ class EmbeddedBackend:
         device: str = "cpu",
         engine: str = "auto",
         micro_batch: int | None = None,
+        remote: Limits | None = None,
     ) -> None:
         """bundle: a shipped bundle's name or a folder. workers: micro-batches at once; None = one a core.
 
-        device, engine, micro_batch: as for models.runtime.options_for.
+        device, engine, micro_batch, remote: as for models.runtime.options_for.
         """
         if workers is not None and workers < 1:
             raise ValueError(f"workers: expected at least 1, got {workers}")
@@ -63,6 +66,7 @@ class EmbeddedBackend:
         self._device = device
         self._engine = engine
         self._micro_batch = micro_batch
+        self._remote = remote or Limits()
         self._pool: Workers | None = None
         self._pipeline: Pipeline | None = None
         self._info: BackendInfo | None = None
@@ -78,7 +82,7 @@ class EmbeddedBackend:
             self._workers = self._workers or usable_cores()
             options = await asyncio.to_thread(
                 options_for, self._device, self._engine,
-                bundle=self._bundle, micro_batch=self._micro_batch, workers=self._workers,
+                bundle=self._bundle, micro_batch=self._micro_batch, workers=self._workers, remote=self._remote,
             )  # fmt: skip
             self._lanes = options.callers
             start = partial(limit_threads, options.engine)
@@ -93,7 +97,10 @@ class EmbeddedBackend:
 
     async def close(self) -> None:
         """Drop what waits, let the running slices end, release the networks; a second call does nothing."""
+        elsewhere = self._elsewhere()
         pool, self._pool, self._pipeline, self._info = self._pool, None, None, None
+        if elsewhere is not None:
+            await asyncio.to_thread(elsewhere.close)
         if pool is not None:
             await asyncio.to_thread(pool.close)
 
@@ -116,7 +123,16 @@ class EmbeddedBackend:
         return self._info
 
     def outdated(self) -> bool:
-        return False  # what runs here is what was loaded
+        elsewhere = self._elsewhere()
+        return elsewhere is not None and elsewhere.outdated  # what runs here is what was loaded
+
+    def _elsewhere(self) -> Elsewhere | None:
+        """The engine, if a part of it runs elsewhere."""
+        engine = None if self._pipeline is None else self._pipeline.engine
+        with _translated():
+            from ...models.engines import Elsewhere
+
+            return engine if isinstance(engine, Elsewhere) else None
 
     async def count_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
@@ -208,7 +224,8 @@ class EmbeddedBackend:
         return await asyncio.wrap_future(self._submit(partial(pipeline.classify, _own(image))))
 
     def width(self) -> int:
-        return self.workers
+        # What is drawn ahead may be in vain, and a remote classifier is paid for it.
+        return 1 if self._elsewhere() else self.workers
 
     def draw_ahead(self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int) -> _Ahead:
         check_range(self.info(), image, sigma, seed, first, count)
@@ -280,6 +297,8 @@ def _translated() -> Iterator[None]:
         yield
     except BundleError:
         raise
+    except RemoteError as error:
+        raise BackendUnavailable(str(error)) from error
     except ImportError as error:
         raise BackendUnavailable(
             f"the embedded backend needs openvino (pip install 'certify[cpu]'), or torch (certify[torch]): {error}"

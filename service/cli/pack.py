@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -17,6 +19,8 @@ from ...models.noises import NOISES
 from ..answering.images import decode_image
 from ..errors import BackendUnavailable, DataError, RequestError
 from ..research.dataset_run import OF_ONE_IMAGE
+from ..settings import load_settings
+from .classifier_options import told_of, with_classifier_options
 from .convert import convert_app
 from .options import (
     DATA_HELP,
@@ -32,6 +36,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ...models.pack_classifiers import Given, RemoteClassifier
     from ...models.pack_trial import Report, Trial
 
 __all__ = ("bundles", "bundles_app", "export", "pack", "upgrade")
@@ -40,7 +45,20 @@ _CLASSES_HELP = (
     "Names with commas between; @FILE with a name a line, or JSON: a list, or a config's id2label; or imagenet "
     "[the classifier's own, or 0,1,...]."
 )
-_CLASSIFIER_HELP = "Folder in timm's hub layout, or a timm name; or one of each scale, as 0.25=PATH, several times."
+_CLASSIFIER_HELP = (
+    "An .onnx file; a folder in timm's hub layout or of transformers'; weights (.safetensors, .pth, .bin) with "
+    "--architecture; a timm name, timm/NAME or hf-hub:OWNER/NAME, to be fetched. Or one of each scale, as 0.25=PATH, "
+    "several times."
+)
+
+_URL_HELP = (
+    "Instead of --classifier, one that is asked over the network: http://HOST/v2/models/NAME[/versions/V], "
+    "grpc://HOST:PORT/NAME, or plain JSON. CERTIFY_REMOTE_... say how."
+)
+_REMOTE_HELP = (
+    "With --classifier-url, what its metadata does not say: "
+    '{"input": {"layout": "NHWC", "mean": [0.5], "std": [0.5]}, "output": {"kind": "labels"}, "max_batch": 16}.'
+)
 
 bundles_app = typer.Typer(
     invoke_without_command=True, add_completion=False, rich_markup_mode=MARKUP, pretty_exceptions_enable=False
@@ -65,11 +83,14 @@ def bundles(context: typer.Context) -> None:
 
 
 @bundles_app.command()
+@with_classifier_options
 @errors_as_text()
 def pack(
-    classifier: Annotated[list[str], typer.Option(help=_CLASSIFIER_HELP, metavar="[SIGMA=]PATH|NAME")],
     sigmas: Annotated[str, typer.Option(help="Scales, in units of [0, 1] pixels: 0.25,0.5,1.0.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    classifier: Annotated[list[str] | None, typer.Option(help=_CLASSIFIER_HELP, metavar="[SIGMA=]PATH|NAME")] = None,
+    classifier_url: Annotated[str | None, typer.Option(help=_URL_HELP)] = None,
+    remote: Annotated[str | None, typer.Option(help=_REMOTE_HELP, metavar="JSON|@FILE")] = None,
     denoiser: Annotated[
         Path | None,
         typer.Option(help="Folder of a diffusers UNet2DModel, or of a pipeline with one [none: no scale is denoised]."),
@@ -98,8 +119,9 @@ def pack(
     part: Annotated[str | None, typer.Option(help=PART_HELP)] = None,
     resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
     limit: Annotated[int, typer.Option(help="At most so many images.")] = 64,
+    **classifier_fields: Any,
 ) -> None:
-    """Make a bundle of a timm classifier and a diffusers denoiser, if any, check it, and try it on images.
+    """Make a bundle of any classifier and a diffusers denoiser, if any, check it, and try it on images.
 
     Nothing is written when something is wrong.
     """
@@ -121,7 +143,8 @@ def pack(
         return tensors, labels
 
     manifest, report = packing.pack(
-        classifier=_by_sigma(classifier),
+        classifier=_classifier(packing, classifier, classifier_url, remote),
+        told=packing.Told(**told_of(classifier_fields)),
         sigmas=numbers("sigmas", sigmas),
         out=out,
         denoiser=denoiser,
@@ -138,15 +161,38 @@ def pack(
         chunk=chunk,
         micro_batch=micro_batch,
         trial=None if data is None else trial,
+        say=typer.echo,
     )
     typer.echo(f"{out}: {manifest.name}, {len(manifest.classes)} classes, input {_shape(manifest)}, {manifest.digest}")
-    together = f", {manifest.micro_batch} together" if manifest.micro_batch else ""
-    cost = f"{manifest.figures['mflop_per_sample'] / 1e3:.3g} GFLOP, {manifest.figures['megabytes_per_sample']:.3g} MB"
-    typer.echo(f"a draw: {cost}{together}")
-    if data is None or report is None:
-        typer.echo("not tried on images: shapes and scales fit; --images DATA shows whether it denoises")
-    else:
-        typer.echo(_report(report, tried))
+    untried = "not tried on images: shapes and scales fit; --images DATA shows whether "
+    untried += "it denoises" if manifest.denoised_sigmas else "the classifier knows what it sees through noise"
+    typer.echo(untried if report is None else _report(report, tried))
+    typer.echo(f"cost        {packing.cost_of(out)}\nserve       certify serve --bundle {out}")
+
+
+def _classifier(packing: ModuleType, local: list[str] | None, url: str | None, given: str | None) -> Given:
+    """Raises DataError."""
+    if bool(local) == (url is not None):
+        raise DataError(f"expected --classifier or --classifier-url, got {'neither' if url is None else 'both'}")
+    if local and given is not None:
+        raise DataError("remote: expected it with --classifier-url, got it with --classifier")
+    if local:
+        return _by_sigma(local)
+    remote: RemoteClassifier = packing.RemoteClassifier(
+        url=url, given=_json_object("remote", given or "{}"), limits=load_settings().remote
+    )
+    return remote
+
+
+def _json_object(name: str, text: str) -> dict[str, Any]:
+    """Of JSON, or of the file that @FILE names. Raises DataError."""
+    try:
+        value = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{name}: expected JSON or @FILE: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{name}: expected a JSON object, got {text[:100]!r}")
+    return value
 
 
 @bundles_app.command()

@@ -61,6 +61,9 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     # Parsers of what clients send must not be able to write it into the log, at any level.
     for parser in ("PIL", "python_multipart"):
         logging.getLogger(parser).setLevel(logging.ERROR)
+    # A line for each call to a remote classifier, whose headers are nobody's business.
+    for client in ("httpx", "httpcore"):
+        logging.getLogger(client).setLevel(logging.WARNING)
 
 
 class OnceAMinute(logging.Filter):

@@ -95,8 +95,8 @@ def test_a_tie_is_drawn_by_numpy_and_gets_its_vote(monkeypatch: pytest.MonkeyPat
     folder = find_bundle("digits")
     manifest, image, asked = load_manifest(folder), pictures.tensor(1), []
     pipelines = [
-        Pipeline(kind(*load_networks(folder, manifest), dtype="float32"), manifest, micro_batch=64)
-        for kind in (lambda *n, dtype: CudaEngine(*n, dtype=dtype, device="cpu"), TorchEngine)
+        Pipeline(kind(load_networks(folder, manifest), dtype="float32", device="cpu"), manifest, micro_batch=64)
+        for kind in (CudaEngine, TorchEngine)
     ]
     for pipeline in pipelines:
         pipeline._laws[0.25] = law

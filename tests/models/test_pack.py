@@ -211,7 +211,7 @@ WRONG: dict[str, tuple[Spoil, str]] = {
     ),
     "colours": (
         lambda p: change(p / "classifier/config.json", pretrained_cfg={"input_size": [3, 8, 8]}),
-        "pretrained_cfg.input_size: expected [1, H, W], as the denoiser has channels, got [3, 8, 8]",
+        "pretrained_cfg.input_size: expected [1, H, W], as the pictures have channels, got [3, 8, 8]",
     ),
     "std": (
         lambda p: change(

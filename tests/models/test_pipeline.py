@@ -157,10 +157,9 @@ def test_a_range_off_the_chunks_is_refused(
 def test_splitting_has_as_many_samples_as_offsets_whatever_the_seed(
     pipeline: Pipeline, image: NDArray[np.float32]
 ) -> None:
-    kinds = ("splitting", "laplace", "uniform")
-    manifest = dataclasses.replace(pipeline.manifest, noise=kinds, norm="l1")
+    manifest = dataclasses.replace(pipeline.manifest, noise=("splitting",) * 3, norm="l1")
     split = Pipeline(pipeline.engine, manifest, micro_batch=pipeline.micro_batch)
-    assert [split.whole(sigma) for sigma in manifest.sigmas] == [106, None, None]
+    assert [split.whole(sigma) for sigma in manifest.sigmas] == [106, 221, 442]
     labels = split.labels(image, sigma=0.12, seed=1, first=0, count=106)
     votes = [split.votes(image, sigma=0.12, seed=seed, first=0, count=106).tolist() for seed in (1, 2)]
     assert votes[0] == votes[1] == np.bincount(labels, minlength=10).tolist()
@@ -169,9 +168,14 @@ def test_splitting_has_as_many_samples_as_offsets_whatever_the_seed(
     for first, count in ((0, 105), (64, 64), (96, 32), (96, 11)):
         with pytest.raises(ValueError, match="multiples of 32 with count > 0, 106 in all"):
             split.votes(image, sigma=0.12, seed=1, first=first, count=count)
-    other = [split.labels(image, sigma=0.25, seed=1, first=0, count=128), pipeline.labels(image, sigma=0.25, seed=1,
-             first=0, count=128)]  # fmt: skip
-    assert other[0].tolist() != other[1].tolist()
+
+
+def test_other_noise_makes_other_draws_and_has_no_end(pipeline: Pipeline, image: NDArray[np.float32]) -> None:
+    manifest = dataclasses.replace(pipeline.manifest, noise=("gaussian", "laplace", "uniform"), norm="l1")
+    other = Pipeline(pipeline.engine, manifest, micro_batch=pipeline.micro_batch)
+    assert [other.whole(sigma) for sigma in manifest.sigmas] == [None] * 3
+    where = {"sigma": 0.25, "seed": 1, "first": 0, "count": 128}
+    assert other.labels(image, **where).tolist() != pipeline.labels(image, **where).tolist()
 
 
 def test_a_micro_batch_must_hold_whole_chunks() -> None:

@@ -69,3 +69,13 @@ def test_pools_are_torchs(size: int):
     with ForOpenVino():
         assert torch.equal(pool(x), functional.avg_pool2d(x, 2, 2, 0, True, False))
         assert torch.equal(pool(x), x) == (size == 1)
+
+
+@pytest.mark.parametrize("kernel", [3, 5, (5, 3), 40])
+def test_a_pool_larger_than_its_map_is_its_mean(kernel: int | tuple[int, int]):
+    pool = torch.nn.AvgPool2d(kernel, ceil_mode=True)
+    x = values((2, 12, 3, 2))
+    with ForOpenVino():
+        ours = pool(x)
+    assert torch.allclose(ours, functional.avg_pool2d(x, kernel, ceil_mode=True), atol=1e-6)
+    assert ours.shape == (2, 12, 1, 1)
