@@ -2,12 +2,12 @@
 # with openvino, or torch, which reads its networks.
 #
 #   docker build -f docker/gateway.Dockerfile -t certify-gateway .
-#   docker build -f docker/gateway.Dockerfile -t certify-embedded --build-arg EXTRAS="cpu tracing" .
+#   docker build -f docker/gateway.Dockerfile -t certify-embedded --build-arg EXTRAS="cpu tracing signing" .
 #   docker run --read-only --tmpfs /tmp -p 8000:8000 certify-embedded serve --backend embedded
 
 FROM python:3.12.8-slim-bookworm@sha256:2199a62885a12290dc9c5be3ca0681d367576ab7bf037da120e564723292a2f0 AS build
 # tracing: spans are a setting, not another image.
-ARG EXTRAS=tracing
+ARG EXTRAS="tracing signing"
 WORKDIR /src
 COPY pyproject.toml constraints.txt install.py README.md LICENSE ./
 COPY certify ./certify

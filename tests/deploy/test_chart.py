@@ -16,7 +16,7 @@ kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs p
 # Settings that the chart sets from values of their own.
 OWN = {
     *"http_host http_port backend bundle engine micro_batch triton_url start_seconds".split(),
-    *"seed_key grace_seconds api_keys_file".split(),
+    *"seed_key grace_seconds api_keys_file signing_key_file".split(),
 }
 
 

@@ -175,3 +175,16 @@ def test_api_keys_are_mounted_as_a_folder_that_the_containers_user_can_read(
     (volume,) = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "api-keys"]
     assert volume["secretName"] == secret and volume["items"] == [{"key": entry, "path": "clients"}]
     assert volume["defaultMode"] == 0o440 and pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+
+
+def test_a_signing_key_is_mounted_from_a_secret_of_yours_and_never_made() -> None:
+    values = {"signingKey": {"existingSecret": "signing", "existingSecretKey": "key.pem"}}
+    pod = gateway_of(render(values))["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "signing-key"]
+    assert environment["CERTIFY_SIGNING_KEY_FILE"] == mount["mountPath"] + "/signing.pem" and mount["readOnly"]
+    (volume,) = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "signing-key"]
+    assert volume["secretName"] == "signing" and volume["items"] == [{"key": "key.pem", "path": "signing.pem"}]
+    without = gateway_of(render({}))["spec"]["template"]["spec"]
+    assert not [each for each in without["volumes"] if each["name"] == "signing-key"]

@@ -32,6 +32,9 @@
 {{- if include "certify.apiKeysSecret" . }}
 - {name: CERTIFY_API_KEYS_FILE, value: /etc/certify/keys/clients}
 {{- end }}
+{{- if .Values.signingKey.existingSecret }}
+- {name: CERTIFY_SIGNING_KEY_FILE, value: /etc/certify/signing/signing.pem}
+{{- end }}
 {{- range $name, $value := $settings }}
 - {name: {{ printf "CERTIFY_%s" (upper $name) }}, value: {{ include "certify.text" $value | quote }}}
 {{- end }}
