@@ -12,7 +12,7 @@ __all__ = ("FinetuneConfig", "Optimisation", "PairConfig", "TrainConfig")
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
-    """How a stage is trained: AdamW, linear warm-up, then a cosine."""
+    """How a stage is trained: linear warm-up, then a cosine."""
 
     seed: int
     steps: int
@@ -26,6 +26,7 @@ class Optimisation:
     checkpoint_every: int  # steps
     beta2: float = 0.999  # of AdamW: torch's own default
     rate_floor: float = 0.0  # where the cosine ends, as a share of the learning rate
+    muon_rate: float = 0.0  # of weight matrices, by Muon; 0: they go with AdamW, as all else does
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "checkpoint_every", "warmup_steps"):
