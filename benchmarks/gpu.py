@@ -29,11 +29,10 @@ from benchmarks.report import progress, save, table
 from benchmarks.tables import PERFORMANCE, write
 from benchmarks.votes import SEED
 from certify.models.bundle import find_bundle, list_bundles, load_manifest
-from certify.models.classifier import Classifier
 from certify.models.datasets import DataSet
-from certify.models.denoiser import Denoiser
 from certify.models.engine_torch import TorchEngine
 from certify.models.engines import Engine
+from certify.models.networks import load_networks
 from certify.models.runtime import RuntimeOptions, load_pipeline
 from certify.service.answering.fields import parse_texts
 from certify.service.backends.embedded import EmbeddedBackend
@@ -137,8 +136,7 @@ def _served(device: str, micro_batch: int) -> RuntimeOptions:
 def _as_it_is(bundle: str, dtype: str, device: str) -> Engine:
     """Neither compiled nor in another memory format."""
     folder = find_bundle(bundle)
-    denoiser, classifier = Denoiser.from_folder(folder), Classifier.from_folder(folder / "classifier")
-    return TorchEngine(denoiser, classifier, dtype=dtype, device=device)
+    return TorchEngine(load_networks(folder, load_manifest(folder)), dtype=dtype, device=device)
 
 
 def _rate(engine: Engine, bundle: str, micro_batch: int, device: str, seconds: float) -> float:

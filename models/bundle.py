@@ -5,14 +5,17 @@
     denoiser/            config.json, diffusion_pytorch_model.safetensors     (diffusers)
     scheduler/           scheduler_config.json                                (diffusers)
     classifier/          config.json, model.safetensors                       (timm's hub layout)
-    graph/               graph.xml, graph.bin: both networks as one function  (OpenVINO, models.graph)
+    graph/               graph.xml, graph.bin: the networks as one function   (OpenVINO, models.graph)
 
-The graph is made of the three source folders (models.convert); a CPU reads it without torch. Format 1 has none.
+Where no scale is denoised there are no denoiser/ and scheduler/. Where each scale has a classifier of its own, they
+stand in classifiers/SIGMA/ instead, as classifiers/0.25/.
+
+The graph is made of the source folders (models.convert); a CPU reads it without torch. Format 1 has none.
 
 Nothing here imports torch, so that the command line can list and check bundles in any environment. Two rules:
 
 1. Weights are safetensors and the graph's constants only, and only files that the manifest lists with their SHA-256
-   may stand in the four folders: a pickle that somebody drops beside them is refused, not ignored.
+   may stand in these folders: a pickle that somebody drops beside them is refused, not ignored.
 2. The digest covers whatever changes a vote or the meaning of a certificate: files, classes, shape, sigmas,
    timesteps, thresholds, final, chunk, dtype, preprocessing and ADDED. Name, version, provenance and figures are
    outside it, so that a card can be remeasured without making a new bundle of it.
@@ -41,6 +44,7 @@ __all__ = (
     "find_bundle",
     "list_bundles",
     "load_manifest",
+    "own_classifier",
     "save_manifest",
     "verify",
 )
@@ -50,17 +54,16 @@ Final = Literal["plurality", "threshold"]
 
 BUNDLES = Path(__file__).parent / "bundles"  # shipped bundles are package data
 MANIFEST = "bundle.json"
-FORMATS = (1, 2, 3)  # without a graph, with one, and with any of ADDED
-SOURCES = ("denoiser", "scheduler", "classifier")
+FORMATS = (1, 2, 3)  # without a graph, with one, and with any of ADDED or several classifiers
+SOURCES = ("denoiser", "scheduler", "classifier", "classifiers")
 FOLDERS = (*SOURCES, "graph")
 GRAPH = ("graph/graph.xml", "graph/graph.bin")
-REQUIRED = (
+DENOISER = (
     "denoiser/config.json",
     "denoiser/diffusion_pytorch_model.safetensors",
     "scheduler/scheduler_config.json",
-    "classifier/config.json",
-    "classifier/model.safetensors",
 )
+CLASSIFIER = ("config.json", "model.safetensors")
 SUFFIXES = (".json", ".safetensors")
 FINALS: tuple[Final, ...] = get_args(Final)
 DTYPES = ("float32", "bfloat16")
@@ -81,7 +84,8 @@ class Manifest:
     thresholds: tuple[float, ...]  # p0 of each sigma, in [0.5, 1)
     final: Final  # how the finest sigma decides
     files: Mapping[str, str]  # "denoiser/config.json" -> 64 hex digits of its SHA-256
-    timesteps: tuple[float, ...] = ()  # of each sigma, by the scheduler, as the graph takes it; none without a graph
+    # Of each denoised sigma, by the scheduler, as the graph takes it; none without a graph.
+    timesteps: tuple[float, ...] = ()
     # Noise granularity: small enough for short looks, large enough that a keyed generator costs nothing.
     chunk: int = 32
     dtype: str = "float32"
@@ -98,6 +102,7 @@ class Manifest:
         self._check_names()
         self._check_cascade()
         self._check_runtime()
+        self._check_denoised()
         self._check_files()
         self._check_graph()
 
@@ -122,23 +127,34 @@ class Manifest:
         _require(self.dtype in DTYPES, "dtype", f"one of {DTYPES}", self.dtype)
         _require(type(self.chunk) is int and self.chunk > 0, "chunk", "a positive integer", self.chunk)
 
+    def _check_denoised(self) -> None:
+        known = len(self.denoised) == len(self.sigmas) and all(type(is_so) is bool for is_so in self.denoised)
+        wanted = f"{len(self.sigmas)} of true and false, not all true, or none where all are"
+        _require(self.denoised == () or (known and not all(self.denoised)), "denoised", wanted, self.denoised)
+
     def _check_files(self) -> None:
-        for name in REQUIRED:
+        folders = sorted(set(self.classifiers.values()))
+        denoiser = DENOISER if self.denoised_sigmas else ()
+        required = (*denoiser, *(f"{folder}/{name}" for folder in folders for name in CLASSIFIER))
+        for name in required:
             _require(name in self.files, "files", f"an entry for {name}", sorted(self.files))
+        used = {PurePosixPath(name).parent for name in (*required, *GRAPH)}
         for name, digest in self.files.items():
             path = PurePosixPath(name)
             inside = not path.is_absolute() and ".." not in path.parts and path.parts[0] in SOURCES
             known = name in GRAPH or (inside and path.suffix in SUFFIXES)
             _require(known, "files", f"{SUFFIXES} files inside {SOURCES}, and {' and '.join(GRAPH)}", name)
+            needed = used.intersection(path.parents)
+            _require(bool(needed), "files", f"files of {', '.join(sorted(map(str, used)))}, as the scales need", name)
             hexadecimal = isinstance(digest, str) and len(digest) == 64 and set(digest) <= set("0123456789abcdef")
             _require(hexadecimal, f"files[{name}]", "64 lower-case hex digits", digest)
 
     def _check_graph(self) -> None:
         there = [name for name in GRAPH if name in self.files]
         _require(len(there) in (0, len(GRAPH)), "files", f"{' and '.join(GRAPH)}, or neither", there)
-        count = len(self.sigmas) if there else 0
+        count = len(self.denoised_sigmas) if there else 0
         known = len(self.timesteps) == count and all(_real(t) and t >= 0 for t in self.timesteps)
-        wanted = f"{count} values >= 0, one of each sigma" if there else "none without a graph"
+        wanted = f"{count} values >= 0, one of each denoised sigma" if there else "none without a graph"
         _require(known, "timesteps", wanted, self.timesteps)
 
     @property
@@ -147,14 +163,28 @@ class Manifest:
         return GRAPH[0] in self.files
 
     @property
+    def denoised_sigmas(self) -> tuple[float, ...]:
+        """Scales at which the denoiser stands before the classifier; at the others that sees the noise itself."""
+        if not self.denoised:
+            return self.sigmas
+        return tuple(sigma for sigma, is_so in zip(self.sigmas, self.denoised, strict=True) if is_so)
+
+    @property
+    def classifiers(self) -> dict[float, str]:
+        """The classifier's folder of each sigma; the finest scale's is the plain classifier."""
+        several = len(self.sigmas) > 1 and any(name.startswith("classifiers/") for name in self.files)
+        return {sigma: own_classifier(sigma) if several else "classifier" for sigma in self.sigmas}
+
+    @property
     def sources(self) -> tuple[str, ...]:
-        """Files of the three folders that the graph is made of."""
+        """Files of the networks that the graph is made of."""
         return tuple(name for name in self.files if name not in GRAPH)
 
     @property
     def format(self) -> int:
         """Raised when an old reader would misread a new manifest."""
-        return 3 if self._added() else 1 + self.has_graph
+        several = len(set(self.classifiers.values())) > 1
+        return 3 if several or self._added() else 1 + self.has_graph
 
     def _added(self) -> dict[str, Any]:
         """What of ADDED this bundle needs."""
@@ -183,6 +213,11 @@ class Manifest:
 
 
 _DEFAULTS: dict[str, Any] = {"noise": (), "norm": "l2", "denoised": (), "micro_batch": 0, "remote": {}}
+
+
+def own_classifier(sigma: float) -> str:
+    """The folder of a classifier for one scale alone, where there are several."""
+    return f"classifiers/{sigma!r}"
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -223,7 +258,7 @@ def save_manifest(manifest: Manifest, folder: Path) -> None:
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in the bundle's four folders, by its path inside the bundle."""
+    """SHA-256 of every file in the bundle's folders of networks, by its path inside the bundle."""
     paths = (path for name in FOLDERS for path in sorted((folder / name).rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
 

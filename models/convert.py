@@ -7,16 +7,19 @@ whose weights are then no longer those of the source; the compiler does so anywa
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .bundle import GRAPH, Manifest, file_digests
-from .graph import CONSTANTS, load_openvino
-from .networks import Graph, load_networks
+from .classifier import Classifier
+from .denoiser import Denoiser
+from .graph import inputs_of, load_openvino, logits_of
+from .networks import load_networks
 from .traceable import traced
 
 __all__ = ("converted", "with_graph")
@@ -25,16 +28,32 @@ EXAMPLE = 2  # samples while tracing; 1 could be taken for a dimension to broadc
 SMALL = 64  # values: what shorter constants would save is less than the operation that widens them
 
 
-class _Both(Graph):
-    """Graph, and what it saw on the way."""
+class _Denoised(nn.Module):
+    """Noisy pixels -> denoised ones, and the logits of each classifier."""
 
-    def forward(self, noisy: Tensor, timestep: Tensor, signal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def __init__(self, denoiser: Denoiser, classifiers: Sequence[Classifier]) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.classifiers = nn.ModuleList(classifiers)
+
+    def forward(self, noisy: Tensor, timestep: Tensor, signal: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
         denoised = self.denoiser.denoise_at(noisy, timestep, signal, noise)
-        return denoised, self.classifier(denoised)
+        return denoised, *(classifier(denoised) for classifier in self.classifiers)
+
+
+class _Plain(nn.Module):
+    """Pixels -> the logits of each classifier."""
+
+    def __init__(self, classifiers: Sequence[Classifier]) -> None:
+        super().__init__()
+        self.classifiers = nn.ModuleList(classifiers)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(classifier(images) for classifier in self.classifiers)
 
 
 def converted(folder: Path, manifest: Manifest) -> tuple[Any, tuple[float, ...]]:
-    """The networks in `folder` as models.graph has it, an openvino.Model, and the timesteps of the manifest's sigmas.
+    """The networks in `folder` as models.graph has it, an openvino.Model, and the denoised sigmas' timesteps.
 
     Raises BundleError if the networks are not the manifest's.
     """
@@ -43,26 +62,33 @@ def converted(folder: Path, manifest: Manifest) -> tuple[Any, tuple[float, ...]]
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
     from openvino.passes import ConstantFolding, Manager
 
-    denoiser, classifier = load_networks(folder, manifest)
     # One graph for both dtypes: in bfloat16 it is the compiler that rounds.
-    both = _Both(denoiser.float(), classifier.float())
-    example = (torch.zeros(EXAMPLE, *manifest.input_shape), *(torch.ones(EXAMPLE) for _ in CONSTANTS))
+    networks = load_networks(folder, manifest).each(lambda net: net.float())
+    denoiser = networks.denoiser
+    outputs = {name: networks.classifiers[sigma] for sigma, name in logits_of(manifest).items()}
+    classifiers = list(outputs.values())
+    all_of_it = _Plain(classifiers) if denoiser is None else _Denoised(denoiser, classifiers)
+    inputs = inputs_of(manifest)
+    example = (torch.zeros(EXAMPLE, *manifest.input_shape), *(torch.ones(EXAMPLE) for _ in inputs[1:]))
     frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(traced(both, example), example_input=example)  # must outlive the conversion
+    decoder = TorchScriptPythonDecoder(traced(all_of_it, example), example_input=example)  # must outlive the conversion
     model = frontend.convert(frontend.load(decoder))
-    for port, name, like in zip(model.inputs, ("noisy", *CONSTANTS), example, strict=True):
+    for port, name, like in zip(model.inputs, inputs, example, strict=True):
         port.get_tensor().set_names({name})
         port.get_node().set_partial_shape(load_openvino().PartialShape([-1, *like.shape[1:]]))
-    for port, name in zip(model.outputs, ("denoised", "logits"), strict=True):
+    names = (*(("denoised",) if denoiser is not None else ()), *outputs)
+    for port, name in zip(model.outputs, names, strict=True):
         port.get_tensor().set_names({name})
     model.validate_nodes_and_infer_types()
     passes = Manager()
     passes.register_pass(ConstantFolding())
     passes.run_passes(model)
     _own_constants(model)
-    _rename(model)
+    _rename(model, set(names))
     model = load_openvino().Model(model.get_results(), model.get_parameters(), "bundle")  # a name, too
-    return model, tuple(float(denoiser.constants(sigma)[0]) for sigma in manifest.sigmas)
+    if denoiser is None:
+        return model, ()
+    return model, tuple(float(denoiser.constants(sigma)[0]) for sigma in manifest.denoised_sigmas)
 
 
 def _own_constants(model: Any) -> None:
@@ -82,13 +108,13 @@ def _own_constants(model: Any) -> None:
             target.replace_source_output(own.output(0))
 
 
-def _rename(model: Any) -> None:
+def _rename(model: Any, outputs: set[str]) -> None:
     """Names by place: OpenVINO's own count what this process made before."""
     for number, operation in enumerate(model.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
         if operation.get_type_name() not in ("Parameter", "Result"):
             for port in operation.outputs():
-                port.get_tensor().set_names(port.get_names() & {"denoised", "logits"})
+                port.get_tensor().set_names(port.get_names() & outputs)
 
 
 def with_graph(manifest: Manifest, folder: Path) -> Manifest:

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from .bundle import Manifest
 from .engines import OPENVINO
 from .errors import BundleError
-from .graph import classifier_of, load_openvino, read_graph, whole_of
+from .graph import Scale, classifier_of, load_openvino, read_graph, scales_of, whole_of
 from .noise import CPU_GENERATOR, numpy_noise
 from .schedule import signal_and_noise
 
 __all__ = ("OpenVinoEngine", "cpu_facts", "graph_of", "openvino_dtype")
 
 
-def graph_of(folder: Path, manifest: Manifest) -> tuple[Any, dict[float, float]]:
-    """The bundle's graph, an openvino.Model, and the timestep of each sigma. Raises BundleError.
+def graph_of(folder: Path, manifest: Manifest) -> tuple[Any, dict[float, Scale]]:
+    """The bundle's graph, an openvino.Model, and what of it runs at each sigma. Raises BundleError.
 
     A bundle of format 1 has none: it is made here and now, by torch.
     """
@@ -36,7 +36,7 @@ def graph_of(folder: Path, manifest: Manifest) -> tuple[Any, dict[float, float]]
                 f"where `certify bundles upgrade` writes it: {error}"
             ) from error
         model, timesteps = converted(folder, manifest)
-    return model, dict(zip(manifest.sigmas, timesteps, strict=True))
+    return model, scales_of(manifest, timesteps)
 
 
 class OpenVinoEngine:
@@ -51,16 +51,21 @@ class OpenVinoEngine:
     device = "cpu"
     generator = CPU_GENERATOR
 
-    def __init__(self, model: Any, timesteps: Mapping[float, float], *, dtype: str, batch: int, streams: int) -> None:
-        """model, timesteps: as graph_of gives them. batch: of every call. streams: batches computed at once; more
-        threads may call."""
+    def __init__(self, model: Any, scales: Mapping[float, Scale], *, dtype: str, batch: int, streams: int) -> None:
+        """model, scales: as graph_of gives them. batch: of every call. streams: batches computed at once; more threads
+        may call."""
         self.dtype = openvino_dtype(dtype)
-        self._whole = _Compiled(whole_of(model, batch), self.dtype, streams)
-        self._constants = {
-            sigma: [np.full(batch, value, dtype=np.float32) for value in (timestep, *signal_and_noise(sigma))]
-            for sigma, timestep in timesteps.items()
-        }
         self._model = model
+        self._logits = scales[min(scales)].logits  # the plain classifier's
+        networks: dict[tuple[str, bool], _Compiled] = {}
+        self._at: dict[float, tuple[_Compiled, list[NDArray[np.float32]]]] = {}
+        for sigma, (logits, timestep) in scales.items():
+            key = logits, timestep is None
+            if key not in networks:
+                part = (whole_of if timestep is not None else classifier_of)(model, batch, logits)
+                networks[key] = _Compiled(part, self.dtype, streams)
+            constants = () if timestep is None else (timestep, *signal_and_noise(sigma))
+            self._at[sigma] = networks[key], [np.full(batch, value, dtype=np.float32) for value in constants]
         self._plain: dict[int, _Compiled] = {}  # by the number of images
         self._making = threading.Lock()
 
@@ -74,12 +79,14 @@ class OpenVinoEngine:
         return numpy_noise(seed, first, count, shape)
 
     def logits(self, noisy: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-        return self._whole([noisy, *self._constants[sigma]])
+        network, constants = self._at[sigma]
+        return network([noisy, *constants])
 
     def plain(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._making:
             if len(images) not in self._plain:
-                self._plain[len(images)] = _Compiled(classifier_of(self._model, len(images)), "float32", streams=1)
+                part = classifier_of(self._model, len(images), self._logits)
+                self._plain[len(images)] = _Compiled(part, "float32", streams=1)
         return self._plain[len(images)]([images])
 
     def labels(self, logits: NDArray[np.float32]) -> NDArray[np.int64]:

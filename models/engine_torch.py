@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from .classifier import Classifier
 from .denoiser import Denoiser
 from .engines import TORCH
-from .networks import Graph
+from .networks import Graph, Networks
 from .noise import CPU_GENERATOR, CUDA_GENERATOR, numpy_noise
 from .noise_cuda import device_noise
 
@@ -22,20 +22,24 @@ __all__ = ("CudaEngine", "TorchEngine")
 
 
 class TorchEngine:
-    """Both networks in `dtype` on a CPU, as they are."""
+    """The networks in `dtype` on a CPU, as they are."""
 
     name = TORCH
     generator = CPU_GENERATOR
 
-    def __init__(self, denoiser: Denoiser, classifier: Classifier, *, dtype: str, device: str = "cpu") -> None:
+    def __init__(self, networks: Networks, *, dtype: str, device: str = "cpu") -> None:
         self.dtype = dtype
         self.device = device
         self._torch_dtype: torch.dtype = getattr(torch, dtype)
         # eval(): no layer may look at the other samples of a batch.
-        self.denoiser = denoiser.to(device, self._torch_dtype).eval().requires_grad_(False)
-        self.classifier = classifier.to(device, self._torch_dtype).eval().requires_grad_(False)
-        self._graph: Callable[..., Tensor] = Graph(self.denoiser, self.classifier)
+        self.networks = networks.each(lambda net: net.to(device, self._torch_dtype).eval().requires_grad_(False))
+        by_parts = {parts: self._compiled(_joined(*parts)) for parts in map(self.networks.at, networks.classifiers)}
+        # Noisy pixels and, where there is a denoiser, its constants -> logits.
+        self._functions = {sigma: by_parts[self.networks.at(sigma)] for sigma in networks.classifiers}
         self._constants: dict[float, tuple[Tensor, ...]] = {}
+
+    def _compiled(self, function: nn.Module) -> Callable[..., Tensor]:
+        return function
 
     def place(self, pixels: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(pixels).to(self.device)
@@ -48,14 +52,15 @@ class TorchEngine:
 
     def logits(self, noisy: Tensor, sigma: float) -> Tensor:
         if sigma not in self._constants:  # once: on CUDA a copy to the device stops its queue
-            constants = self.denoiser.constants(sigma)
+            denoiser, _ = self.networks.at(sigma)
+            constants = () if denoiser is None else denoiser.constants(sigma)
             self._constants[sigma] = tuple(torch.as_tensor(value, device=self.device) for value in constants)
         with torch.inference_mode():
-            return self._graph(noisy.to(self._torch_dtype), *self._constants[sigma]).float()
+            return self._functions[sigma](noisy.to(self._torch_dtype), *self._constants[sigma]).float()
 
     def plain(self, images: Tensor) -> Tensor:
         with torch.inference_mode():
-            logits: Tensor = self.classifier(images.to(self._torch_dtype))
+            logits: Tensor = self.networks.plain(images.to(self._torch_dtype))
             return logits.float()
 
     def labels(self, logits: Tensor) -> Tensor:
@@ -75,12 +80,13 @@ class CudaEngine(TorchEngine):
 
     generator = CUDA_GENERATOR
 
-    def __init__(self, denoiser: Denoiser, classifier: Classifier, *, dtype: str, device: str = "cuda") -> None:
-        super().__init__(denoiser, classifier, dtype=dtype, device=device)
-        graph = Graph(self.denoiser, self.classifier).to(memory_format=torch.channels_last)
-        self._graph = torch.compile(graph, mode="reduce-overhead", dynamic=False)
+    def __init__(self, networks: Networks, *, dtype: str, device: str = "cuda") -> None:
+        super().__init__(networks, dtype=dtype, device=device)
         self._noise = torch.compile(device_noise, dynamic=False)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="certify-cuda")
+
+    def _compiled(self, function: nn.Module) -> Callable[..., Tensor]:
+        return torch.compile(function.to(memory_format=torch.channels_last), mode="reduce-overhead", dynamic=False)
 
     def noise(self, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Tensor:
         def make() -> Tensor:
@@ -101,3 +107,7 @@ class CudaEngine(TorchEngine):
 
     def plain(self, images: Tensor) -> Tensor:
         return self._thread.submit(super().plain, images).result()
+
+
+def _joined(denoiser: Denoiser | None, classifier: Classifier) -> nn.Module:
+    return classifier if denoiser is None else Graph(denoiser, classifier)

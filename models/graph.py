@@ -1,4 +1,4 @@
-"""A bundle's graph: both networks as one function that OpenVINO reads, without torch.
+"""A bundle's graph: its networks as one function that OpenVINO reads, without torch.
 
     graph.xml    operations
     graph.bin    constants; those that bfloat16 holds exactly are stored in it, which halves them and changes nothing
@@ -7,7 +7,9 @@
     outputs      denoised (N, C, H, W) in [0, 1], and logits (N, K)
 
 All are float32. N is open in the file and fixed before it is compiled: an open one is 1.1 to 1.8 times slower. The
-plain classifier is what stands between `denoised` and `logits`, cut out: its weights are stored once.
+plain classifier is what stands between `denoised` and `logits`, cut out: its weights are stored once. A scale without
+a denoiser runs it on the noisy pixels. Where no scale has one, the input is images (N, C, H, W) and `denoised` is not
+there. Where each scale has a classifier of its own, their outputs are logits_SIGMA, as logits_0.25.
 
 A graph is foreign input. What it says of itself is checked here; that it runs, models.openvino_trial finds out.
 """
@@ -15,13 +17,24 @@ A graph is foreign input. What it says of itself is checked here; that it runs, 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .bundle import GRAPH, Manifest
 from .errors import BundleError
 
-__all__ = ("CONSTANTS", "classifier_of", "load_openvino", "read_graph", "whole_of")
+__all__ = (
+    "CONSTANTS",
+    "Scale",
+    "classifier_of",
+    "inputs_of",
+    "load_openvino",
+    "logits_of",
+    "read_graph",
+    "scales_of",
+    "whole_of",
+)
 
 CONSTANTS = ("timestep", "signal", "noise")  # inputs, after the pixels
 # Our largest description is under a megabyte, with a tag for each operation; a parser's memory is ten times that.
@@ -32,6 +45,30 @@ BEGINNING = b'<?xml version="1.0"?>'
 # A sample's logits may depend on that sample alone and be the same at every call. Loops could hide the other kinds.
 FORBIDDEN = {"RandomUniform", "Multinomial", "ReadValue", "Assign", "Loop", "TensorIterator", "If"}
 LONGEST = 300  # characters of OpenVINO's own words that are handed on
+
+
+class Scale(NamedTuple):
+    """What of a graph runs at a noise scale."""
+
+    logits: str  # the output's name
+    timestep: float | None  # None: the classifier alone, on the noisy pixels
+
+
+def logits_of(manifest: Manifest) -> dict[float, str]:
+    """Name of each sigma's output."""
+    several = len(set(manifest.classifiers.values())) > 1
+    return {sigma: f"logits_{sigma!r}" if several else "logits" for sigma in manifest.sigmas}
+
+
+def scales_of(manifest: Manifest, timesteps: Iterable[float]) -> dict[float, Scale]:
+    """What runs at each sigma. timesteps: of the denoised ones."""
+    at = dict(zip(manifest.denoised_sigmas, timesteps, strict=True))
+    return {sigma: Scale(logits, at.get(sigma)) for sigma, logits in logits_of(manifest).items()}
+
+
+def inputs_of(manifest: Manifest) -> tuple[str, ...]:
+    """Names of the graph's inputs: pixels, and what a denoiser needs beside them."""
+    return ("noisy", *CONSTANTS) if manifest.denoised_sigmas else ("images",)
 
 
 def load_openvino() -> Any:
@@ -67,8 +104,11 @@ def read_graph(folder: Path, manifest: Manifest) -> Any:
 
 def _check(model: Any, manifest: Manifest, path: Path) -> None:
     image, one = ["?", *map(str, manifest.input_shape)], ["?"]
-    inputs = {"noisy": image, **{name: one for name in CONSTANTS}}
-    outputs = {"denoised": image, "logits": ["?", str(len(manifest.classes))]}
+    pixels, *constants = inputs_of(manifest)
+    inputs = {pixels: image, **{name: one for name in constants}}
+    outputs = {name: ["?", str(len(manifest.classes))] for name in logits_of(manifest).values()}
+    if manifest.denoised_sigmas:
+        outputs["denoised"] = image
     for side, wanted, ports in (("inputs", inputs, model.inputs), ("outputs", outputs, model.outputs)):
         expected = sorted(f"{name} f32[{','.join(sizes)}]" for name, sizes in wanted.items())
         got = sorted(_described(port) for port in ports)
@@ -84,23 +124,33 @@ def _described(port: Any) -> str:
     return f"{'/'.join(sorted(port.get_names()))} {port.get_element_type().get_type_name()}{port.get_partial_shape()}"
 
 
-def whole_of(model: Any, batch: int) -> Any:
+def whole_of(model: Any, batch: int, logits: str = "logits") -> Any:
     """(noisy, timestep, signal, noise) -> logits, for N = batch. `model` stays as it is. Raises BundleError."""
     ours = model.clone()
-    ours.remove_result(ours.output("denoised").get_node())
     inputs = [ours.input(name).get_node() for name in ("noisy", *CONSTANTS)]
-    return _fixed(ours.get_results(), inputs, batch)
+    return _fixed([_alone(ours, logits)], inputs, batch)
 
 
-def classifier_of(model: Any, batch: int) -> Any:
-    """(images) -> logits, the plain classifier, for N = batch. `model` stays as it is. Raises BundleError."""
+def classifier_of(model: Any, batch: int, logits: str = "logits") -> Any:
+    """(images) -> logits, a plain classifier, for N = batch. `model` stays as it is. Raises BundleError."""
     openvino = load_openvino()
     ours = model.clone()
+    if all(port.get_names() == {"images"} for port in ours.inputs):
+        return _fixed([_alone(ours, logits)], ours.get_parameters(), batch)
     cut = ours.output("denoised").get_node().input_value(0)
     images = openvino.opset13.parameter(cut.get_partial_shape(), openvino.Type.f32, "images")
     for target in cut.get_target_inputs():
         target.replace_source_output(images.output(0))
-    return _fixed([ours.output("logits").get_node()], [images], batch)
+    return _fixed([ours.output(logits).get_node()], [images], batch)
+
+
+def _alone(model: Any, logits: str) -> Any:
+    """The result of this name; the others are removed."""
+    for result in model.get_results():
+        if logits not in result.output(0).get_names():
+            model.remove_result(result)
+    (wanted,) = model.get_results()
+    return wanted
 
 
 def _fixed(results: list[Any], inputs: list[Any], batch: int) -> Any:

@@ -1,7 +1,9 @@
-"""A bundle's two networks in torch: loaded, checked, and joined to one function."""
+"""A bundle's networks in torch: loaded, checked, and joined to one function."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,7 +14,7 @@ from .classifier import Classifier
 from .denoiser import Denoiser
 from .errors import BundleError
 
-__all__ = ("Graph", "load_networks")
+__all__ = ("Graph", "Networks", "load_networks")
 
 
 class Graph(nn.Module):
@@ -29,17 +31,52 @@ class Graph(nn.Module):
         return logits
 
 
-def load_networks(folder: Path, manifest: Manifest) -> tuple[Denoiser, Classifier]:
+@dataclass(frozen=True)
+class Networks:
+    """What a bundle holds, for each of its sigmas."""
+
+    denoiser: Denoiser | None
+    classifiers: Mapping[float, Classifier]  # by sigma; often one object for all
+    denoised: frozenset[float]  # sigmas at which the denoiser comes first
+
+    @property
+    def plain(self) -> Classifier:
+        """The finest scale's classifier."""
+        return self.classifiers[min(self.classifiers)]
+
+    def at(self, sigma: float) -> tuple[Denoiser | None, Classifier]:
+        """What a noisy image of that scale goes through."""
+        return self.denoiser if sigma in self.denoised else None, self.classifiers[sigma]
+
+    def each(self, change: Callable[[nn.Module], object]) -> Networks:
+        """These, when `change` has been called on each once, in place."""
+        for network in dict.fromkeys((self.denoiser, *self.classifiers.values())):
+            if network is not None:
+                change(network)
+        return self
+
+
+def load_networks(folder: Path, manifest: Manifest) -> Networks:
     """The networks in `folder`, in evaluation mode and frozen. Raises BundleError if they are not the manifest's."""
-    denoiser, classifier = Denoiser.from_folder(folder), Classifier.from_folder(folder / "classifier")
-    for network in (denoiser, classifier):
-        network.eval().requires_grad_(False)
+    denoiser = Denoiser.from_folder(folder) if manifest.denoised_sigmas else None
+    by_name = {name: Classifier.from_folder(folder / name) for name in dict.fromkeys(manifest.classifiers.values())}
+    classifiers = {sigma: by_name[name] for sigma, name in manifest.classifiers.items()}
+    networks = Networks(denoiser, classifiers, frozenset(manifest.denoised_sigmas))
+    networks.each(lambda net: net.eval().requires_grad_(False))
+    if denoiser is not None:
+        _check_range(denoiser, manifest)
+    for name, classifier in by_name.items():
+        with torch.inference_mode():
+            outputs = classifier(torch.zeros(1, *manifest.input_shape)).shape[1]
+        if outputs != len(manifest.classes):
+            raise BundleError(
+                f"classes: expected {outputs} names, as {folder / name} has outputs, got {len(manifest.classes)}"
+            )
+    return networks
+
+
+def _check_range(denoiser: Denoiser, manifest: Manifest) -> None:
     low, high = denoiser.schedule.sigma_range
-    for sigma in manifest.sigmas:
+    for sigma in manifest.denoised_sigmas:
         if not low <= sigma <= high:
             raise BundleError(f"sigmas: expected values in the scheduler's range [{low:.4g}, {high:.4g}], got {sigma}")
-    with torch.inference_mode():
-        outputs = classifier(torch.zeros(1, *manifest.input_shape)).shape[1]
-    if outputs != len(manifest.classes):
-        raise BundleError(f"classes: expected {outputs} names, as the classifier has, got {len(manifest.classes)}")
-    return denoiser, classifier

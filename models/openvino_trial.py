@@ -94,12 +94,12 @@ def run_once() -> None:
     try:
         manifest = load_manifest(folder)
         check_micro_batch(micro_batch, manifest)
-        model, timesteps = graph_of(folder, manifest)
+        model, scales = graph_of(folder, manifest)
     except Exception:
         sys.exit(NOT_REACHED)
     try:
         engine = OpenVinoEngine(
-            model, timesteps, dtype=manifest.dtype, batch=micro_batch,
+            model, scales, dtype=manifest.dtype, batch=micro_batch,
             streams=1,  # each stream compiles the same
         )  # fmt: skip
         engine.plain(np.zeros((1, *manifest.input_shape), np.float32))

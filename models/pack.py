@@ -1,4 +1,4 @@
-"""Make a bundle of a diffusers UNet2DModel folder and a timm classifier: `certify bundles pack`.
+"""Make a bundle of a timm classifier and a diffusers UNet2DModel before it, or none: `certify bundles pack`.
 
 Everything that can be wrong is looked for before anything is written, and named by file and field. With images, the
 networks are tried: does the denoiser denoise, and does the classifier still know what it sees?
@@ -7,14 +7,21 @@ networks are tried: does the denoiser denoise, and does the classifier still kno
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .bundle import Final, Manifest, file_digests, save_manifest
+from .bundle import Final, Manifest, file_digests, own_classifier, save_manifest
 from .convert import with_graph
 from .errors import BundleError
-from .pack_sources import check_scheduler, copy_classifier, copy_denoiser, image_shape, read_denoiser
+from .pack_sources import (
+    check_scheduler,
+    classifier_shape,
+    copy_classifier,
+    copy_denoiser,
+    image_shape,
+    read_denoiser,
+)
 from .pack_trial import Report, ScaleTest, Trial, self_test
 from .runtime import load_pipeline
 from .write import preprocessing, whole_folder
@@ -24,11 +31,13 @@ __all__ = ("ScaleTest", "pack", "self_test")
 
 def pack(
     *,
-    denoiser: Path,
-    scheduler: Path,
-    classifier: str,
+    classifier: str | Mapping[float, str],
     sigmas: Sequence[float],
     out: Path,
+    denoiser: Path | None = None,
+    scheduler: Path | None = None,
+    undenoised: Sequence[float] = (),
+    input_shape: Sequence[float] | None = None,
     name: str | None = None,
     version: str = "1",
     classes: Sequence[str] | None = None,
@@ -39,41 +48,113 @@ def pack(
 ) -> tuple[Manifest, Report | None]:
     """Write the bundle `out`, whole or not at all, and try it once at each scale.
 
-    denoiser, scheduler: folders that diffusers saved. classifier: a folder in timm's hub layout, or a timm name, whose
-    weights timm then fetches. classes: default the classifier's label_names, or numbers. thresholds: default 1/2.
-    trial: gives the images to try it on; a bundle that fails is not written.
-    Raises BundleError naming the file and the field that is wrong.
+    classifier: a folder in timm's hub layout, or a timm name, whose weights timm then fetches; or one of each sigma.
+    denoiser, scheduler: folders that diffusers saved; None = no scale is denoised. undenoised: sigmas whose classifier
+    sees the noise itself. input_shape: (C, H, W); default the denoiser's, or the finest classifier's. classes: default
+    the classifier's label_names, or numbers. thresholds: default 1/2. trial: gives the images to try it on; a bundle
+    that fails is not written. Raises BundleError naming the file and the field that is wrong.
     """
-    unet = read_denoiser(denoiser)
-    check_scheduler(scheduler)
-    shape = image_shape(unet, denoiser / "config.json")
+    scales = tuple(map(float, sigmas))
+    denoised = _denoised(scales, denoiser, undenoised)
+    given = _by_folder(classifier, scales)
     with whole_folder(out) as fresh:
-        copy_denoiser(unet, denoiser, fresh / "denoiser")
-        (fresh / "scheduler").mkdir()
-        shutil.copyfile(scheduler / "scheduler_config.json", fresh / "scheduler" / "scheduler_config.json")
-        outputs, labels = copy_classifier(classifier, fresh / "classifier", shape)
-        names = tuple(classes or labels or map(str, range(outputs)))
-        if len(names) != outputs:
-            raise BundleError(f"classes: expected {outputs} names, as {classifier} has outputs, got {len(names)}")
+        shape = None if denoiser is None else _copy_denoiser(denoiser, scheduler, fresh)
+        shape = _agreed(shape, input_shape)
+        found = []
+        for folder, source in given.items():
+            (fresh / folder).parent.mkdir(exist_ok=True)
+            found.append(copy_classifier(source, fresh / folder, None if shape is None else shape[0]))
+            shape = shape or classifier_shape(fresh / folder)
         bare = Manifest(
             name=name or out.name,
             version=version,
-            classes=names,
+            classes=_classes(classes, given, found),
             input_shape=shape,
-            sigmas=tuple(map(float, sigmas)),
-            thresholds=tuple(map(float, thresholds)) if thresholds is not None else (0.5,) * len(sigmas),
+            sigmas=scales,
+            thresholds=tuple(map(float, thresholds)) if thresholds is not None else (0.5,) * len(scales),
             final=final,
             files=file_digests(fresh),
             dtype=dtype,
+            denoised=denoised,
             preprocessing=preprocessing(shape[0]),
             provenance={"command": "certify bundles pack"},
         )
-        with _the_users_names(fresh, denoiser, scheduler, classifier):
+        users = {**given, "denoiser": denoiser, "scheduler": scheduler}
+        with _the_users_names(fresh, {part: str(source) for part, source in users.items() if source is not None}):
             manifest = _with_graph(bare, fresh)
             save_manifest(manifest, fresh)
             load_pipeline(fresh)
             report = None if trial is None else self_test(fresh, *trial(manifest))
     return manifest, report
+
+
+def _denoised(sigmas: tuple[float, ...], denoiser: Path | None, undenoised: Sequence[float]) -> tuple[bool, ...]:
+    """The manifest's field. Raises BundleError where the denoiser and the scales do not go together."""
+    if unknown := sorted(set(undenoised) - set(sigmas)):
+        raise BundleError(f"no-denoiser-at: expected some of the sigmas {_listed(sigmas)}, got {_listed(unknown)}")
+    if denoiser is None:
+        return (False,) * len(sigmas)
+    if set(undenoised) == set(sigmas):
+        raise BundleError("denoiser: expected none, since no-denoiser-at has every sigma")
+    return tuple(sigma not in undenoised for sigma in sigmas) if undenoised else ()
+
+
+def _by_folder(classifier: str | Mapping[float, str], sigmas: tuple[float, ...]) -> dict[str, str]:
+    """What was given, by its folder in the bundle, the finest scale's first. Raises BundleError."""
+    if isinstance(classifier, str):
+        return {"classifier": classifier}
+    if set(classifier) != set(sigmas):
+        raise BundleError(
+            f"classifier: expected one, or one of each sigma {_listed(sigmas)}, got them of {_listed(classifier)}"
+        )
+    if len(sigmas) == 1:
+        return {"classifier": classifier[sigmas[0]]}
+    return {own_classifier(sigma): classifier[sigma] for sigma in sigmas}
+
+
+def _copy_denoiser(denoiser: Path, scheduler: Path | None, fresh: Path) -> tuple[int, int, int]:
+    """(C, H, W) of its images."""
+    if scheduler is None:
+        raise BundleError("scheduler: expected the folder of the denoiser's scheduler, got none")
+    unet = read_denoiser(denoiser)
+    check_scheduler(scheduler)
+    shape = image_shape(unet, denoiser / "config.json")
+    copy_denoiser(unet, denoiser, fresh / "denoiser")
+    (fresh / "scheduler").mkdir()
+    shutil.copyfile(scheduler / "scheduler_config.json", fresh / "scheduler" / "scheduler_config.json")
+    return shape
+
+
+def _agreed(denoisers: tuple[int, int, int] | None, given: Sequence[float] | None) -> tuple[int, int, int] | None:
+    if given is None:
+        return denoisers
+    sides = [side for side in given if isinstance(side, int) and side > 0]
+    if len(given) != 3 or len(sides) != 3 or sides[0] not in (1, 3):
+        raise BundleError(f"input: expected C,H,W with a C of 1 or 3, got {_listed(given)}")
+    channels, height, width = sides
+    if denoisers not in (None, (channels, height, width)):
+        raise BundleError(f"input: expected {_listed(denoisers)}, as the denoiser takes, got {_listed(given)}")
+    return channels, height, width
+
+
+def _classes(
+    wanted: Sequence[str] | None, given: Mapping[str, str], found: Sequence[tuple[int, list[str] | None]]
+) -> tuple[str, ...]:
+    """Names of the classes: the given ones, the first classifier's, or numbers."""
+    for source, (outputs, _) in zip(given.values(), found, strict=True):
+        if outputs != found[0][0]:
+            first = next(iter(given.values()))
+            raise BundleError(f"classifier: {source}: expected {found[0][0]} outputs, as {first} has, got {outputs}")
+    outputs, labels = found[0]
+    names = tuple(wanted or labels or map(str, range(outputs)))
+    if len(names) != outputs:
+        first = next(iter(given.values()))
+        raise BundleError(f"classes: expected {outputs} names, as {first} has outputs, got {len(names)}")
+    return names
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ",".join(map(str, values))
 
 
 def _with_graph(bare: Manifest, folder: Path) -> Manifest:
@@ -87,12 +168,12 @@ def _with_graph(bare: Manifest, folder: Path) -> Manifest:
 
 
 @contextmanager
-def _the_users_names(fresh: Path, denoiser: Path, scheduler: Path, classifier: str) -> Iterator[None]:
-    """In errors: the user's own folders, not the copy's."""
+def _the_users_names(fresh: Path, users: Mapping[str, str]) -> Iterator[None]:
+    """In errors: the user's own folders, not the copy's. users: what was given, by its folder in the bundle."""
     try:
         yield
     except BundleError as error:
         text = str(error)
-        for part, given in (("denoiser", denoiser), ("scheduler", scheduler), ("classifier", classifier)):
-            text = text.replace(str(fresh / part), str(given))
-        raise BundleError(text.replace(str(fresh), f"{denoiser}, {classifier}")) from error
+        for part, given in users.items():
+            text = text.replace(str(fresh / part), given)
+        raise BundleError(text.replace(str(fresh), ", ".join(users.values()))) from error

@@ -15,7 +15,7 @@ from .data.class_lists import names_in_config
 from .errors import BundleError
 from .schedule import PREDICTION_TYPES, Schedule
 
-__all__ = ("check_scheduler", "copy_classifier", "copy_denoiser", "image_shape", "read_denoiser")
+__all__ = ("check_scheduler", "classifier_shape", "copy_classifier", "copy_denoiser", "image_shape", "read_denoiser")
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -99,11 +99,14 @@ def copy_denoiser(config: dict[str, Any], folder: Path, target: Path) -> None:
     shutil.copyfile(folder / WEIGHTS, target / WEIGHTS)
 
 
-def copy_classifier(classifier: str, target: Path, shape: tuple[int, int, int]) -> tuple[int, list[str] | None]:
-    """Copy a folder or fetch timm's weights: (number of classes, their names if they are in the config)."""
+def copy_classifier(classifier: str, target: Path, channels: int | None) -> tuple[int, list[str] | None]:
+    """Copy a folder or fetch timm's weights: (number of classes, their names if they are in the config).
+
+    channels: of the images; None = as the classifier has them.
+    """
     folder = Path(classifier)
     if not folder.exists():
-        return _fetch_classifier(classifier, target, shape)
+        return _fetch_classifier(classifier, target, channels)
     path = folder / "config.json"
     config = _read(path, "a folder in timm's hub layout (timm.models.save_for_hf)")
     if not isinstance(config.get("architecture"), str):
@@ -114,7 +117,7 @@ def copy_classifier(classifier: str, target: Path, shape: tuple[int, int, int]) 
             "safe_serialization=True)"
         )
     settings = config.get("pretrained_cfg", {})
-    _check_settings(settings, path, shape[0])
+    _check_settings(settings, path, channels)
     outputs = config.get("num_classes")
     if type(outputs) is not int or outputs < 2:
         raise BundleError(f"{path}: num_classes: expected at least 2, got {outputs!r}")
@@ -125,14 +128,14 @@ def copy_classifier(classifier: str, target: Path, shape: tuple[int, int, int]) 
     return outputs, list(names) if names is not None and len(names) == outputs else None
 
 
-def _check_settings(settings: dict[str, Any], path: Path, channels: int) -> None:
+def _check_settings(settings: dict[str, Any], path: Path, channels: int | None) -> None:
     """What of timm's pretrained_cfg the pipeline reads: input_size, mean and std."""
     size = settings.get("input_size")
-    if not isinstance(size, list) or len(size) != 3 or size[0] != channels:
-        raise BundleError(
-            f"{path}: pretrained_cfg.input_size: expected [{channels}, H, W], as the denoiser has channels, "
-            f"got {size!r}"
-        )
+    sized = isinstance(size, list) and len(size) == 3 and all(type(side) is int and side > 0 for side in size)
+    if size is None or not sized or size[0] not in ((1, 3) if channels is None else (channels,)):
+        wanted = "[1, H, W] or [3, H, W]" if channels is None else f"[{channels}, H, W], as the denoiser has channels"
+        raise BundleError(f"{path}: pretrained_cfg.input_size: expected {wanted}, got {size!r}")
+    channels = size[0]
     for field in ("mean", "std"):
         values = settings.get(field)
         if not isinstance(values, list) or len(values) != channels:
@@ -141,17 +144,27 @@ def _check_settings(settings: dict[str, Any], path: Path, channels: int) -> None
         raise BundleError(f"{path}: pretrained_cfg.std: expected values > 0, got {settings['std']!r}")
 
 
-def _fetch_classifier(name: str, target: Path, shape: tuple[int, int, int]) -> tuple[int, list[str] | None]:
+def classifier_shape(folder: Path) -> tuple[int, int, int]:
+    """(C, H, W) of the images that a copied classifier was made for."""
+    path = folder / "config.json"
+    settings = _read(path, "a classifier in timm's hub layout")["pretrained_cfg"]
+    _check_settings(settings, path, None)
+    channels, height, width = settings["input_size"]
+    return channels, height, width
+
+
+def _fetch_classifier(name: str, target: Path, channels: int | None) -> tuple[int, list[str] | None]:
     import timm
     import timm.models
 
     if not timm.is_model(name.split(".")[0]):
         raise BundleError(f"classifier: expected a folder in timm's hub layout or a timm name, got {name!r}")
     try:
-        net = timm.create_model(name, pretrained=True, in_chans=shape[0])
+        channels = channels or 3  # as timm's weights have them
+        net = timm.create_model(name, pretrained=True, in_chans=channels)
     except Exception as error:
         raise BundleError(f"classifier: {name}: its weights cannot be had: {error}") from error
     timm.models.save_for_hf(
-        net, str(target), model_config={"model_args": {"in_chans": shape[0]}}, safe_serialization=True
+        net, str(target), model_config={"model_args": {"in_chans": channels}}, safe_serialization=True
     )
     return int(net.num_classes), None

@@ -114,7 +114,7 @@ def limit_threads(engine: str = TORCH) -> None:
 
 
 def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = None) -> Pipeline:
-    """Find, verify and load a bundle, then run one micro-batch at each scale. options: None = this machine's own.
+    """Find, verify and load a bundle, and run each of its functions once. options: None = this machine's own.
 
     Raises BundleError if a file is missing, altered or not of its format, or if the networks do not fit the manifest;
     ImportError if the engine's packages are not installed.
@@ -152,13 +152,17 @@ def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine
     if options.device == "cuda" and not torch.cuda.is_available():
         raise BundleError("device: expected cpu, since torch finds no CUDA device here, got cuda")
     kind = CudaEngine if options.device == "cuda" else TorchEngine
-    return kind(*load_networks(folder, manifest), dtype=dtype, device=options.device)
+    return kind(load_networks(folder, manifest), dtype=dtype, device=options.device)
 
 
 def _warm_up(pipeline: Pipeline) -> None:
-    """First forwards are slow (kernels are made for the shape), and wrong shapes show here."""
+    """First forwards are slow (kernels are made for the shape), and wrong shapes show here.
+
+    One micro-batch where the scales differ in constants alone; a large picture's takes its time.
+    """
     manifest = pipeline.manifest
     image = np.zeros(manifest.input_shape, dtype=np.float32)
-    for sigma in manifest.sigmas:
+    functions = {(name, sigma in manifest.denoised_sigmas): sigma for sigma, name in manifest.classifiers.items()}
+    for sigma in functions.values():
         pipeline.votes(image, sigma=sigma, seed=0, first=0, count=manifest.chunk)
     pipeline.classify(image)

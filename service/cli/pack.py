@@ -37,6 +37,7 @@ _CLASSES_HELP = (
     "Names with commas between; @FILE with a name a line, or JSON: a list, or a config's id2label; or imagenet "
     "[the classifier's own, or 0,1,...]."
 )
+_CLASSIFIER_HELP = "Folder in timm's hub layout, or a timm name; or one of each scale, as 0.25=PATH, several times."
 
 bundles_app = typer.Typer(
     invoke_without_command=True, add_completion=False, rich_markup_mode=MARKUP, pretty_exceptions_enable=False
@@ -61,11 +62,19 @@ def bundles(context: typer.Context) -> None:
 @bundles_app.command()
 @errors_as_text()
 def pack(
-    denoiser: Annotated[Path, typer.Option(help="Folder of a diffusers UNet2DModel (save_pretrained).")],
-    scheduler: Annotated[Path, typer.Option(help="Folder of its diffusers scheduler (save_pretrained).")],
-    classifier: Annotated[str, typer.Option(help="Folder in timm's hub layout, or a timm name.")],
+    classifier: Annotated[list[str], typer.Option(help=_CLASSIFIER_HELP, metavar="[SIGMA=]PATH|NAME")],
     sigmas: Annotated[str, typer.Option(help="Scales, in units of [0, 1] pixels: 0.25,0.5,1.0.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    denoiser: Annotated[
+        Path | None, typer.Option(help="Folder of a diffusers UNet2DModel (save_pretrained) [none: nothing denoises].")
+    ] = None,
+    scheduler: Annotated[Path | None, typer.Option(help="Folder of its diffusers scheduler (save_pretrained).")] = None,
+    no_denoiser_at: Annotated[
+        str | None, typer.Option(help="Scales whose classifier sees the noise itself: 0.12.")
+    ] = None,
+    input: Annotated[
+        str | None, typer.Option(help="C,H,W of the images [the denoiser's, or the classifier's].")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of the bundle [the folder's].")] = None,
     version: Annotated[str, typer.Option(help="Of the bundle.")] = "1",
     classes: Annotated[str | None, typer.Option(help=_CLASSES_HELP)] = None,
@@ -77,7 +86,7 @@ def pack(
     resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
     limit: Annotated[int, typer.Option(help="At most so many images.")] = 64,
 ) -> None:
-    """Make a bundle of a diffusers denoiser and a timm classifier, check it, and try it on images.
+    """Make a bundle of a timm classifier and a diffusers denoiser, if any, check it, and try it on images.
 
     Nothing is written when something is wrong.
     """
@@ -99,11 +108,13 @@ def pack(
         return tensors, labels
 
     manifest, report = packing.pack(
-        denoiser=denoiser,
-        scheduler=scheduler,
-        classifier=classifier,
+        classifier=_by_sigma(classifier),
         sigmas=numbers("sigmas", sigmas),
         out=out,
+        denoiser=denoiser,
+        scheduler=scheduler,
+        undenoised=() if no_denoiser_at is None else numbers("no-denoiser-at", no_denoiser_at),
+        input_shape=None if input is None else [int(n) if n.is_integer() else n for n in numbers("input", input)],
         name=name,
         version=version,
         classes=None if classes is None else read_classes(classes),
@@ -153,6 +164,23 @@ def export(
     typer.echo(f"tritonserver --model-repository {out}")
 
 
+def _by_sigma(classifiers: list[str]) -> str | dict[float, str]:
+    """One text, or SIGMA=PATH of each scale. Raises DataError."""
+    by_sigma = {}
+    for text in classifiers:
+        number, equals, source = text.partition("=")
+        try:
+            sigma = float(number) if equals else None
+        except ValueError:  # a path with an equals sign
+            sigma = None
+        if sigma is None and len(classifiers) == 1:
+            return text
+        if sigma is None or sigma in by_sigma:
+            raise DataError(f"classifier: expected one, or SIGMA=PATH of each sigma, got {', '.join(classifiers)}")
+        by_sigma[sigma] = source
+    return by_sigma
+
+
 def _shape(manifest: Manifest) -> str:
     return "x".join(map(str, manifest.input_shape))
 
@@ -164,7 +192,7 @@ def _report(report: Report, images: int) -> str:
     lines += ["| sigma | agrees with the clean class | right | noisy error | denoised error |", "| --- " * 5 + "|"]
     for test in tests:
         right = "" if test.right is None else f"{test.right:.3f}"
-        errors = f"{test.noisy_error:.4f} | {test.denoised_error:.4f}"
+        errors = f"{test.noisy_error:.4f} | " + ("" if test.denoised_error is None else f"{test.denoised_error:.4f}")
         lines.append(f"| {test.sigma:g} | {test.agreement:.3f} | {right} | {errors} |")
     lines.append("next: certify dataset --votes on a validation set, certify tune, and its thresholds into the bundle")
     return "\n".join(lines)

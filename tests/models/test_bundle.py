@@ -125,7 +125,7 @@ def test_a_graph_comes_whole_with_its_format_and_a_timestep_of_each_sigma() -> N
     for fields, message in (
         ({"files": half}, "files: expected graph/graph.xml and graph/graph.bin, or neither"),
         ({"files": bare}, "timesteps: expected none without a graph, got"),
-        ({"timesteps": ()}, "timesteps: expected 3 values >= 0, one of each sigma, got"),
+        ({"timesteps": ()}, "timesteps: expected 3 values >= 0, one of each denoised sigma, got"),
         ({"timesteps": (1.0, -1.0, 2.0)}, "timesteps: expected 3 values >= 0"),
         ({"timesteps": (1.0, float("nan"), 2.0)}, "timesteps: expected 3 values >= 0"),
     ):

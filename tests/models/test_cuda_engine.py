@@ -10,9 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 from certify.models import engine_torch  # noqa: E402
 from certify.models.bundle import find_bundle, load_manifest  # noqa: E402
-from certify.models.classifier import Classifier  # noqa: E402
-from certify.models.denoiser import Denoiser  # noqa: E402
 from certify.models.engine_torch import CudaEngine, TorchEngine  # noqa: E402
+from certify.models.networks import load_networks  # noqa: E402
 from certify.models.pipeline import Pipeline  # noqa: E402
 from certify.models.runtime import load_pipeline, options_for  # noqa: E402
 
@@ -25,14 +24,15 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """The CUDA engine's own code on a CPU, not compiled: its thread, its noise, its layout."""
     monkeypatch.setattr(engine_torch.torch, "compile", lambda module, **_: module)
     folder = find_bundle("digits")
-    networks = Denoiser.from_folder(folder), Classifier.from_folder(folder / "classifier")
-    return Pipeline(CudaEngine(*networks, dtype="float32", device="cpu"), load_manifest(folder), micro_batch=64)
+    manifest = load_manifest(folder)
+    engine = CudaEngine(load_networks(folder, manifest), dtype="float32", device="cpu")
+    return Pipeline(engine, manifest, micro_batch=64)
 
 
 def test_its_votes_are_torchs_over_the_devices_noise(pipeline: Pipeline):
     """Logit for logit, over the same noise: the layout and the thread change nothing but the last bits."""
     folder = find_bundle("digits")
-    plain = TorchEngine(Denoiser.from_folder(folder), Classifier.from_folder(folder / "classifier"), dtype="float32")
+    plain = TorchEngine(load_networks(folder, load_manifest(folder)), dtype="float32")
     noise = pipeline.engine.noise(seed=5, first=2, count=2, shape=(32, 1, 8, 8))
     noisy = torch.from_numpy(IMAGE) + 0.25 * noise
     assert torch.allclose(pipeline.engine.logits(noisy, 0.25), plain.logits(noisy, 0.25), atol=1e-3)

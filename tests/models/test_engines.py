@@ -143,9 +143,11 @@ def test_one_call_may_have_a_scale_for_each_image(torch_pipeline: Pipeline):
     """As batches across requests need: each image's logits are those it has in a batch of its own scale."""
     engine = torch_pipeline.engine
     assert isinstance(engine, TorchEngine)
-    graph = Graph(engine.denoiser, engine.classifier)
+    denoiser, classifier = engine.networks.at(0.5)
+    assert denoiser is not None
+    graph = Graph(denoiser, classifier)
     sigmas = np.array([0.12, 0.5] * 32)
-    constants = [torch.as_tensor(value) for value in engine.denoiser.constants(sigmas)]
+    constants = [torch.as_tensor(value) for value in denoiser.constants(sigmas)]
     with torch.inference_mode():
         mixed = graph(torch.from_numpy(noisy(0.25)), *constants).numpy()
     apart = [logits(torch_pipeline, sigma, of=noisy(0.25)) for sigma in (0.12, 0.5)]

@@ -70,7 +70,8 @@ def test_the_shipped_graph_is_the_networks_beside_it(sigma: float) -> None:
 
     folder = find_bundle("digits")
     manifest = load_manifest(folder)
-    denoiser, classifier = (network.float() for network in load_networks(folder, manifest))
+    denoiser, classifier = load_networks(folder, manifest).each(lambda net: net.float()).at(sigma)
+    assert denoiser is not None
     engine = OpenVinoEngine(*graph_of(folder, manifest), dtype="float32", batch=64, streams=1)
     noisy = IMAGE + np.float32(sigma) * engine.noise(1, 0, 2, (32, 1, 8, 8))
     with torch.inference_mode():

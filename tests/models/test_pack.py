@@ -50,9 +50,10 @@ def parts(saved: Path, tmp_path: Path) -> Path:
 
 
 def pack(parts: Path, out: Path, *arguments: str) -> tuple[int, str, str]:
+    own = any(argument.startswith("--classifier") for argument in arguments)
     return certify(
         "bundles", "pack", "--denoiser", parts / "denoiser", "--scheduler", parts / "scheduler",
-        "--classifier", parts / "classifier", "--out", out, *(arguments or ("--sigmas=0.25,0.5",)),
+        *(() if own else ("--classifier", parts / "classifier")), "--out", out, *(arguments or ("--sigmas=0.25,0.5",)),
     )  # fmt: skip
 
 

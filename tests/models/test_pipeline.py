@@ -123,7 +123,9 @@ def test_sampling_is_the_written_formula(pipeline: Pipeline, image: NDArray[np.f
     pipeline = load_pipeline("digits", options)
     size = pipeline.micro_batch
     noise = np.concatenate([chunk_noise(SEED, j, (32, 1, 8, 8)) for j in range(size // 32)])
-    denoiser, classifier = (network.float() for network in load_networks(find_bundle("digits"), pipeline.manifest))
+    networks = load_networks(find_bundle("digits"), pipeline.manifest).each(lambda net: net.float())
+    denoiser, classifier = networks.at(SIGMA)
+    assert denoiser is not None
     with torch.inference_mode():
         noisy = torch.from_numpy(image) + SIGMA * torch.from_numpy(noise)
         logits = classifier(denoiser.denoise(noisy, SIGMA)).numpy()
