@@ -92,7 +92,7 @@ class Manifest:
     noise: tuple[str, ...] = ()  # its kind at each sigma; (): Gaussian at all
     norm: str = "l2"  # in which the radius is
     denoised: tuple[bool, ...] = ()  # at each sigma, whether the denoiser stands before the classifier; (): at all
-    micro_batch: int = 0  # samples computed together, as the packer proposes; 0: the engine's own default
+    micro_batch: int = 0  # samples that a CPU should compute together, a GPU eight times as many; 0: models.runtime's
     remote: Mapping[str, Any] = field(default_factory=dict)  # a classifier that is asked over the network
     preprocessing: Mapping[str, Any] = field(default_factory=dict)  # how stored pixels become the certified tensor
     provenance: Mapping[str, Any] = field(default_factory=dict)  # data, split, command; outside the digest
@@ -102,6 +102,7 @@ class Manifest:
         self._check_names()
         self._check_cascade()
         self._check_runtime()
+        self._check_micro_batch()
         self._check_denoised()
         self._check_files()
         self._check_graph()
@@ -126,6 +127,10 @@ class Manifest:
         _require(sides, "input_shape", "three positive integers (C, H, W)", self.input_shape)
         _require(self.dtype in DTYPES, "dtype", f"one of {DTYPES}", self.dtype)
         _require(type(self.chunk) is int and self.chunk > 0, "chunk", "a positive integer", self.chunk)
+
+    def _check_micro_batch(self) -> None:
+        whole = type(self.micro_batch) is int and self.micro_batch >= 0 and self.micro_batch % self.chunk == 0
+        _require(whole, "micro_batch", f"0 or a multiple of the chunk, {self.chunk}", self.micro_batch)
 
     def _check_denoised(self) -> None:
         known = len(self.denoised) == len(self.sigmas) and all(type(is_so) is bool for is_so in self.denoised)

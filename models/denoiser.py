@@ -6,11 +6,16 @@ With a = alpha_bar(sigma) the network's answer becomes x0 by its prediction type
     epsilon        x0 = (x_t - sqrt(1 - a) eps) / sqrt(a)
     v_prediction   x0 = sqrt(a) x_t - sqrt(1 - a) v
     sample         x0 = the answer itself
+
+A large picture may reach the network as squares of block x block pixels, whose pixels are channels (torch's
+pixel_unshuffle: channel c, row i and column j of a square are channel c block^2 + i block + j): the network has
+C block^2 input channels, and its answer goes the way back.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,16 +31,27 @@ from .schedule import Schedule, signal_and_noise, to_signed, to_unit
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-__all__ = ("Denoiser",)
+__all__ = ("Denoiser", "channels_and_block")
+
+
+def channels_and_block(in_channels: int) -> tuple[int, int]:
+    """(C, block) with C block^2 = in_channels and C = 1 (gray) or 3 (RGB): there is one at most. Raises ValueError."""
+    for channels in (1, 3):
+        block = math.isqrt(in_channels // channels)
+        if block and channels * block * block == in_channels:
+            return channels, block
+    raise ValueError(f"expected 1 (gray) or 3 (RGB), or one of them times a square, got {in_channels}")
 
 
 class Denoiser(nn.Module):
     """A diffusers UNet2DModel as a denoiser. In training mode too: the fine-tuning goes through the same code."""
 
-    def __init__(self, unet: UNet2DModel, schedule: Schedule) -> None:
+    def __init__(self, unet: UNet2DModel, schedule: Schedule, block: int = 1) -> None:
+        """block: side of the squares whose pixels are channels of the network."""
         super().__init__()
         self.unet = unet
         self.schedule = schedule
+        self.block = block
 
     @classmethod
     def from_folder(cls, folder: Path) -> Denoiser:
@@ -46,7 +62,8 @@ class Denoiser(nn.Module):
             unet = UNet2DModel.from_pretrained(
                 str(folder / "denoiser"), use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
             )
-        return cls(unet, Schedule.from_folder(folder / "scheduler"))
+        _, block = channels_and_block(unet.config.in_channels)
+        return cls(unet, Schedule.from_folder(folder / "scheduler"), block)
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """The denoised images, (N, C, H, W) in [0, 1].
@@ -66,8 +83,7 @@ class Denoiser(nn.Module):
         """`denoise` in tensors alone, so that it can be traced and compiled: see `constants`."""
         signal, noise = _column(signal, x), _column(noise, x)
         x_t = signal * to_signed(x)
-        answer = self.unet(x_t, timestep, return_dict=False)[0]
-        answer = answer[:, : x.shape[1]]  # a learned variance, if any, is in the channels after the image's
+        answer = self._answer(x_t, timestep)
         match self.schedule.prediction_type:
             case "epsilon":
                 signed = (x_t - noise * answer) / signal
@@ -77,6 +93,19 @@ class Denoiser(nn.Module):
                 signed = answer
         pixels: Tensor = to_unit(signed.clamp(-1.0, 1.0))
         return pixels
+
+    def _answer(self, x_t: Tensor, timestep: Tensor) -> Tensor:
+        """The network's, of the shape of x_t: a learned variance, if any, is in the channels after the image's."""
+        if self.block == 1:
+            answer: Tensor = self.unet(x_t, timestep, return_dict=False)[0]
+            return answer[:, : x_t.shape[1]]
+        # By hand, and with numbers: of torch's pixel_shuffle a traced graph forgets how many channels are left.
+        channels, block = int(x_t.shape[1]), self.block
+        height, width = int(x_t.shape[2]) // block, int(x_t.shape[3]) // block
+        squares = x_t.reshape(-1, channels, height, block, width, block).permute(0, 1, 3, 5, 2, 4)
+        answer = self.unet(squares.reshape(-1, channels * block**2, height, width), timestep, return_dict=False)[0]
+        squares = answer[:, : channels * block**2].reshape(-1, channels, block, block, height, width)
+        return squares.permute(0, 1, 4, 2, 5, 3).reshape(-1, channels, height * block, width * block)
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ __all__ = ("export", "facts_of")
 
 MODEL = "mdds"
 # A model runs without.
-NOT_SERVING = {"__init__", "datasets", "export", "pack", "pack_sources", "pack_trial", "upgrade", "write"}
+NOT_SERVING = {"__init__", "cost", "datasets", "export", "pack", "pack_sources", "pack_trial", "upgrade", "write"}
 DEVICES = ("cpu", "cuda")
 ENGINE = "auto"  # the fastest that is installed here
 MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so
@@ -46,7 +46,7 @@ def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> 
         "thresholds": list(manifest.thresholds),
         "final": manifest.final,
         "chunk": manifest.chunk,
-        "grain": options.micro_batch,
+        "grain": options.micro_batch_for(manifest),
         "runtime": {
             "generator": options.generator,
             "device": options.device,
@@ -86,7 +86,7 @@ def export(
     instances = instances or (usable_cores() if device == "cpu" else 1)
     options = options_for(device, engine, bundle=bundle, micro_batch=micro_batch)
     manifest = load_manifest(bundle)
-    check_micro_batch(options.micro_batch, manifest)
+    check_micro_batch(options.micro_batch_for(manifest), manifest)
     verify(bundle, manifest)
     with whole_folder(out, replaces=lambda folder: [path.name for path in folder.iterdir()] == [MODEL]) as repository:
         _write(repository / MODEL, bundle, manifest, options, instances)

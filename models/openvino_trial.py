@@ -115,6 +115,9 @@ def _alone(engine: OpenVinoEngine, manifest: Manifest, micro_batch: int) -> None
     Half of a batch changes, then the other half; which half is another one at each scale, so that neighbours and mirror
     images, and whatever else two samples are to each other, come to be on different sides.
     """
+    if micro_batch == 1:  # a large picture's: there are no others
+        engine.logits(np.zeros((1, *manifest.input_shape), np.float32), manifest.sigmas[0])
+        return
     noise = engine.noise(0, 0, micro_batch // manifest.chunk, (manifest.chunk, *manifest.input_shape))
     for number, sigma in enumerate(manifest.sigmas):
         batch, others = 0.5 + sigma * noise, 0.5 - sigma * noise

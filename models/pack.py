@@ -6,14 +6,18 @@ networks are tried: does the denoiser denoise, and does the classifier still kno
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from .bundle import Final, Manifest, file_digests, own_classifier, save_manifest
 from .convert import with_graph
+from .cost import LARGEST, draw_cost, fitting_micro_batch
 from .errors import BundleError
+from .graph import read_graph
 from .pack_sources import (
     check_scheduler,
     classifier_shape,
@@ -44,6 +48,8 @@ def pack(
     thresholds: Sequence[float] | None = None,
     final: Final = "plurality",
     dtype: str = "float32",
+    chunk: int | None = None,
+    micro_batch: int | None = None,
     trial: Callable[[Manifest], Trial] | None = None,
 ) -> tuple[Manifest, Report | None]:
     """Write the bundle `out`, whole or not at all, and try it once at each scale.
@@ -51,8 +57,9 @@ def pack(
     classifier: a folder in timm's hub layout, or a timm name, whose weights timm then fetches; or one of each sigma.
     denoiser, scheduler: folders that diffusers saved; None = no scale is denoised. undenoised: sigmas whose classifier
     sees the noise itself. input_shape: (C, H, W); default the denoiser's, or the finest classifier's. classes: default
-    the classifier's label_names, or numbers. thresholds: default 1/2. trial: gives the images to try it on; a bundle
-    that fails is not written. Raises BundleError naming the file and the field that is wrong.
+    the classifier's label_names, or numbers. thresholds: default 1/2. chunk, micro_batch: default by what a draw costs
+    (models.cost). trial: gives the images to try it on; a bundle that fails is not written. Raises BundleError naming
+    the file and the field that is wrong.
     """
     scales = tuple(map(float, sigmas))
     denoised = _denoised(scales, denoiser, undenoised)
@@ -81,7 +88,7 @@ def pack(
         )
         users = {**given, "denoiser": denoiser, "scheduler": scheduler}
         with _the_users_names(fresh, {part: str(source) for part, source in users.items() if source is not None}):
-            manifest = _with_graph(bare, fresh)
+            manifest = _sized(_with_graph(bare, fresh), fresh, chunk, micro_batch)
             save_manifest(manifest, fresh)
             load_pipeline(fresh)
             report = None if trial is None else self_test(fresh, *trial(manifest))
@@ -165,6 +172,18 @@ def _with_graph(bare: Manifest, folder: Path) -> Manifest:
     except Exception as error:
         # Whatever diffusers, timm, torch or OpenVINO raise here (a key, a shape, a value): no such networks.
         raise BundleError(f"{folder}: no graph can be made of the networks: {error}") from error
+
+
+def _sized(manifest: Manifest, folder: Path, chunk: int | None, micro_batch: int | None) -> Manifest:
+    """With what a draw costs among its figures, and the chunk and micro-batch that were asked for, or fit that."""
+    cost = draw_cost(read_graph(folder, manifest), manifest)
+    proposed = fitting_micro_batch(cost)
+    together = micro_batch or proposed
+    grain = chunk or math.gcd(manifest.chunk, together)  # noise is made in whole chunks: no larger than what takes it
+    if micro_batch is None:
+        together = 0 if proposed == LARGEST else -(-proposed // grain) * grain
+    figures = {"mflop_per_sample": cost.flop / 1e6, "megabytes_per_sample": cost.bytes / 1e6}
+    return replace(manifest, chunk=grain, micro_batch=together, figures={**manifest.figures, **figures})
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .data.class_lists import names_in_config
+from .denoiser import channels_and_block
 from .errors import BundleError
 from .schedule import PREDICTION_TYPES, Schedule
 
@@ -52,13 +53,17 @@ def read_denoiser(folder: Path) -> dict[str, Any]:
 
 def image_shape(config: dict[str, Any], path: Path) -> tuple[int, int, int]:
     """(C, H, W) of the images that the network of this config takes; path: where it was read, for the error."""
-    channels: Any = config.get("in_channels")
-    outputs, size = config.get("out_channels"), config.get("sample_size")
-    if channels not in (1, 3):
-        raise BundleError(f"{path}: in_channels: expected 1 (gray) or 3 (RGB), got {channels!r}")
-    if outputs not in (channels, 2 * channels):
+    inputs, outputs, size = (config.get(field) for field in ("in_channels", "out_channels", "sample_size"))
+    try:
+        channels, block = channels_and_block(inputs if type(inputs) is int else 0)
+    except ValueError:
         raise BundleError(
-            f"{path}: out_channels: expected {channels}, or {2 * channels} with a learned variance, got {outputs!r}"
+            f"{path}: in_channels: expected 1 (gray) or 3 (RGB), or one of them times a square, whose side is the "
+            f"number of pixels that a space-to-depth puts into channels, got {inputs!r}"
+        ) from None
+    if outputs not in (inputs, 2 * (inputs or 0)):
+        raise BundleError(
+            f"{path}: out_channels: expected {inputs}, or {2 * (inputs or 0)} with a learned variance, got {outputs!r}"
         )
     sides: list[Any] = size if isinstance(size, list) else [size, size]
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
@@ -66,7 +71,7 @@ def image_shape(config: dict[str, Any], path: Path) -> tuple[int, int, int]:
     halvings = 2 ** (len(config.get("block_out_channels", ())) - 1)
     if any(side % halvings for side in sides):
         raise BundleError(f"{path}: sample_size: expected multiples of {halvings}, by block_out_channels, got {size!r}")
-    return channels, sides[0], sides[1]
+    return channels, sides[0] * block, sides[1] * block
 
 
 def check_scheduler(folder: Path) -> None:

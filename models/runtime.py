@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 
 # 64: 128 is 10 to 20% faster in torch, no faster in OpenVINO, and pads short looks twice as much.
 CPU_MICRO_BATCH = 64
-# Not measured yet: enough that a launch costs little beside 3x32x32 images, 16 chunks.
-CUDA_MICRO_BATCH = 512
+# Not measured yet: 512 where a CPU takes 64, enough that a launch costs little beside 3x32x32 images.
+CUDA_TIMES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,16 @@ class RuntimeOptions:
 
     device: str = "cpu"  # or "cuda"
     engine: str = TORCH  # an engine's name, as answers report it
-    micro_batch: int = CPU_MICRO_BATCH  # samples in one forward
+    micro_batch: int | None = None  # samples in one forward; None = as the bundle proposes, or the device's own
     workers: int | None = None  # micro-batches computed at once; None = one for each usable core
     dtype: str | None = None  # None = the bundle's, which alone is served; another one to compare with it
+
+    def micro_batch_for(self, manifest: Manifest) -> int:
+        """A multiple of its chunk, unless another number was asked for."""
+        if self.micro_batch is not None:
+            return self.micro_batch
+        usual = manifest.micro_batch or -(-CPU_MICRO_BATCH // manifest.chunk) * manifest.chunk
+        return usual * CUDA_TIMES if self.device == "cuda" else usual
 
     @property
     def callers(self) -> int:
@@ -85,16 +92,15 @@ def options_for(
         raise BundleError(f"engine: expected auto, {' or '.join(ENGINES)}, got {engine}")
     if chosen == "openvino" and device != "cpu":
         raise BundleError(f"engine: expected torch on {device}, got openvino, which runs on a CPU")
-    micro_batch = micro_batch or (CUDA_MICRO_BATCH if device == "cuda" else CPU_MICRO_BATCH)
+    options = RuntimeOptions(device=device, engine=TORCH, micro_batch=micro_batch, workers=workers)
     if chosen == "openvino" and bundle is not None and find_spec("openvino"):
         folder = find_bundle(bundle)
-        if why := refusal(folder, micro_batch=micro_batch):
+        if why := refusal(folder, micro_batch=options.micro_batch_for(load_manifest(folder))):
             if engine != "auto":
                 raise BundleError(f"{folder}: engine: expected auto or torch, got openvino, which cannot run it: {why}")
             logger.warning("torch runs the bundle %s, since openvino cannot: %s", folder, why)
             chosen = "torch"
-    name = OPENVINO if chosen == "openvino" else TORCH
-    return RuntimeOptions(device=device, engine=name, micro_batch=micro_batch, workers=workers)
+    return replace(options, engine=OPENVINO) if chosen == "openvino" else options
 
 
 def usable_cores() -> int:
@@ -126,7 +132,8 @@ def load_pipeline(name_or_path: str | Path, options: RuntimeOptions | None = Non
     manifest = load_manifest(folder)
     verify(folder, manifest)
     try:
-        pipeline = Pipeline(_engine(folder, manifest, options), manifest, micro_batch=options.micro_batch)
+        micro_batch = options.micro_batch_for(manifest)
+        pipeline = Pipeline(_engine(folder, manifest, options), manifest, micro_batch=micro_batch)
         _warm_up(pipeline)
     except (BundleError, ImportError):
         raise
@@ -141,7 +148,7 @@ def _engine(folder: Path, manifest: Manifest, options: RuntimeOptions) -> Engine
     dtype = options.dtype or manifest.dtype
     if options.engine == OPENVINO:
         return OpenVinoEngine(
-            *graph_of(folder, manifest), dtype=dtype, batch=options.micro_batch,
+            *graph_of(folder, manifest), dtype=dtype, batch=options.micro_batch_for(manifest),
             streams=options.workers or usable_cores(),
         )  # fmt: skip
     import torch

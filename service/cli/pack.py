@@ -81,6 +81,10 @@ def pack(
     threshold: Annotated[str | None, typer.Option(help="One per sigma: 0.5,0.5,0.9 [0.5 each].")] = None,
     final: Annotated[str, typer.Option(help="plurality or threshold.")] = "plurality",
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16, in which it runs.")] = "float32",
+    chunk: Annotated[int | None, typer.Option(min=1, help="Draws whose noise is made together [32, or fewer].")] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="Draws that a CPU computes together, in whole chunks [what fits memory].")
+    ] = None,
     images: Annotated[str | None, typer.Option(help=f"Try it on: {DATA_HELP}")] = None,
     part: Annotated[str | None, typer.Option(help=PART_HELP)] = None,
     resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
@@ -121,9 +125,14 @@ def pack(
         thresholds=None if threshold is None else numbers("threshold", threshold),
         final=parse_final(final) or "plurality",
         dtype=dtype,
+        chunk=chunk,
+        micro_batch=micro_batch,
         trial=None if data is None else trial,
     )
     typer.echo(f"{out}: {manifest.name}, {len(manifest.classes)} classes, input {_shape(manifest)}, {manifest.digest}")
+    together = f", {manifest.micro_batch} together" if manifest.micro_batch else ""
+    cost = f"{manifest.figures['mflop_per_sample'] / 1e3:.3g} GFLOP, {manifest.figures['megabytes_per_sample']:.3g} MB"
+    typer.echo(f"a draw: {cost}{together}")
     if data is None or report is None:
         typer.echo("not tried on images: shapes and scales fit; --images DATA shows whether it denoises")
     else:

@@ -158,8 +158,8 @@ WRONG: dict[str, tuple[Spoil, str]] = {
         "denoiser/config.json: out_channels: expected 1, or 2 with a learned variance, got 3",
     ),
     "latent": (
-        lambda p: change(p / "denoiser/config.json", in_channels=4, out_channels=4),
-        "denoiser/config.json: in_channels: expected 1 (gray) or 3 (RGB), got 4",
+        lambda p: change(p / "denoiser/config.json", in_channels=8, out_channels=8),
+        "denoiser/config.json: in_channels: expected 1 (gray) or 3 (RGB), or one of them times a square, whose side is",
     ),
     "no size": (
         lambda p: change(p / "denoiser/config.json", sample_size=None),
