@@ -14,10 +14,7 @@ C block^2 input channels, and its answer goes the way back.
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +23,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from .schedule import Schedule, signal_and_noise, to_signed, to_unit
+from .schedule import Schedule, quiet_diffusers, signal_and_noise, to_signed, to_unit
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -58,7 +55,7 @@ class Denoiser(nn.Module):
         """Load `folder`/denoiser and `folder`/scheduler: safetensors only, nothing is fetched."""
         from diffusers import UNet2DModel
 
-        with _without_accelerate_notice():
+        with quiet_diffusers():
             unet = UNet2DModel.from_pretrained(
                 str(folder / "denoiser"), use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
             )
@@ -112,15 +109,3 @@ def _column(values: Tensor, like: Tensor) -> Tensor:
     """() -> () and (N,) -> (N, 1, 1, 1), in the dtype of `like`."""
     values = values.to(like.dtype)
     return values if values.ndim == 0 else values.view(-1, 1, 1, 1)
-
-
-@contextmanager
-def _without_accelerate_notice() -> Iterator[None]:
-    """diffusers logs a warning when `accelerate` is missing, although a network this small gains nothing from it."""
-    logger = logging.getLogger("diffusers.models.modeling_utils")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

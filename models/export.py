@@ -27,7 +27,18 @@ __all__ = ("export", "facts_of")
 
 MODEL = "mdds"
 # A model runs without.
-NOT_SERVING = {"__init__", "cost", "datasets", "export", "pack", "pack_sources", "pack_trial", "upgrade", "write"}
+NOT_SERVING = {
+    "__init__",
+    "cost",
+    "datasets",
+    "export",
+    "pack",
+    "pack_folders",
+    "pack_sources",
+    "pack_trial",
+    "upgrade",
+    "write",
+}
 DEVICES = ("cpu", "cuda")
 ENGINE = "auto"  # the fastest that is installed here
 MAX_BATCH = 64  # requests that one execute() may be handed: a pile of 64 small ones still answers within a second or so

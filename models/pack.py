@@ -18,6 +18,7 @@ from .convert import with_graph
 from .cost import LARGEST, draw_cost, fitting_micro_batch
 from .errors import BundleError
 from .graph import read_graph
+from .pack_folders import denoiser_folder, scheduler_folder
 from .pack_sources import (
     check_scheduler,
     classifier_shape,
@@ -25,6 +26,7 @@ from .pack_sources import (
     copy_denoiser,
     image_shape,
     read_denoiser,
+    source_of,
 )
 from .pack_trial import Report, ScaleTest, Trial, self_test
 from .runtime import load_pipeline
@@ -55,17 +57,19 @@ def pack(
     """Write the bundle `out`, whole or not at all, and try it once at each scale.
 
     classifier: a folder in timm's hub layout, or a timm name, whose weights timm then fetches; or one of each sigma.
-    denoiser, scheduler: folders that diffusers saved; None = no scale is denoised. undenoised: sigmas whose classifier
-    sees the noise itself. input_shape: (C, H, W); default the denoiser's, or the finest classifier's. classes: default
-    the classifier's label_names, or numbers. thresholds: default 1/2. chunk, micro_batch: default by what a draw costs
-    (models.cost). trial: gives the images to try it on; a bundle that fails is not written. Raises BundleError naming
-    the file and the field that is wrong.
+    denoiser, scheduler: folders that diffusers saved, or a pipeline's (models.pack_folders); None = no scale is
+    denoised. undenoised: sigmas whose classifier sees the noise itself. input_shape: (C, H, W); default the denoiser's,
+    or the finest classifier's. classes: default the classifier's label_names, or numbers. thresholds: default 1/2.
+    chunk, micro_batch: default by what a draw costs (models.cost). trial: gives the images to try it on; a bundle that
+    fails is not written. Raises BundleError naming the file and the field that is wrong.
     """
     scales = tuple(map(float, sigmas))
     denoised = _denoised(scales, denoiser, undenoised)
     given = _by_folder(classifier, scales)
+    place = _located(denoiser, scheduler)
+    origin = None if place is None else source_of(place[0])
     with whole_folder(out) as fresh:
-        shape = None if denoiser is None else _copy_denoiser(denoiser, scheduler, fresh)
+        shape = None if place is None else _copy_denoiser(*place, fresh)
         shape = _agreed(shape, input_shape)
         found = []
         for folder, source in given.items():
@@ -84,10 +88,13 @@ def pack(
             dtype=dtype,
             denoised=denoised,
             preprocessing=preprocessing(shape[0]),
-            provenance={"command": "certify bundles pack"},
+            provenance={
+                "command": "certify bundles pack",
+                **({} if origin is None else {"sources": {"denoiser": origin}}),
+            },
         )
-        users = {**given, "denoiser": denoiser, "scheduler": scheduler}
-        with _the_users_names(fresh, {part: str(source) for part, source in users.items() if source is not None}):
+        users = given if place is None else {**given, "denoiser": str(place[0]), "scheduler": str(place[1])}
+        with _the_users_names(fresh, users):
             manifest = _sized(_with_graph(bare, fresh), fresh, chunk, micro_batch)
             save_manifest(manifest, fresh)
             load_pipeline(fresh)
@@ -119,10 +126,19 @@ def _by_folder(classifier: str | Mapping[float, str], sigmas: tuple[float, ...])
     return {own_classifier(sigma): classifier[sigma] for sigma in sigmas}
 
 
-def _copy_denoiser(denoiser: Path, scheduler: Path | None, fresh: Path) -> tuple[int, int, int]:
+def _located(denoiser: Path | None, scheduler: Path | None) -> tuple[Path, Path] | None:
+    """Folders of the network and of its scheduler."""
+    if denoiser is None:
+        if scheduler is not None:
+            raise BundleError(f"scheduler: expected none without a denoiser, got {scheduler}")
+        return None
+    network = denoiser_folder(denoiser)
+    read_denoiser(network)  # what is wrong with it comes first
+    return network, scheduler_folder(scheduler, denoiser, network)
+
+
+def _copy_denoiser(denoiser: Path, scheduler: Path, fresh: Path) -> tuple[int, int, int]:
     """(C, H, W) of its images."""
-    if scheduler is None:
-        raise BundleError("scheduler: expected the folder of the denoiser's scheduler, got none")
     unet = read_denoiser(denoiser)
     check_scheduler(scheduler)
     shape = image_shape(unet, denoiser / "config.json")

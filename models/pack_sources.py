@@ -6,7 +6,6 @@ Whatever is wrong is named by file and field.
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,26 @@ from typing import Any
 from .data.class_lists import names_in_config
 from .denoiser import channels_and_block
 from .errors import BundleError
+from .pack_folders import weights_file
 from .schedule import PREDICTION_TYPES, Schedule
 
-__all__ = ("check_scheduler", "classifier_shape", "copy_classifier", "copy_denoiser", "image_shape", "read_denoiser")
+__all__ = (
+    "check_scheduler",
+    "classifier_shape",
+    "copy_classifier",
+    "copy_denoiser",
+    "image_shape",
+    "read_denoiser",
+    "source_of",
+)
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+# A path, and what diffusers' average of weights keeps of itself.
+NOT_OF_THE_NETWORK = {
+    "_name_or_path", "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step",
+    "use_ema_warmup",
+}  # fmt: skip
+SOURCE = "source.json"  # beside the weights, from `certify bundles convert`: where they came from
 
 
 def _read(path: Path, what: str) -> dict[str, Any]:
@@ -42,13 +56,13 @@ def read_denoiser(folder: Path) -> dict[str, Any]:
     for field in ("class_embed_type", "num_class_embeds"):
         if config.get(field) is not None:
             raise BundleError(f"{path}: {field}: expected none (a network that needs no class), got {config[field]!r}")
-    if not (folder / WEIGHTS).is_file():
-        there = sorted(file.name for file in folder.iterdir() if file.name != "config.json")
-        raise BundleError(
-            f"{folder / WEIGHTS}: no such file (there: {', '.join(there) or 'nothing'}); expected safetensors in one "
-            "file: UNet2DModel.from_pretrained(...).save_pretrained(DIR, safe_serialization=True)"
-        )
+    weights_file(folder)
     return config
+
+
+def source_of(folder: Path) -> dict[str, Any] | None:
+    """What `certify bundles convert` says of a network's origin; None of one that it did not write."""
+    return _read(folder / SOURCE, "what certify bundles convert wrote") if (folder / SOURCE).is_file() else None
 
 
 def image_shape(config: dict[str, Any], path: Path) -> tuple[int, int, int]:
@@ -85,23 +99,18 @@ def check_scheduler(folder: Path) -> None:
         )
     if (kind := config.get("prediction_type", "epsilon")) not in PREDICTION_TYPES:
         raise BundleError(f"{path}: prediction_type: expected one of {', '.join(PREDICTION_TYPES)}, got {kind!r}")
-    logger = logging.getLogger("diffusers.configuration_utils")  # it warns of what other schedulers' configs have more
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
         Schedule.from_folder(folder)
     except Exception as error:
         raise BundleError(f"{path}: expected a schedule of betas in (0, 1): {error}") from error
-    finally:
-        logger.setLevel(level)
 
 
 def copy_denoiser(config: dict[str, Any], folder: Path, target: Path) -> None:
     """Its checked config, without where the network was once loaded from, which is nobody's business, and weights."""
     target.mkdir()
-    kept = {key: value for key, value in config.items() if key != "_name_or_path"}
+    kept = {key: value for key, value in config.items() if key not in NOT_OF_THE_NETWORK}
     (target / "config.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    shutil.copyfile(folder / WEIGHTS, target / WEIGHTS)
+    shutil.copyfile(weights_file(folder), target / WEIGHTS)
 
 
 def copy_classifier(classifier: str, target: Path, channels: int | None) -> tuple[int, list[str] | None]:

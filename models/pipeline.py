@@ -42,6 +42,7 @@ class Pipeline:
         self.manifest = manifest
         self.micro_batch = micro_batch
         self.engine = engine
+        self.batch_seconds: float | None = None  # of one micro-batch, about, as models.runtime found at the start
 
     def votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int

@@ -57,11 +57,11 @@ class Settings(BaseSettings):
     engine: Literal["auto", "torch", "openvino"] = Field(
         "auto", description="embedded backend only: what computes the networks: auto, torch or openvino"
     )
-    # unset: 64 on a CPU, 512 on CUDA; `certify tune-runtime` measures others.
+    # unset: 64 on a CPU, 512 on CUDA, unless the bundle proposes others; `certify tune-runtime` measures others.
     micro_batch: Count | None = Field(
         None,
         description="embedded backend only: samples computed together, a multiple of the bundle's chunk, the same on "
-        "every replica; unset: the device's default",
+        "every replica; unset: as the bundle proposes, or the device's default",
     )
     # Triton's own default port, on this machine.
     triton_url: str = Field(

@@ -103,6 +103,12 @@ class EmbeddedBackend:
         assert self._workers is not None
         return self._workers
 
+    def draws_a_second(self) -> float | None:
+        """About, of all workers together, by what the first micro-batch took; None where that was not measured."""
+        assert self._pipeline is not None
+        seconds = self._pipeline.batch_seconds
+        return None if not seconds else self.workers * self._pipeline.micro_batch / seconds
+
     def info(self) -> BackendInfo:
         if self._info is None:
             raise BackendUnavailable("the embedded backend is not open")

@@ -14,15 +14,18 @@ import typer
 
 from ..answering.certify import certify
 from ..answering.fields import parse_texts
-from ..answering.schemas import CertifyAnswer
+from ..answering.schemas import CertifyAnswer, CertifyFields
 from ..answering.seeds import key_from_number
 from ..backends import open_backend
+from ..backends.embedded import EmbeddedBackend
 from ..client import AsyncClient, read_image
 from ..errors import DeadlineExceeded, RequestError
 from ..settings import Settings, load_settings
 from .options import USAGE, given, read_key, with_request_options
 
 __all__ = ("Reply", "image")
+
+LONG = 5.0  # seconds: whoever waits no longer need not be told
 
 
 @with_request_options
@@ -105,10 +108,32 @@ async def _from_here(
     backend = open_backend(settings)
     await backend.open()
     try:
+        if isinstance(backend, EmbeddedBackend):
+            _say_how_long(fields, backend.draws_a_second())
         for path in paths:
             yield await _reply(path, lambda data: certify(data, fields, backend, settings, key), seed=seed)
     finally:
         await backend.close()
+
+
+def _say_how_long(fields: CertifyFields, rate: float | None) -> None:
+    """On stderr, where it may take long: whoever asks can still give it up, or ask for less."""
+    longest = 0.0 if rate is None else fields.samples / rate
+    if fields.deadline_ms is not None:
+        longest = min(longest, fields.deadline_ms / 1000)
+    if longest > LONG:
+        typer.echo(
+            f"each image: up to {fields.samples} draws, {rate:.3g} a second here: {_duration(longest)} at most, less "
+            "where the answer is clear sooner; --samples and --deadline-ms bound it",
+            err=True,
+        )
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {seconds:.0f} seconds"
 
 
 async def _from_service(url: str, key: str | None, paths: list[Path], texts: Mapping[str, str]) -> AsyncIterator[Reply]:

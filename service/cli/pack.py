@@ -16,6 +16,7 @@ from ...models.datasets import DataSet, open_dataset
 from ..answering.images import decode_image
 from ..errors import BackendUnavailable, DataError, RequestError
 from ..research.dataset_run import OF_ONE_IMAGE
+from .convert import convert_app
 from .options import (
     DATA_HELP,
     MARKUP,
@@ -43,6 +44,8 @@ bundles_app = typer.Typer(
     invoke_without_command=True, add_completion=False, rich_markup_mode=MARKUP, pretty_exceptions_enable=False
 )
 
+bundles_app.add_typer(convert_app, name="convert")
+
 
 @bundles_app.callback()
 @errors_as_text()
@@ -66,9 +69,12 @@ def pack(
     sigmas: Annotated[str, typer.Option(help="Scales, in units of [0, 1] pixels: 0.25,0.5,1.0.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
     denoiser: Annotated[
-        Path | None, typer.Option(help="Folder of a diffusers UNet2DModel (save_pretrained) [none: nothing denoises].")
+        Path | None,
+        typer.Option(help="Folder of a diffusers UNet2DModel, or of a pipeline with one [none: no scale is denoised]."),
     ] = None,
-    scheduler: Annotated[Path | None, typer.Option(help="Folder of its diffusers scheduler (save_pretrained).")] = None,
+    scheduler: Annotated[
+        Path | None, typer.Option(help="Folder of its diffusers scheduler [the pipeline's, or the one beside it].")
+    ] = None,
     no_denoiser_at: Annotated[
         str | None, typer.Option(help="Scales whose classifier sees the noise itself: 0.12.")
     ] = None,

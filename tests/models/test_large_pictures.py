@@ -16,6 +16,7 @@ import timm
 import timm.models
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from PIL import Image
 
 from certify.models import cost
 from certify.models.bundle import find_bundle, load_manifest
@@ -23,6 +24,7 @@ from certify.models.denoiser import Denoiser, channels_and_block
 from certify.models.errors import BundleError
 from certify.models.export import export
 from certify.models.pack import pack
+from certify.models.pipeline import Pipeline
 from certify.models.runtime import RuntimeOptions, load_pipeline, options_for
 from tests.cli.test_cli import certify
 from tests.models.conftest import changed
@@ -127,3 +129,44 @@ def test_an_engine_takes_what_the_bundle_proposes(chunk: int, micro_batch: int, 
 def test_a_proposal_is_of_whole_chunks(micro_batch: object) -> None:
     with pytest.raises(BundleError, match="micro_batch: expected 0 or a multiple of the chunk, 32, got"):
         changed(load_manifest(find_bundle("digits")), micro_batch=micro_batch)
+
+
+def test_image_says_how_long_it_may_take_where_that_is_long(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a micro-batch of two took four seconds, on a machine of one core."""
+    from certify.models import runtime
+
+    def slow(pipeline: Pipeline) -> None:
+        pipeline.batch_seconds = 4.0
+
+    monkeypatch.setattr(runtime, "_warm_up", slow)
+    monkeypatch.setattr(runtime, "usable_cores", lambda: 1)
+    Image.fromarray((PICTURE.transpose(1, 2, 0) * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    ask = ("image", tmp_path / "a.png", "--bundle", bundle, "--sigmas=0.5", "--alpha=0.1", "--json")
+    code, out, err = certify(*ask, "--samples=400")
+    assert code == 0 and out.startswith("{"), err
+    assert "each image: up to 400 draws, 0.5 a second here: about 13 minutes at most, less where" in err
+    _, _, err = certify(*ask, "--samples=400", "--deadline-ms=4000")
+    assert "each image" not in err
+
+
+def test_the_start_costs_one_micro_batch_of_one_scale(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or two, where one is quick; and the plain classifier."""
+    from certify.models import runtime
+    from certify.models.engine_torch import TorchEngine
+
+    seen: list[tuple[int, float]] = []
+    forward = TorchEngine.logits
+
+    def counted(engine: TorchEngine, noisy: torch.Tensor, sigma: float) -> torch.Tensor:
+        seen.append((len(noisy), sigma))
+        return forward(engine, noisy, sigma)
+
+    monkeypatch.setattr(TorchEngine, "logits", counted)
+    for patience, times in ((0.0, 1), (1e9, 2)):
+        monkeypatch.setattr(runtime, "FIRST_SECONDS", patience)
+        pipeline = load_pipeline(bundle, options_for(engine="torch", bundle=bundle))
+        assert seen == [(2, 0.5)] * times
+        assert pipeline.batch_seconds is not None and pipeline.batch_seconds > 0
+        seen.clear()

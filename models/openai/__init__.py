@@ -1,0 +1,1 @@
+"""Checkpoints of openai/improved-diffusion and openai/guided-diffusion, as folders of diffusers."""
