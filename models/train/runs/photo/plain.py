@@ -22,7 +22,7 @@ CONFIG = PhotoConfig(
         grad_clip=1.0, ema=0.998, mixed_precision="no", checkpoint_every=100, rate_floor=0.1,
     ),
     features_stage=Optimisation(
-        seed=0, steps=700, batch=4, learning_rate=5e-4, muon_rate=0.005, warmup_steps=50, weight_decay=0.0,
+        seed=0, steps=450, batch=4, learning_rate=5e-4, muon_rate=0.005, warmup_steps=50, weight_decay=0.0,
         grad_clip=1.0, ema=0.998, mixed_precision="no", checkpoint_every=50,
     ),
     feature_weight=0.1,
