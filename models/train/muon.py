@@ -44,19 +44,19 @@ class Muon(torch.optim.AdamW):
         for group in self.param_groups:
             for weight in group["params"] if group["scale"] else ():
                 if weight.grad is not None:
-                    self._turn(weight, group["lr"] * group["scale"])
+                    self._turn(weight, weight.grad, group["lr"] * group["scale"])
                     weight.grad = None
         super().step()
         return loss
 
-    def _turn(self, weight: nn.Parameter, rate: float) -> None:
+    def _turn(self, weight: nn.Parameter, gradient: Tensor, rate: float) -> None:
         state = self.state[weight]
         if not state:  # AdamW, reading a checkpoint, expects a "step" in every state
             state.update(step=torch.zeros(()), momentum=torch.zeros_like(weight))
         state["step"] += 1
         momentum: Tensor = state["momentum"]
-        momentum.lerp_(weight.grad, 1 - MOMENTUM)
-        ahead = torch.lerp(weight.grad, momentum, MOMENTUM).flatten(1)  # Nesterov's
+        momentum.lerp_(gradient, 1 - MOMENTUM)
+        ahead = torch.lerp(gradient, momentum, MOMENTUM).flatten(1)  # Nesterov's
         # Wide matrices' entries are small by themselves; tall ones are stretched as the author does.
         stretch = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
         weight.add_(orthogonal(ahead).view_as(weight), alpha=-rate * stretch)

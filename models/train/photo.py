@@ -17,7 +17,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -156,7 +156,8 @@ def feature_loss(classifier: Classifier, denoised: Tensor, clean: Tensor) -> tup
 def _maps(classifier: Classifier, pixels: Tensor) -> list[Tensor]:
     """After each of the network's blocks, and the logits at the end."""
     maps: list[Tensor] = []
-    handles = [block.register_forward_hook(lambda _m, _i, out: maps.append(out)) for block in classifier.net.blocks]
+    blocks = cast(nn.Sequential, classifier.net.blocks)
+    handles = [block.register_forward_hook(lambda _m, _i, out: maps.append(out)) for block in blocks]
     try:
         logits = classifier(pixels)
     finally:

@@ -1,4 +1,4 @@
-"""`certify train photo --data DIR`: the denoiser of the `photo` bundle, in an hour and a half of one AVX2 core."""
+"""`certify train photo --data DIR`: the denoiser of the `photo` bundle, in half an hour of one AVX2 core."""
 
 from ...config import Optimisation, PhotoConfig
 
