@@ -3,6 +3,7 @@
     certify train digits                         # both networks from nothing: WORK/bundle, with thresholds of 1/2
     certify train cifar10_cpu --data DIR         # one after the other, then fine-tuned: WORK/plain, WORK/finetuned
     certify train digits_brier [--bundle B]      # goes on from a bundle: WORK/bundle
+    certify train photo --data DIR               # a denoiser alone, of a folder of photographs: WORK/denoiser
     accelerate launch -m certify train RUN       # several GPUs; a run's batch is each process's
 
 Choosing thresholds and measuring is not training: `python -m benchmarks.digits` and `python -m benchmarks.cifar10`.
@@ -19,8 +20,8 @@ from torch import Tensor
 from ..bundle import find_bundle, load_manifest
 from ..errors import BundleError, DataError
 from ..write import check_place, replaces_bundle
-from . import joint, separate
-from .config import FinetuneConfig, PairConfig, TrainConfig
+from . import joint, photo, separate
+from .config import FinetuneConfig, PairConfig, PhotoConfig, TrainConfig
 from .data import SPLIT_NAME, digits_split, load_digits
 from .finetune import finetune, write_finetuned
 from .runs import find_run
@@ -44,7 +45,8 @@ def train_run(
 ) -> None:
     """Train the named run and write its bundles; what is in `work` already is not done again.
 
-    data: a folder with train.npz, for runs that are not of the digits. out: the bundle's folder (default: WORK/bundle).
+    data: a folder with train.npz, or of photographs, for runs that are not of the digits. out: the bundle's folder
+    (default: WORK/bundle).
     work: of checkpoints (default: runs/NAME-seedN, runs/NAME for a pair). limit: only so many images, to try it.
     seed: another than the run's. bundle: what a fine-tuning begins from. threads: of torch on a CPU; None = 1, since
     small convolutions run slower on two OpenMP threads than on one.
@@ -61,6 +63,12 @@ def train_run(
         if data is None:
             raise DataError(f"data: expected a folder with train.npz, which {run} learns from, got none")
         separate.run(config, data, work or WORK / config.name, command=f"certify train {run}", limit=limit)
+        return
+    if isinstance(config, PhotoConfig):
+        _refuse(run, "ends as WORK/denoiser, from nothing", out=out, seed=seed, bundle=bundle)
+        if data is None:
+            raise DataError(f"data: expected a folder of photographs, which {run} learns from, got none")
+        photo.run(config, data, work or WORK / config.name, limit=limit)
         return
     _refuse(run, "learns from the digits, which come with scikit-learn", data=data)
     if seed is not None:

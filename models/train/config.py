@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 
 from ..bundle import Final
 
-__all__ = ("FinetuneConfig", "Optimisation", "PairConfig", "TrainConfig")
+__all__ = ("FinetuneConfig", "Optimisation", "PairConfig", "PhotoConfig", "TrainConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
-    """How a stage is trained: AdamW, linear warm-up, then a cosine."""
+    """How a stage is trained: linear warm-up, then a cosine."""
 
     seed: int
     steps: int
@@ -26,6 +26,7 @@ class Optimisation:
     checkpoint_every: int  # steps
     beta2: float = 0.999  # of AdamW: torch's own default
     rate_floor: float = 0.0  # where the cosine ends, as a share of the learning rate
+    muon_rate: float = 0.0  # of weight matrices, by Muon; 0: they go with AdamW, as all else does
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "checkpoint_every", "warmup_steps"):
@@ -140,3 +141,33 @@ class PairConfig:
     cost_images: int  # of the table of draws and seconds, every policy on each
     samples_before: int  # estimation samples at each scale, before fine-tuning
     samples_after: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoConfig:
+    """A denoiser of photographs of any size, for a classifier that is trained already: on pixels, then on features."""
+
+    # Fields on which the weights do not depend.
+    NOT_TRAINING: ClassVar = frozenset(("version", "dtype"))
+
+    name: str
+    version: str
+    dtype: Literal["float32", "bfloat16"]  # in which the weights are stored
+    # network
+    unet_channels: tuple[int, ...]
+    unet_layers: int
+    unet_groups: int
+    block: int  # pixels a side that become channels (space to depth)
+    size: int  # of the classifier's images
+    # diffusion
+    timesteps: int
+    beta_start: float
+    beta_end: float
+    sigma_low: float  # training draws scales log-uniformly between these two
+    sigma_high: float
+    # stages
+    patch: int  # of the first: it sees no more of a picture
+    pixels_stage: Optimisation
+    features_stage: Optimisation
+    feature_weight: float  # of the classifier's early maps against the squared error of pixels
+    answer_weight: float  # of its answers

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..errors import CertifyError
 from ..files import whole_file
 from .config import Optimisation
+from .muon import build_optimizer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -94,9 +95,7 @@ def run_stage(stage: Stage, accelerator: Accelerator) -> None:
         trained.to(memory_format=torch.channels_last)
     parameters = [p for p in trained.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in parameters]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, betas=(0.9, config.beta2), weight_decay=config.weight_decay
-    )
+    optimizer = build_optimizer(parameters, config)
     done = _resume(stage, average, optimizer)
     running, optimizer = accelerator.prepare(trained, optimizer)
     bar = tqdm(

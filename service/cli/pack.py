@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ...models.pack_classifiers import Given, RemoteClassifier
     from ...models.pack_trial import Report, Trial
 
-__all__ = ("bundles", "bundles_app", "export", "pack", "upgrade")
+__all__ = ("bundles", "bundles_app", "export", "pack", "photo", "upgrade")
 
 _CLASSES_HELP = (
     "Names with commas between; @FILE with a name a line, or JSON: a list, or a config's id2label; or imagenet "
@@ -193,6 +193,28 @@ def _json_object(name: str, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{name}: expected a JSON object, got {text[:100]!r}")
     return value
+
+
+@bundles_app.command()
+@errors_as_text()
+def photo(
+    out: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("photo"),
+    classifier: Annotated[
+        str | None, typer.Option(help="Your own: a folder in timm's hub layout, or a timm name [EfficientNet-Lite0].")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help=_CLASSES_HELP)] = None,
+) -> None:
+    """Make a bundle for photographs of 224 px: a classifier behind the denoiser that ships (docs/photo.md)."""
+    from ...models.photo import pack_photo
+
+    names = None if classes is None else read_classes(classes)
+    try:
+        manifest = pack_photo(out, classifier=classifier, classes=names)
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"packing a bundle needs torch and openvino (pip install 'certify[photo]'): {error}"
+        ) from error
+    typer.echo(f"{out}: {manifest.name}, {len(manifest.classes)} classes, input {_shape(manifest)}, {manifest.digest}")
 
 
 @bundles_app.command()

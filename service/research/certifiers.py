@@ -82,9 +82,7 @@ class LocalCertifier:
         if self.fixed and (given := [name for name in ("radius", "deadline_ms") if getattr(fields, name) is not None]):
             raise DataError(f"{', '.join(given)}: expected none, since only --policy best without --votes stops early")
         if self.fixed and certificates is not None:
-            raise DataError(
-                "certificates: expected none, since only --policy best without --votes has them"
-            )
+            raise DataError("certificates: expected none, since only --policy best without --votes has them")
         if self.fixed and self._plan.method == "deterministic":
             raise DataError(
                 "policy, votes: expected --policy best without --votes, since splitting noise is counted to its last "

@@ -1,7 +1,7 @@
 """The named runs, a folder for each data set: `certify train NAME`, where NAME is a CONFIG's name.
 
 A CONFIG's type says how it is trained: TrainConfig by models.train.joint, PairConfig by models.train.separate,
-FinetuneConfig by models.train.finetune.
+PhotoConfig by models.train.photo, FinetuneConfig by models.train.finetune.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import importlib
 import pkgutil
 
 from ...errors import DataError
-from ..config import FinetuneConfig, PairConfig, TrainConfig
+from ..config import FinetuneConfig, PairConfig, PhotoConfig, TrainConfig
 
 __all__ = ("RunConfig", "find_run", "named_runs")
 
-RunConfig = TrainConfig | PairConfig | FinetuneConfig
+RunConfig = TrainConfig | PairConfig | PhotoConfig | FinetuneConfig
 
 
 def named_runs() -> dict[str, RunConfig]:

@@ -20,7 +20,7 @@ from certify.models.bundle import find_bundle, load_manifest, verify  # noqa: E4
 from certify.models.errors import BundleError, CertifyError, DataError  # noqa: E402
 from certify.models.runtime import load_pipeline  # noqa: E402
 from certify.models.train import command, joint  # noqa: E402
-from certify.models.train.config import FinetuneConfig, PairConfig, TrainConfig  # noqa: E402
+from certify.models.train.config import FinetuneConfig, PairConfig, PhotoConfig, TrainConfig  # noqa: E402
 from certify.models.train.runs import find_run, named_runs  # noqa: E402
 from certify.models.train.stage import CheckpointError  # noqa: E402
 
@@ -54,6 +54,7 @@ def test_every_run_is_known_by_its_name_and_trained_by_its_type() -> None:
         "digits_cross_entropy": FinetuneConfig,
         "cifar10": PairConfig,
         "cifar10_cpu": PairConfig,
+        "photo": PhotoConfig,
     }
     digits = find_run("digits")
     assert isinstance(digits, TrainConfig) and isinstance(find_run(digits.finetune), FinetuneConfig)
@@ -68,6 +69,9 @@ def test_every_run_is_known_by_its_name_and_trained_by_its_type() -> None:
         ("digits", {"limit": 0}, "limit: expected at least 1, got 0"),
         ("digits", {"threads": -1}, "threads: expected at least 1, got -1"),
         ("cifar10_cpu", {}, r"data: expected a folder with train\.npz, which cifar10_cpu learns from, got none"),
+        ("photo", {}, "data: expected a folder of photographs, which photo learns from, got none"),
+        ("photo", {"data": Path("x"), "out": Path("y")}, "out: expected none, since photo ends as WORK/denoiser"),
+        ("photo", {"data": Path("nowhere")}, "nowhere: expected a folder of pictures, got none"),
         ("cifar10_cpu", {"data": Path("x"), "seed": 1}, "seed: expected none, since cifar10_cpu is trained in three"),
         ("cifar10_cpu", {"data": Path("x"), "out": Path("y")}, "out: expected none, since cifar10_cpu is trained"),
         ("cifar10_cpu", {"data": Path("nowhere")}, r"got 'nowhere/train\.npz'"),

@@ -1,0 +1,1 @@
+"""Photographs at 224 px: a denoiser before a classifier with ImageNet's weights."""
