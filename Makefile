@@ -47,7 +47,7 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/mypy
 
 # Two halves at once, since most tests wait: for a server, a child process, a deadline. Others go into the second.
-FIRST := $(addprefix tests/, answering/ backends/ benchmarks/ cli/ core/ http/ research/ service/)
+FIRST := $(addprefix tests/, answering/ backends/ benchmarks/ certificates/ cli/ core/ http/ research/ service/)
 SECOND := $(filter-out $(FIRST) tests/cases/ tests/golden/ tests/typing/ %__pycache__/, $(wildcard tests/*/ tests/test_*.py))
 
 test: lint ## everything: lint, types, unit, statistics, HTTP against a real process, a real Triton; coverage
