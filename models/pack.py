@@ -26,6 +26,7 @@ from .pack_folders import denoiser_folder, scheduler_folder
 from .pack_report import cost_of, lines_of
 from .pack_sources import check_scheduler, copy_denoiser, image_shape, read_denoiser, source_of
 from .pack_trial import Report, ScaleTest, Trial, self_test
+from .remote.limits import Limits
 from .runtime import load_pipeline, options_for
 from .write import preprocessing, whole_folder
 
@@ -97,12 +98,18 @@ def pack(
         limits = classifier.limits if isinstance(classifier, RemoteClassifier) else None
         with _the_users_names(fresh, {**found.users, **parts}):
             manifest = _sized(_with_graph(bare, fresh), fresh, chunk, micro_batch)
-            save_manifest(manifest, fresh)
-            engine = load_pipeline(fresh, options_for(bundle=fresh, remote=limits)).engine
-            if isinstance(engine, Elsewhere):
-                engine.close()
-            report = None if trial is None else self_test(fresh, *trial(manifest), remote=limits)
-    return manifest, report
+            return manifest, _tried(manifest, fresh, limits, trial)
+
+
+def _tried(
+    manifest: Manifest, folder: Path, limits: Limits | None, trial: Callable[[Manifest], Trial] | None
+) -> Report | None:
+    """Write the manifest, load the bundle as a service would, and try it on images."""
+    save_manifest(manifest, folder)
+    engine = load_pipeline(folder, options_for(bundle=folder, remote=limits)).engine
+    if isinstance(engine, Elsewhere):
+        engine.close()
+    return None if trial is None else self_test(folder, *trial(manifest), remote=limits)
 
 
 def _denoised(sigmas: tuple[float, ...], denoiser: Path | None, undenoised: Sequence[float]) -> tuple[bool, ...]:
