@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ("PAYLOAD_TYPE", "Refused", "Unreadable", "canonical", "opened", "signers")
+__all__ = ("LARGEST", "PAYLOAD_TYPE", "Refused", "Unreadable", "canonical", "opened", "signers")
 
 PAYLOAD_TYPE = "application/vnd.certify.certificate.v1+json"
 LARGEST = 64 * 2**20  # bytes of a file: 10,000 samples take 20 KB, and a hundred times as many classes a hundred times
