@@ -7,6 +7,7 @@ import base64
 import json
 import math
 import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ pytest.importorskip("cryptography", reason="signs (pip install 'certify[signing]
 
 from certify import verify
 from certify.envelope import PAYLOAD_TYPE, Unreadable, opened, signers
+from certify.service.answering.evidence import votes_text
 from certify.service.answering.evidence_schemas import Evidence
 from certify.service.answering.images import decode_image
 from certify.service.answering.replay import Differs, planned_again, scope_of, voted_again
-from certify.service.answering.signing import key_set, new_key, read_key_set, read_signer
-from certify.service.backends.fake import FakeBackend
+from certify.service.answering.signing import PublicKey, key_set, new_key, read_key_set, read_signer
+from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from certify.service.errors import DataError, SettingsError
 from tests import pictures
-from tests.certificates.vectors import CHANGES, FOLDER, made
+from tests.certificates.vectors import CHANGES, FOLDER, OF_OTHERS, made
 from tests.cli.test_cli import certify
 from tests.servers import SEED_KEY, in_process
 
@@ -48,7 +50,7 @@ def payload_of(data: bytes) -> dict[str, Any]:
 @pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
 def test_what_holds_holds(path: Path) -> None:
     code, out, _ = certify("verify", "--key", str(KEYS), str(path))
-    assert code == 0 and "FAILS" not in out and "plan: the state machine asks for the same" in out
+    assert code == 0 and "FAILS" not in out and "holds  plan: " in out
     payload, written, signatures = opened(path.read_bytes())
     assert all(check.holds for check in verify.checks(payload, written))
     assert Evidence.model_validate(payload).model_dump(mode="json") == payload
@@ -65,18 +67,23 @@ def test_what_was_changed_is_refused_with_the_reason(path: Path) -> None:
 
 
 def test_there_is_a_file_for_every_kind_of_change() -> None:
-    assert {path.stem for path in INVALID} >= set(CHANGES) and len(INVALID) >= 40 and len(VALID) == 3
+    assert {path.stem for path in INVALID} >= {*CHANGES, *(name for changes in OF_OTHERS.values() for name in changes)}
+    assert len(INVALID) >= 70 and len(VALID) == 6
 
 
 def test_the_verifier_shares_no_code_with_what_it_verifies() -> None:
     ours = {name for name in vars(verify) if not name.startswith("__")}
     modules = {getattr(vars(verify)[name], "__module__", None) for name in ours}
     assert not [name for name in modules if name and name.startswith("certify.") and "service" in name]
-    for module in (verify, sys.modules["certify.envelope"]):
+    for module in (verify, sys.modules["certify.envelope"], sys.modules["certify.form"]):
         assert module.__file__
         lines = Path(module.__file__).read_text().splitlines()
         imports = [line.strip() for line in lines if line.strip().startswith(("import ", "from "))]
-        assert not [line for line in imports if line.startswith("from .") and not line.startswith("from .envelope")]
+        assert not [
+            line
+            for line in imports
+            if line.startswith("from .") and not line.startswith(("from .envelope", "from .form"))
+        ]
 
 
 @pytest.mark.parametrize(
@@ -145,6 +152,93 @@ def test_without_a_key_a_signature_is_refused_and_there_are_no_keys() -> None:
             assert (await service.client.get("/v1/keys")).json() == {"keys": []}
 
     asyncio.run(ask())
+
+
+def test_a_key_whose_day_is_over_refuses_before_anything_is_drawn(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> None:
+        async with in_process(signing_key_file=key_file) as service:
+            monkeypatch.setattr(PublicKey, "good_at", lambda _self, _when: False)
+            files = {"image": ("a.png", pictures.png())}
+            refused = await service.client.post("/v1/certify", files=files, data={"signed": "true"})
+            assert (refused.status_code, refused.json()["field"]) == (422, "signed")
+            assert "no key that is good today" in refused.json()["detail"] and service.backend.calls == 0
+            assert (await service.client.post("/v1/certify", files=files)).status_code == 200
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("cut", [1000, 128], ids=["one piece a level", "several"])
+def test_what_was_counted_is_counted_again(key_file: Path, cut: int) -> None:
+    payload = payload_of((FOLDER / "valid_counted.json").read_bytes())
+    picture = decode_image(pictures.png(), (1, 8, 8), resize=False, max_pixels=64)
+    backend = FakeBackend(replace(FAKE_INFO, noise=("splitting",) * 3, norm="l1"))
+
+    async def again() -> str:
+        await backend.open()
+        for level, described in zip(payload["counts"]["levels"], payload["function"]["levels"], strict=True):
+            whole, sigma = described["grey_steps"], float(described["sigma"])
+            pieces = [(low, min(whole, low + cut)) for low in range(0, whole, cut)]
+            level["chunks"] = [
+                votes_text(await backend.count_votes(picture.tensor, sigma=sigma, seed=0, first=low, count=high - low))
+                for low, high in pieces
+            ]
+        assert all(check.holds for check in verify.checks(payload, verify.canonical(payload)))
+        return await voted_again(payload, picture.tensor, backend, lambda *_: 0)
+
+    assert "1546 votes drawn again are equal" in asyncio.run(again())
+    payload["function"]["levels"][0].update(noise="uniform")
+    with pytest.raises(Differs, match="the bundle has no uniform noise"):
+        asyncio.run(voted_again(payload, picture.tensor, backend, lambda *_: 0))
+
+
+def test_a_certificate_s_words_cannot_write_lines_of_ours(tmp_path: Path) -> None:
+    body = json.loads(VALID[0].read_bytes())
+    body["signatures"][0]["keyid"] = "x\n  holds  signature: by us \x1b[2K\u202e\ud800"
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(body))
+    code, out, _ = certify("verify", "--key", str(KEYS), str(path))
+    assert code == 1 and len(out.splitlines()) == 2 and out.rstrip("\n").replace("\n", "").isprintable()
+
+
+def test_a_file_that_cannot_be_read_does_not_hide_the_next(tmp_path: Path) -> None:
+    code, out, _ = certify("verify", str(tmp_path / "none.json"), str(tmp_path), str(VALID[0]))
+    assert code == 2 and out.count("expected a file that can be read") == 2 and "holds  plan" in out
+    (tmp_path / "secret").write_text(SEED_KEY)
+    path = tmp_path / "c.json"
+    path.write_text("[]")
+    code, _, err = certify("reveal", str(path), "--seed-key-file", str(tmp_path / "secret"))
+    assert code == 1 and "expected a certificate that holds" in err
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"nbf": 1e20}, "expected whole seconds"),
+        ({"exp": 10**30}, "expected a JWK set"),
+        ({"exp": True}, "expected whole seconds"),
+        ({"x": 5}, "expected a JWK set"),
+        ({"x": "AAAA"}, "expected Ed25519 keys of 32 bytes"),
+    ],
+)
+def test_a_bad_key_set_is_refused_in_words(tmp_path: Path, entry: dict[str, Any], said: str) -> None:
+    known = json.loads(KEYS.read_bytes())["keys"][0]
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"keys": [{**known, **entry}]}))
+    with pytest.raises(DataError, match=said):
+        read_key_set(path)
+    path.write_text('{"keys":' + "[" * 100_000)
+    with pytest.raises(DataError, match="expected a JWK set"):
+        read_key_set(path)
+
+
+def test_a_key_that_begins_or_ends_within_a_day_is_not_good_on_it(tmp_path: Path) -> None:
+    known = json.loads(KEYS.read_bytes())["keys"][0]
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"keys": [{**known, "nbf": 86_400 + 1, "exp": 5 * 86_400 - 1}]}))
+    (key,) = read_key_set(path).values()
+    assert (key.not_before, key.not_after) == (date(1970, 1, 3), date(1970, 1, 5))
 
 
 def test_votes_are_drawn_again_all_of_them_or_some(key_file: Path) -> None:
