@@ -31,6 +31,7 @@ ENCODING = "float32, little-endian, (C, H, W), pixels k/255"
 # Float64 in SciPy's functions is good to 1e-13 here; a service gives away 1e-9 before it rounds a radius down.
 TOLERANCE = 1e-10
 RADIUS_STEPS = 10**6  # in 1: far above the tolerance, so that a stated radius needs a proved one
+MOST_SAMPLES = 10**8  # of billions, float64 is too coarse between a bound and 1
 MOST_CLASSES = 10**6  # more than anybody has; a reader makes room for each
 # Weights are written as the service's float64 has them, and may miss their sum by some ulp.
 WEIGHT_SLACK = Fraction(1, 10**12)
@@ -171,6 +172,8 @@ def _counts(payload: Mapping[str, Any]) -> str:
         if next(row, None) is not None:
             raise Refused("counts: expected no chunk beyond the last look that was taken")
         used += sum(sum(part.values()) for rows in streams.values() for part in rows)
+    if request["samples"] > MOST_SAMPLES:
+        raise Refused(f"request.samples: expected at most {MOST_SAMPLES}, got {request['samples']}")
     if used > request["samples"]:
         raise Refused(f"counts: expected at most the {request['samples']} samples that were asked for, got {used}")
     return f"{used} votes in chunks of {chunk}, looks at their sums"

@@ -120,6 +120,8 @@ def _tensor(payload: Mapping[str, Any], image: Path) -> Any:
     picture = decode_image(_bytes(image), tuple(given["shape"]), resize=given["resized"], max_pixels=most)
     if picture.sha256.hex() != given["sha256"]:
         raise Differs(f"{image} is another picture: its tensor has SHA-256 {picture.sha256.hex()}")
+    if (picture.resized, picture.turned) != (given["resized"], given["turned"]):
+        raise Differs(f"{image}: expected resized, turned to be {picture.resized}, {picture.turned}")
     return picture.tensor
 
 
