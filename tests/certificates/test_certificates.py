@@ -297,6 +297,13 @@ def test_another_image_is_not_the_certificates(key_file: Path, tmp_path: Path) -
         (tmp_path / name).write_bytes(data)
         got, out, _ = certify("verify", str(certificate), "--image", str(tmp_path / name))
         assert got == code, out
+    payload = payload_of(certificate.read_bytes())
+    for change in ({"turned": True}, {"resized": True}, {"shape": [1, 10**9, 10**9]}, {"shape": [7, 8, 8]}):
+        other = {**payload, "input": {**payload["input"], **change}}
+        other["statement"] = {**payload["statement"], "radius_linf": "0"}
+        certificate.write_bytes(verify.canonical(other))
+        got, out, _ = certify("verify", str(certificate), "--image", str(tmp_path / "same"))
+        assert got == 1 and "FAILS  image" in out, out
 
 
 def test_keys_rotate_side_by_side_and_end_on_their_day(tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ CHANGES: dict[str, Callable[[Json], None]] = {
         and None
     ),
     "scope_of_another_question": _set("noise/scope_sha256", "0" * 64),
+    "samples_without_end": _set("request/samples", 32 * 10**9),
     "scheme": _set("noise/scheme", "dice"),
     "radius_in_another_spelling": lambda payload: (
         [
