@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import math
 import sys
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,8 @@ from certify.service.answering.evidence import votes_text
 from certify.service.answering.evidence_schemas import Evidence
 from certify.service.answering.images import decode_image
 from certify.service.answering.replay import Differs, planned_again, scope_of, voted_again
-from certify.service.answering.signing import PublicKey, key_set, new_key, read_key_set, read_signer
+from certify.service.answering.signing import key_set, new_key, read_signer
 from certify.service.backends.fake import FAKE_INFO, FakeBackend
-from certify.service.errors import DataError, SettingsError
 from tests import pictures
 from tests.certificates.vectors import CHANGES, FOLDER, OF_OTHERS, made
 from tests.cli.test_cli import certify
@@ -154,21 +151,6 @@ def test_without_a_key_a_signature_is_refused_and_there_are_no_keys() -> None:
     asyncio.run(ask())
 
 
-def test_a_key_whose_day_is_over_refuses_before_anything_is_drawn(
-    key_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def ask() -> None:
-        async with in_process(signing_key_file=key_file) as service:
-            monkeypatch.setattr(PublicKey, "good_at", lambda _self, _when: False)
-            files = {"image": ("a.png", pictures.png())}
-            refused = await service.client.post("/v1/certify", files=files, data={"signed": "true"})
-            assert (refused.status_code, refused.json()["field"]) == (422, "signed")
-            assert "no key that is good today" in refused.json()["detail"] and service.backend.calls == 0
-            assert (await service.client.post("/v1/certify", files=files)).status_code == 200
-
-    asyncio.run(ask())
-
-
 @pytest.mark.parametrize("cut", [1000, 128], ids=["one piece a level", "several"])
 def test_what_was_counted_is_counted_again(key_file: Path, cut: int) -> None:
     payload = payload_of((FOLDER / "valid_counted.json").read_bytes())
@@ -210,35 +192,6 @@ def test_a_file_that_cannot_be_read_does_not_hide_the_next(tmp_path: Path) -> No
     path.write_text("[]")
     code, _, err = certify("reveal", str(path), "--seed-key-file", str(tmp_path / "secret"))
     assert code == 1 and "expected a certificate that holds" in err
-
-
-@pytest.mark.parametrize(
-    ("entry", "said"),
-    [
-        ({"nbf": 1e20}, "expected whole seconds"),
-        ({"exp": 10**30}, "expected a JWK set"),
-        ({"exp": True}, "expected whole seconds"),
-        ({"x": 5}, "expected a JWK set"),
-        ({"x": "AAAA"}, "expected Ed25519 keys of 32 bytes"),
-    ],
-)
-def test_a_bad_key_set_is_refused_in_words(tmp_path: Path, entry: dict[str, Any], said: str) -> None:
-    known = json.loads(KEYS.read_bytes())["keys"][0]
-    path = tmp_path / "keys.json"
-    path.write_text(json.dumps({"keys": [{**known, **entry}]}))
-    with pytest.raises(DataError, match=said):
-        read_key_set(path)
-    path.write_text('{"keys":' + "[" * 100_000)
-    with pytest.raises(DataError, match="expected a JWK set"):
-        read_key_set(path)
-
-
-def test_a_key_that_begins_or_ends_within_a_day_is_not_good_on_it(tmp_path: Path) -> None:
-    known = json.loads(KEYS.read_bytes())["keys"][0]
-    path = tmp_path / "keys.json"
-    path.write_text(json.dumps({"keys": [{**known, "nbf": 86_400 + 1, "exp": 5 * 86_400 - 1}]}))
-    (key,) = read_key_set(path).values()
-    assert (key.not_before, key.not_after) == (date(1970, 1, 3), date(1970, 1, 5))
 
 
 def test_votes_are_drawn_again_all_of_them_or_some(key_file: Path) -> None:
@@ -304,38 +257,6 @@ def test_another_image_is_not_the_certificates(key_file: Path, tmp_path: Path) -
         certificate.write_bytes(verify.canonical(other))
         got, out, _ = certify("verify", str(certificate), "--image", str(tmp_path / "same"))
         assert got == 1 and "FAILS  image" in out, out
-
-
-def test_keys_rotate_side_by_side_and_end_on_their_day(tmp_path: Path) -> None:
-    both = tmp_path / "both.pem"
-    both.write_text(new_key(not_after=date(2999, 1, 1)) + new_key())
-    signer = read_signer(both)
-    assert len(signer.keys) == 2 and signer.keys[0].not_after == date(2999, 1, 1)
-    jwks = tmp_path / "keys.json"
-    jwks.write_text(json.dumps(key_set(signer.keys)))
-    assert list(read_key_set(jwks).values()) == list(signer.keys)
-    payload = json.loads(base64.b64decode(json.loads(signer.sign(b"{}"))["payload"]))
-    assert payload == {}
-    both.write_text(both.read_text().replace("2999-01-01", "2001-01-01"))
-    with pytest.raises(SettingsError, match="a first key that is good today"):
-        read_signer(both)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "expected a private key in PEM"),
-        ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "expected unencrypted private keys"),
-        ("Not-After: 2026-13-45\n", "expected a private key in PEM"),
-    ],
-)
-def test_a_bad_key_file_stops_the_start_in_words(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "key.pem"
-    path.write_text(text)
-    with pytest.raises(SettingsError, match=said):
-        read_signer(path)
-    with pytest.raises(DataError):
-        read_key_set(path)
 
 
 def test_an_unsigned_payload_can_be_verified_and_says_so() -> None:
