@@ -48,6 +48,8 @@ def opened(data: bytes) -> tuple[dict[str, Any], bytes, list[tuple[str, bytes]]]
         if not isinstance(entry, dict) or set(entry) != {"keyid", "sig"} or not isinstance(entry["keyid"], str):
             raise Unreadable("signatures: expected keyid and sig in each")
         pairs.append((entry["keyid"], _base64("sig", entry["sig"])))
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise Unreadable("signatures: expected one of each key")
     return _json(payload), payload, pairs
 
 

@@ -123,7 +123,7 @@ def _error(payload: Mapping[str, Any]) -> str:
     for level in levels:
         sizes = [look["samples"] for look in level["looks"]]
         if sizes != sorted(set(sizes)) or (sizes and sizes[0] < 1):
-            raise Refused(f"counts: expected looks at ascending numbers of samples, got {sizes}")
+            raise Refused(f"counts: expected looks at ascending numbers of samples, got {str(sizes)[:200]}")
         if sum(decimal("share", look["share"]) for look in level["looks"]) > 1 + WEIGHT_SLACK:
             raise Refused("counts: the shares of a level's looks sum to more than 1")
     return (
@@ -137,6 +137,8 @@ def _all_counted(levels: Sequence[Any], described: Sequence[Any]) -> str:
         whole = [noise["grey_steps"]] if noise["noise"] == "splitting" else None
         if [look["samples"] for look in level["looks"]] != whole or level["taken"] != 1 or level["pilot"]:
             raise Refused("counts: expected all offsets of splitting noise at each level, and nothing else")
+        if {level["weight"], *(look["share"] for look in level["looks"])} != {"0"}:
+            raise Refused("counts: expected weights and shares of 0, since there is no alpha to divide")
     return "every sample was counted: nothing is left to chance"
 
 
