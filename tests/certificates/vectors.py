@@ -179,6 +179,7 @@ OF_OTHERS: dict[str, dict[str, Callable[[Json], None]]] = {
     },
     "valid_counted": {
         "counted_another_cell": _set("function/levels/0/grey_steps", lambda steps: steps + 1),
+        "counted_share": _set("counts/levels/2/looks/0/share", "1"),
         "counted_radius": _set("statement/radius", "0.9"),
     },
 }  # fmt: skip
@@ -208,6 +209,7 @@ def invalid(valid: bytes, signer: Signer, stranger: Signer) -> Iterator[tuple[st
         ),
     )
     yield "payload_type", canonical({**body, "payloadType": "application/json"})
+    yield "signature_twice", canonical({**body, "signatures": body["signatures"] * 2})
     yield "no_signature", canonical({**body, "signatures": []})
     yield "base64_in_another_spelling", canonical({**body, "payload": body["payload"] + "\n"})
     yield "truncated", valid[: len(valid) // 2]
