@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ("PAYLOAD_TYPE", "Refused", "Unreadable", "canonical", "opened", "signers")
+__all__ = ("LARGEST", "PAYLOAD_TYPE", "Refused", "Unreadable", "canonical", "opened", "signers")
 
 PAYLOAD_TYPE = "application/vnd.certify.certificate.v1+json"
 LARGEST = 64 * 2**20  # bytes of a file: 10,000 samples take 20 KB, and a hundred times as many classes a hundred times
@@ -48,6 +48,8 @@ def opened(data: bytes) -> tuple[dict[str, Any], bytes, list[tuple[str, bytes]]]
         if not isinstance(entry, dict) or set(entry) != {"keyid", "sig"} or not isinstance(entry["keyid"], str):
             raise Unreadable("signatures: expected keyid and sig in each")
         pairs.append((entry["keyid"], _base64("sig", entry["sig"])))
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise Unreadable("signatures: expected one of each key")
     return _json(payload), payload, pairs
 
 

@@ -22,7 +22,7 @@ from .plans import Plan
 from .schemas import CertifyAnswer
 from .seeds import PLAN, SCHEME, SeedScope
 
-__all__ = ("VERSION", "canonical", "evidence_of", "payload_of")
+__all__ = ("VERSION", "canonical", "evidence_of", "payload_of", "votes_text")
 
 VERSION = "certify-certificate-1"
 
@@ -135,20 +135,20 @@ def _level(
     totals = so_far.sum(axis=1)
 
     def look(number: int, samples: int, share: float) -> dict[str, Any]:
-        votes = _votes_text(so_far[int(np.searchsorted(totals, samples))]) if number < taken else None
+        votes = votes_text(so_far[int(np.searchsorted(totals, samples))]) if number < taken else None
         return {"samples": samples, "share": _decimal(share), "votes": votes}
 
     piloted = chunks.get((k, "pilot"), np.zeros((0, 1), dtype=np.int64))[: pilot // chunk]
     return {
         "weight": _decimal(weight),
-        "pilot": [_votes_text(row) for row in piloted],
+        "pilot": [votes_text(row) for row in piloted],
         "looks": [look(number, *each) for number, each in enumerate(looks)],
         "taken": taken,
-        "chunks": [_votes_text(row) for row in drawn],
+        "chunks": [votes_text(row) for row in drawn],
     }
 
 
-def _votes_text(votes: NDArray[np.int64]) -> str:
+def votes_text(votes: NDArray[np.int64]) -> str:
     """ "3:31 8:1": the classes that have votes, ascending."""
     return " ".join(f"{label}:{votes[label]}" for label in np.flatnonzero(votes).tolist())
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..backends.base import Backend, cascade_of
 from ..core import Certifier, Counter
 from .plans import target_of
-from .seeds import SeedScope
+from .seeds import SCHEME, SeedScope
 
 __all__ = ("Differs", "chunks_of", "planned_again", "same_runtime", "scope_of", "voted_again")
 
@@ -26,7 +26,13 @@ class Differs(ValueError):
 
 
 def planned_again(payload: Mapping[str, Any]) -> str:
-    """Run the state machine on the certificate's own votes: it must ask for the same looks, and divide alpha alike."""
+    """Run the state machine on the certificate's own votes: it must ask for the same looks, and divide alpha alike.
+
+    And the noise that it names must be that of its question. Raises Differs, or ValueError for a question that is none.
+    """
+    noise = payload["noise"]
+    if (noise["scheme"], noise["scope_sha256"]) != (SCHEME.decode(), scope_of(payload).sha256):
+        raise Differs("noise: scheme and scope_sha256 are not those of the certificate's own question")
     function, request, counts = payload["function"], payload["request"], payload["counts"]
     levels = function["levels"]
     cascade = cascade_of(
@@ -48,7 +54,7 @@ def planned_again(payload: Mapping[str, Any]) -> str:
         grain=function["runtime"]["micro_batch"],
     )
     streams = {
-        (k, purpose): chunks_of(level[name], function["classes"])
+        (k, purpose): level[name]
         for k, level in enumerate(counts["levels"])
         for purpose, name in (("pilot", "pilot"), ("estimation", "chunks"))
     }
@@ -60,11 +66,12 @@ def planned_again(payload: Mapping[str, Any]) -> str:
             if request["cut_short"]:
                 break
             raise Differs(f"votes are missing for the {query.purpose} of level {query.level}, {query.count} samples")
-        machine.observe(query, rows.sum(axis=0).tolist())
+        machine.observe(query, _sum_of(rows, function["classes"]))
         looks += 1
     state = machine.state()
     for k, (level, mine) in enumerate(zip(counts["levels"], state["levels"], strict=True)):
         same = len(level["looks"]) == len(mine["looks"]) and level["taken"] == mine["taken"]
+        same = same and len(level["pilot"]) * counts["chunk"] == mine["pilot_samples"]
         same = same and all(
             (look["samples"], float(look["share"])) == (samples, share)
             for look, (samples, share) in zip(level["looks"], mine["looks"], strict=True)
@@ -102,12 +109,22 @@ def _all_counted(machine: Counter, payload: Mapping[str, Any]) -> str:
         query = machine.next()
         if query is None or query.level != k:
             raise Differs(f"level {k}: no samples are asked for")
-        machine.observe(query, chunks_of(level["chunks"], payload["function"]["classes"]).sum(axis=0).tolist())
+        machine.observe(query, _sum_of(level["chunks"], payload["function"]["classes"]))
     result = machine.result()
     stated = payload["statement"]["label"]
     if (result.label, result.radius) != (stated and stated["index"], float(payload["statement"]["radius"])):
         raise Differs(f"expected class {result.label} within {result.radius}")
     return "all samples of each level were counted"
+
+
+def _sum_of(texts: list[str], classes: int) -> list[int]:
+    """Votes of chunks together, one number a class: room for one row, however many a certificate claims."""
+    total = [0] * classes
+    for text in texts:
+        for part in text.split():
+            label, votes = part.split(":")
+            total[int(label)] += int(votes)
+    return total
 
 
 def chunks_of(texts: list[str], classes: int) -> NDArray[np.int64]:
@@ -136,6 +153,15 @@ def same_runtime(payload: Mapping[str, Any], backend: Backend) -> None:
     for name, value in ours.items():
         if theirs.get(name) != value:
             raise Differs(f"{name}: the certificate is of {theirs.get(name)}, and here it is {value}")
+    if function["classes"] != len(info.class_names) or tuple(payload["input"]["shape"]) != info.input_shape:
+        raise Differs("classes, shape: the certificate's are not those of the bundle")
+    kinds = dict(zip(info.sigmas, info.noises, strict=True))
+    for level in function["levels"]:
+        if kinds.get(float(level["sigma"])) != level["noise"]:
+            raise Differs(f"sigma {level['sigma']}: the bundle has no {level['noise']} noise of it")
+    label = payload["statement"]["label"]
+    if label is not None and label["name"] != info.class_names[label["index"]]:
+        raise Differs(f"label: the bundle calls class {label['index']} {info.class_names[label['index']]}")
 
 
 async def voted_again(
@@ -177,11 +203,15 @@ async def voted_again(
 
 
 def _pieces(payload: Mapping[str, Any], size: int) -> Iterator[tuple[float, str, int, NDArray[np.int64]]]:
-    """(sigma, purpose, first sample, votes of its chunks) of pieces of `size` samples."""
+    """(sigma, purpose, first sample, votes of its chunks) of pieces of `size` samples; what was counted, as it was."""
     counts = payload["counts"]
-    step = max(1, size // counts["chunk"])
+    counted = payload["statement"]["method"] == "deterministic"
+    step = 1 if counted else max(1, size // counts["chunk"])
     for level, described in zip(counts["levels"], payload["function"]["levels"], strict=True):
         for purpose, name in (("pilot", "pilot"), ("estimation", "chunks")):
             rows = chunks_of(level[name], payload["function"]["classes"])
+            first = 0
             for low in range(0, len(rows), step):
-                yield float(described["sigma"]), purpose, low * counts["chunk"], rows[low : low + step]
+                piece = rows[low : low + step]
+                yield float(described["sigma"]), purpose, first, piece
+                first += int(piece.sum())

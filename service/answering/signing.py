@@ -69,10 +69,15 @@ class Signer:
         self._private = private
         self.keys = keys
 
+    @property
+    def good(self) -> bool:
+        """Whether it may sign today."""
+        return self.keys[0].good_at(datetime.now(UTC))
+
     def sign(self, payload: bytes) -> bytes:
         """The envelope, JSON. Raises SettingsError when the key's time is over."""
         key = self.keys[0]
-        if not key.good_at(datetime.now(UTC)):
+        if not self.good:
             raise SettingsError(f"CERTIFY_SIGNING_KEY_FILE: expected a key that is good today, and {key.id} is not")
         return envelope(payload, key.id, self._private.sign(_signing_bytes(payload)))
 
@@ -158,12 +163,14 @@ def read_key_set(path: Path) -> dict[str, PublicKey]:
         entries = json.loads(path.read_bytes())["keys"]
         keys = [
             PublicKey(
-                raw=_from_base64url(entry["x"]), not_before=_day(entry.get("nbf")), not_after=_day(entry.get("exp"))
+                raw=_from_base64url(entry["x"]),
+                not_before=_day(entry.get("nbf"), late=True),
+                not_after=_day(entry.get("exp")),
             )
             for entry in entries
             if (entry["kty"], entry["crv"]) == ("OKP", "Ed25519")
         ]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: expected a JWK set as GET /v1/keys gives it, got: {error}") from None
     if not keys or any(len(key.raw) != 32 for key in keys):
         raise DataError(f"{path}: expected Ed25519 keys of 32 bytes")
@@ -174,8 +181,13 @@ def _seconds(day: date | None) -> int | None:
     return None if day is None else int(datetime.combine(day, time(), UTC).timestamp())
 
 
-def _day(seconds: int | None) -> date | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).date()
+def _day(seconds: object, *, late: bool = False) -> date | None:
+    """The day of these seconds since 1970; of a time within a day the next day, if late. Raises ValueError."""
+    if seconds is None:
+        return None
+    if type(seconds) is not int:
+        raise ValueError(f"nbf, exp: expected whole seconds, got {str(seconds)[:40]}")
+    return datetime.fromtimestamp(seconds + (86_399 if late else 0), UTC).date()
 
 
 def _base64url(data: bytes) -> str:

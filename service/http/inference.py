@@ -78,6 +78,8 @@ def parse_inference(body: bytes, *, header_length: str | None, pixels: int) -> t
     all_binary = parameters.pop("binary_data_output", False) is True
     image = _image(_list(request.get("inputs"), "inputs"), memoryview(raw))
     fields = check_fields({name: _parameter(name, value) for name, value in parameters.items()})
+    if fields.signed:
+        raise _refused("signed", "false, since only POST /v1/certify answers an envelope, got true")
     request_id = request.get("id")
     if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= _MAX_ID):
         raise _refused("id", f"text of at most {_MAX_ID} characters")

@@ -125,6 +125,7 @@ BAD: dict[str, tuple[Any, int, str, str]] = {
     "an unknown member": ({"inputs": [FILE], "input": 1}, 422, "unknown_field", "input: expected one of"),
     "an unknown parameter": ({"inputs": [FILE], "parameters": {"p": 1}}, 422, "unknown_field", "p: expected one of"),
     "a bad parameter": ({"inputs": [FILE], "parameters": {"alpha": "much"}}, 422, "out_of_range", "alpha: "),
+    "a signature": ({"inputs": [FILE], "parameters": {"signed": True}}, 422, "out_of_range", "signed: expected false"),
     "an unknown output": ({"inputs": [FILE], "outputs": [{"name": "x"}]}, 422, "unknown_field", "x: expected one of"),
     "deep data": (
         {"inputs": [pixels(data=[[[[[[[[[1]]]]]]]]])]},

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from ...answering.evidence import payload_of
 from ...answering.schemas import CertifyAnswer
-from ...answering.signing import PAYLOAD_TYPE
+from ...answering.signing import PAYLOAD_TYPE, Signer
 from ...errors import RequestError
 from ...tracing import span
 from ..asking import certified
@@ -47,8 +47,8 @@ async def certify(request: Request) -> Response:
         current.set_attribute("outcome", made.outcome)
         current.set_attribute("samples_used", made.samples_used)
     request.state.outcome = made.outcome
-    signer = gateway_of(request).signer
-    if request.state.signed and signer is not None and made.evidence is not None:
+    if request.state.signed and made.evidence is not None:
+        signer = _signer_of(request)
         return Response(signer.sign(payload_of(made.evidence)), media_type=PAYLOAD_TYPE)
     return Response(made.model_dump_json(), media_type="application/json")
 
@@ -73,7 +73,15 @@ def _read(body: bytes, request: Request) -> Body:
     request.state.signed = read.fields.signed or PAYLOAD_TYPE in headers.get("accept", "")
     if not request.state.signed:
         return read
-    if gateway_of(request).signer is None:
-        detail = "signed: expected false, since this service has no key to sign with (CERTIFY_SIGNING_KEY_FILE)"
-        raise RequestError("out_of_range", detail, field="signed")
+    _signer_of(request)  # before anything is drawn
     return replace(read, fields=read.fields.model_copy(update={"signed": True}))
+
+
+def _signer_of(request: Request) -> Signer:
+    """Raises RequestError where there is none, or none that is good today."""
+    signer = gateway_of(request).signer
+    if signer is not None and signer.good:
+        return signer
+    lack = "no key to sign with" if signer is None else f"no key that is good today, its {signer.keys[0].id} is not"
+    detail = f"signed: expected false, since this service has {lack} (CERTIFY_SIGNING_KEY_FILE)"
+    raise RequestError("out_of_range", detail, field="signed")
