@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from ...models.ranges import cut
 from .. import tracing
 from ..backends.base import AheadDraw, Backend, DrawsAhead, check_votes
-from ..core import Certifier, Counter, Purpose, Query, Result
+from ..core import Certifier, Counter, Query, Result
+from ..core.results import Purpose
 from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded
 from .ahead import Ahead, Drawn, Piece, sharing
 from .pace import Pace, pace_of

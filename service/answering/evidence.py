@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...models.noises import laplace_b, offsets
-from ..core import Certifier, Counter, Purpose
+from ..core import Certifier, Counter
+from ..core.results import Purpose
 from .driver import Run
 from .evidence_schemas import Evidence
 from .plans import Plan

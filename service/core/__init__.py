@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .limits import max_radius, min_samples, reachable
     from .reasons import Reason
     from .replay import PilotPlan, plan_from_pilot
-    from .results import ProtocolError, Purpose, Query, Result, StageOutcome, StageResult
+    from .results import ProtocolError, Query, Result, StageOutcome, StageResult
 else:  # out of a type checker's sight: it would take any name for one of ours
 
     def __getattr__(name: str) -> object:
@@ -35,7 +35,6 @@ _HOMES = {
     "Noise": "laws",
     "PilotPlan": "replay",
     "ProtocolError": "results",
-    "Purpose": "results",
     "Query": "results",
     "Reason": "reasons",
     "Result": "results",
@@ -62,7 +61,6 @@ __all__ = (
     "Noise",
     "PilotPlan",
     "ProtocolError",
-    "Purpose",
     "Query",
     "Reason",
     "Result",

@@ -41,6 +41,9 @@ async def certify(request: Request) -> Response:
 
     In a form, `threshold` and `sigmas` are lists as repeated fields, comma-separated values or JSON lists; a field left
     blank is absent.
+
+    With `signed`, or `Accept: application/vnd.certify.certificate.v1+json`, the answer is a certificate of that type: a
+    DSSE envelope around the evidence (docs/certificates.md).
     """
     with span("POST /certify", {"request_id": request.state.request_id}, headers=request.headers) as current:
         made = await certified(request, _read)
