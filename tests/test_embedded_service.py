@@ -73,7 +73,7 @@ def test_the_same_request_has_the_same_answer_alone_and_beside_sixteen_others(se
         assert all(other.result()["samples_used"] <= 1_000 + 32 * i for i, other in enumerate(others))
 
 
-@pytest.mark.parametrize("change", [{"samples": 4_032}, {"threshold": 0.500001}, {"radius": 0.200001}], ids=str)
+@pytest.mark.parametrize("change", [{"samples": 4_032}, {"alpha": 0.0011}, {"radius": 0.200001}], ids=str)
 def test_a_hardly_different_request_gets_other_noise(server, digits, change):
     """These requests take the same looks, so that with the same noise their counts would be equal too."""
 

@@ -36,7 +36,7 @@ def runs(name: str) -> list[str]:
 def argument(name: str, argument: str) -> str:
     """The default of a build argument."""
     (line,) = [line for line in instructions(name) if line.startswith(f"ARG {argument}=")]
-    return line.partition("=")[2]
+    return line.partition("=")[2].strip(chr(34))
 
 
 def clean_environment(home: Path, **variables: str) -> dict[str, str]:
