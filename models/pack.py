@@ -26,7 +26,6 @@ from .pack_folders import denoiser_folder, scheduler_folder
 from .pack_report import cost_of, lines_of
 from .pack_sources import check_scheduler, copy_denoiser, image_shape, read_denoiser, source_of
 from .pack_trial import Report, ScaleTest, Trial, self_test
-from .remote.limits import Limits
 from .runtime import load_pipeline, options_for
 from .write import preprocessing, whole_folder
 
@@ -53,19 +52,15 @@ def pack(
     chunk: int | None = None,
     micro_batch: int | None = None,
     trial: Callable[[Manifest], Trial] | None = None,
-    say: Callable[[str], object] | None = None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> tuple[Manifest, Report | None]:
     """Write the bundle `out`, whole or not at all, and try it once at each scale.
 
-    classifier: what models.classifiers takes, or one of each sigma, or one over the network, which is then asked;
-    told: what the user says of local ones.
-    denoiser, scheduler: folders that diffusers saved, or a pipeline's (models.pack_folders); None = no scale is
-    denoised. undenoised: sigmas whose classifier sees the noise itself. input_shape: (C, H, W); default the denoiser's,
-    or the finest classifier's. classes: default the classifier's own names, or numbers. thresholds: default 1/2.
-    noise: of each sigma; () is Gaussian at all, which certifies L2; any other certifies L1. chunk, micro_batch: default
-    by what a draw costs (models.cost). trial: gives the images to try it on; a bundle that fails is not written. say:
-    hears what was understood, by lines. Raises BundleError naming the file and the field that is wrong, RemoteError if
-    a classifier over the network cannot be asked.
+    classifier: what models.classifiers takes, one of each sigma, or one over the network. told: what is said of local
+    ones. denoiser, scheduler: folders of diffusers; None: no scale is denoised. undenoised: sigmas whose net sees
+    the noise. input_shape: (C, H, W) [the denoiser's, or the finest classifier's]. thresholds: [1/2]. noise: of each
+    sigma; (): Gaussian, which certifies L2, any other L1. chunk, micro_batch: [models.cost]. trial: images to try it
+    on. say: hears what was understood. Raises BundleError naming file and field, or RemoteError.
     """
     scales = tuple(map(float, sigmas))
     denoised = _denoised(scales, denoiser, undenoised)
@@ -74,9 +69,8 @@ def pack(
     with whole_folder(out) as fresh:
         shape = None if place is None else _copy_denoiser(*place, fresh)
         found = put(classifier, fresh, scales, _agreed(shape, input_shape), told or Told(), classes)
-        if say is not None:
-            for line in lines_of(fresh, found, classes is not None):
-                say(line)
+        for line in lines_of(fresh, found, classes is not None):
+            say(line)
         bare = Manifest(
             name=name or out.name,
             version=version,
@@ -95,16 +89,16 @@ def pack(
             provenance={"command": "certify bundles pack", "sources": {**origin, "classifier": found.source}},
         )
         parts = {} if place is None else {"denoiser": str(place[0]), "scheduler": str(place[1])}
-        limits = classifier.limits if isinstance(classifier, RemoteClassifier) else None
         with _the_users_names(fresh, {**found.users, **parts}):
             manifest = _sized(_with_graph(bare, fresh), fresh, chunk, micro_batch)
-            return manifest, _tried(manifest, fresh, limits, trial)
+            return manifest, _tried(manifest, fresh, classifier, trial)
 
 
 def _tried(
-    manifest: Manifest, folder: Path, limits: Limits | None, trial: Callable[[Manifest], Trial] | None
+    manifest: Manifest, folder: Path, classifier: Given, trial: Callable[[Manifest], Trial] | None
 ) -> Report | None:
     """Write the manifest, load the bundle as a service would, and try it on images."""
+    limits = classifier.limits if isinstance(classifier, RemoteClassifier) else None
     save_manifest(manifest, folder)
     engine = load_pipeline(folder, options_for(bundle=folder, remote=limits)).engine
     if isinstance(engine, Elsewhere):

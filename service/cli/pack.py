@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,6 +83,20 @@ def bundles(context: typer.Context) -> None:
         )
 
 
+_Denoiser = Annotated[
+    Path | None,
+    typer.Option(help="Folder of a diffusers UNet2DModel, or of a pipeline with one [none: no scale is denoised]."),
+]
+_Scheduler = Annotated[
+    Path | None, typer.Option(help="Folder of its diffusers scheduler [the pipeline's, or the one beside it].")
+]
+_Undenoised = Annotated[str | None, typer.Option(help="Scales whose classifier sees the noise itself: 0.12.")]
+_Input = Annotated[str | None, typer.Option(help="C,H,W of the images [the denoiser's, or the classifier's].")]
+_MicroBatch = Annotated[
+    int | None, typer.Option(min=1, help="Draws that a CPU computes together, in whole chunks [what fits memory].")
+]
+
+
 @bundles_app.command()
 @with_classifier_options
 @errors_as_text()
@@ -91,19 +106,10 @@ def pack(
     classifier: Annotated[list[str] | None, typer.Option(help=_CLASSIFIER_HELP, metavar="[SIGMA=]PATH|NAME")] = None,
     classifier_url: Annotated[str | None, typer.Option(help=_URL_HELP)] = None,
     remote: Annotated[str | None, typer.Option(help=_REMOTE_HELP, metavar="JSON|@FILE")] = None,
-    denoiser: Annotated[
-        Path | None,
-        typer.Option(help="Folder of a diffusers UNet2DModel, or of a pipeline with one [none: no scale is denoised]."),
-    ] = None,
-    scheduler: Annotated[
-        Path | None, typer.Option(help="Folder of its diffusers scheduler [the pipeline's, or the one beside it].")
-    ] = None,
-    no_denoiser_at: Annotated[
-        str | None, typer.Option(help="Scales whose classifier sees the noise itself: 0.12.")
-    ] = None,
-    input: Annotated[
-        str | None, typer.Option(help="C,H,W of the images [the denoiser's, or the classifier's].")
-    ] = None,
+    denoiser: _Denoiser = None,
+    scheduler: _Scheduler = None,
+    no_denoiser_at: _Undenoised = None,
+    input: _Input = None,
     name: Annotated[str | None, typer.Option(help="Of the bundle [the folder's].")] = None,
     version: Annotated[str, typer.Option(help="Of the bundle.")] = "1",
     classes: Annotated[str | None, typer.Option(help=_CLASSES_HELP)] = None,
@@ -112,9 +118,7 @@ def pack(
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16, in which it runs.")] = "float32",
     noise: Annotated[str | None, typer.Option(help=f"{', '.join(NOISES)}: one, or one per sigma [gaussian].")] = None,
     chunk: Annotated[int | None, typer.Option(min=1, help="Draws whose noise is made together [32, or fewer].")] = None,
-    micro_batch: Annotated[
-        int | None, typer.Option(min=1, help="Draws that a CPU computes together, in whole chunks [what fits memory].")
-    ] = None,
+    micro_batch: _MicroBatch = None,
     images: Annotated[str | None, typer.Option(help=f"Try it on: {DATA_HELP}")] = None,
     part: Annotated[str | None, typer.Option(help=PART_HELP)] = None,
     resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
@@ -125,48 +129,64 @@ def pack(
 
     Nothing is written when something is wrong.
     """
+    packing, fit, tried = _packing(), parse_resize(resize), list[int]()
+    data = None if images is None else open_dataset(images, part=part).part(limit=limit)
+    manifest, report = packing.pack(
+        classifier=_classifier(packing, classifier, classifier_url, remote),
+        told=packing.Told(**told_of(classifier_fields)),
+        out=out,
+        denoiser=denoiser,
+        scheduler=scheduler,
+        **_scales(sigmas, threshold, noise, no_denoiser_at, input),
+        name=name,
+        version=version,
+        classes=None if classes is None else read_classes(classes),
+        final=parse_final(final) or "plurality",
+        dtype=dtype,
+        chunk=chunk,
+        micro_batch=micro_batch,
+        trial=None if data is None else partial(_trial, data, fit, tried),
+        say=typer.echo,
+    )
+    _say_what_came(packing, out, manifest, None if report is None else _report(report, sum(tried)))
+
+
+def _packing() -> ModuleType:
     try:
         from ...models import pack as packing
     except ImportError as error:
         raise BackendUnavailable(
             f"packing a bundle needs torch and openvino (pip install 'certify[cpu,torch]'): {error}"
         ) from error
-    resize = parse_resize(resize)
-    data = None if images is None else open_dataset(images, part=part).part(limit=limit)
-    tried = 0
+    return packing
 
-    def trial(manifest: Manifest) -> Trial:
-        nonlocal tried
-        assert data is not None
-        tensors, labels = _decoded(data, manifest, resize)
-        tried = len(tensors)
-        return tensors, labels
 
-    manifest, report = packing.pack(
-        classifier=_classifier(packing, classifier, classifier_url, remote),
-        told=packing.Told(**told_of(classifier_fields)),
-        sigmas=numbers("sigmas", sigmas),
-        out=out,
-        denoiser=denoiser,
-        scheduler=scheduler,
-        undenoised=() if no_denoiser_at is None else numbers("no-denoiser-at", no_denoiser_at),
-        input_shape=None if input is None else [int(n) if n.is_integer() else n for n in numbers("input", input)],
-        name=name,
-        version=version,
-        classes=None if classes is None else read_classes(classes),
-        thresholds=None if threshold is None else numbers("threshold", threshold),
-        final=parse_final(final) or "plurality",
-        dtype=dtype,
-        noise=parse_noise(noise, len(numbers("sigmas", sigmas))),
-        chunk=chunk,
-        micro_batch=micro_batch,
-        trial=None if data is None else trial,
-        say=typer.echo,
-    )
+def _scales(
+    sigmas: str, threshold: str | None, noise: str | None, undenoised: str | None, shape: str | None
+) -> dict[str, Any]:
+    """Arguments of models.pack. Raises DataError."""
+    scales = numbers("sigmas", sigmas)
+    return {
+        "sigmas": scales,
+        "thresholds": None if threshold is None else numbers("threshold", threshold),
+        "noise": parse_noise(noise, len(scales)),
+        "undenoised": () if undenoised is None else numbers("no-denoiser-at", undenoised),
+        "input_shape": None if shape is None else [int(n) if n.is_integer() else n for n in numbers("input", shape)],
+    }
+
+
+def _trial(data: DataSet, resize: str | None, tried: list[int], manifest: Manifest) -> Trial:
+    """What to try it on; `tried` hears how many they are."""
+    tensors, labels = _decoded(data, manifest, resize)
+    tried.append(len(tensors))
+    return tensors, labels
+
+
+def _say_what_came(packing: ModuleType, out: Path, manifest: Manifest, report: str | None) -> None:
     typer.echo(f"{out}: {manifest.name}, {len(manifest.classes)} classes, input {_shape(manifest)}, {manifest.digest}")
     untried = "not tried on images: shapes and scales fit; --images DATA shows whether "
     untried += "it denoises" if manifest.denoised_sigmas else "the classifier knows what it sees through noise"
-    typer.echo(untried if report is None else _report(report, tried))
+    typer.echo(report or untried)
     typer.echo(f"cost        {packing.cost_of(out)}\nserve       certify serve --bundle {out}")
 
 
