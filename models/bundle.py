@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BundleError
+from .files import read_object
 from .manifest import ADDED, FINALS, GRAPH, NORMS, SOURCES, Final, Manifest, Norm, own_classifier
 
 __all__ = (
@@ -62,14 +63,7 @@ FOLDERS = (*SOURCES, "graph")
 def load_manifest(folder: Path) -> Manifest:
     """Read and check folder/bundle.json. Does not read the weights; `verify` does. Raises BundleError."""
     path = folder / MANIFEST
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{path}: no such file; a bundle is a folder with a {MANIFEST}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: expected JSON, got: {error}") from error
-    if not isinstance(raw, dict):
-        raise BundleError(f"{path}: expected a JSON object, got {type(raw).__name__}")
+    raw = read_object(path, missing=f"a bundle is a folder with a {MANIFEST}")
     declared_format, declared_digest = raw.pop("format", None), raw.pop("digest", None)
     if type(declared_format) is not int or declared_format not in FORMATS:
         raise BundleError(f"{path}: format: expected {' or '.join(map(str, FORMATS))}, got {declared_format!r}")

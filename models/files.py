@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from .errors import DataError
+from .errors import BundleError, DataError
 
-__all__ = ("check_file", "whole_file")
+__all__ = ("check_file", "read_object", "whole_file")
 
 # What a path may name that is no file, by the words of stat(1).
 _KINDS = (
@@ -62,6 +64,22 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where there is no such folder, there is nothing to remove
             fresh.unlink(missing_ok=True)
+
+
+def read_object(path: Path, what: str = "JSON", *, missing: str = "") -> dict[str, Any]:
+    """A bundle's file that holds a JSON object. what: expected where there is none; missing: said instead of that.
+
+    Raises BundleError.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{path}: no such file; {missing or f'expected {what}'}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: expected JSON, got: {error}") from error
+    if not isinstance(raw, dict):
+        raise BundleError(f"{path}: expected a JSON object, got {type(raw).__name__}")
+    return raw
 
 
 def _to_disk(path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from .denoiser import channels_and_block
 from .errors import BundleError
+from .files import read_object
 from .pack_folders import weights_file
-from .preprocessing import read_object
 from .schedule import PREDICTION_TYPES, Schedule
 
 __all__ = ("check_scheduler", "copy_denoiser", "image_shape", "read_denoiser", "source_of")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .errors import BundleError
+from .files import read_object
 
 __all__ = (
     "CLASSIFIER",
@@ -33,7 +34,6 @@ __all__ = (
     "Preprocessing",
     "Record",
     "bilinear",
-    "read_object",
     "read_record",
 )
 
@@ -157,19 +157,6 @@ def bilinear(settings: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(
         input_size=tuple(settings["input_size"]), mean=tuple(settings["mean"]), std=tuple(settings["std"])
     )
-
-
-def read_object(path: Path, what: str = "JSON") -> dict[str, Any]:
-    """A file that holds a JSON object; what: expected where there is none. Raises BundleError."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{path}: no such file; expected {what}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: expected JSON, got: {error}") from error
-    if not isinstance(raw, dict):
-        raise BundleError(f"{path}: expected a JSON object, got {type(raw).__name__}")
-    return raw
 
 
 def _real(value: object) -> bool:

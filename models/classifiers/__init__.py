@@ -19,7 +19,8 @@ from ..bundle import MANIFEST
 from ..classifier import ONNX, Classifier
 from ..data.class_lists import names_in_config
 from ..errors import BundleError
-from ..preprocessing import CLASSIFIER, Record, read_object, read_record
+from ..files import read_object
+from ..preprocessing import CLASSIFIER, Record, read_record
 from . import onnx, probe, weights
 from .told import Shape, Taken, Told, digests
 

@@ -15,7 +15,8 @@ from torch import nn
 
 from ..data.class_lists import names_in_config
 from ..errors import BundleError
-from ..preprocessing import Preprocessing, read_object
+from ..files import read_object
+from ..preprocessing import Preprocessing
 from .told import Shape, Taken, Told, digests
 from .weights import load_into, load_weights
 

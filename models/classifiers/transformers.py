@@ -9,7 +9,7 @@ from typing import Any
 from ..classifier import quiet_transformers
 from ..data.class_lists import names_in_config
 from ..errors import BundleError
-from ..preprocessing import read_object
+from ..files import read_object
 from .told import Shape, Taken, Told, digests
 
 __all__ = ("from_folder", "of_processor")
