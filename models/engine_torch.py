@@ -15,7 +15,7 @@ from .denoiser import Denoiser
 from .engines import TORCH
 from .networks import Graph, Networks
 from .noise import numpy_noise
-from .noise_device import device_noise, law_tensors, signed
+from .noise_device import block_numbers, device_noise, law_tensors, signed
 from .noise_laws import Law
 
 __all__ = ("CudaEngine", "TorchEngine")
@@ -81,6 +81,7 @@ class CudaEngine(TorchEngine):
         super().__init__(networks, dtype=dtype, device=device)
         self._noise = torch.compile(device_noise, dynamic=False)
         self._laws: dict[Law, tuple[Tensor, Tensor]] = {}
+        self._blocks: dict[tuple[int, ...], Tensor] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="certify-cuda")
 
     def _compiled(self, function: nn.Module) -> Callable[..., Tensor]:
@@ -90,10 +91,12 @@ class CudaEngine(TorchEngine):
         def make() -> Tensor:
             if law not in self._laws:
                 self._laws[law] = law_tensors(law, self.device)
+            if shape not in self._blocks:
+                self._blocks[shape] = block_numbers(shape, self.device)
             key = torch.tensor(signed(seed)).to(self.device, non_blocking=True)
             chunks = torch.arange(first, first + count).to(self.device, non_blocking=True)
             with torch.inference_mode():
-                return self._noise(key, chunks, *self._laws[law], shape)
+                return self._noise(key, chunks, self._blocks[shape], *self._laws[law], shape)
 
         return self._thread.submit(make).result()
 

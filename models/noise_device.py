@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .noise_laws import Law
 
-__all__ = ("device_noise", "law_tensors", "philox_4x64", "signed")
+__all__ = ("block_numbers", "device_noise", "law_tensors", "philox_4x64", "signed")
 
 _ROUNDS = 10  # of Philox, as its authors recommend for safety margin
 _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
@@ -32,19 +32,29 @@ def law_tensors(law: Law, device: str) -> tuple[Tensor, Tensor]:
     return torch.tensor(words, device=device), torch.tensor(law.lowest, device=device)
 
 
-def device_noise(key: Tensor, chunks: Tensor, words: Tensor, lowest: Tensor, shape: tuple[int, ...]) -> Tensor:
+def device_noise(
+    key: Tensor, chunks: Tensor, block: Tensor, words: Tensor, lowest: Tensor, shape: tuple[int, ...]
+) -> Tensor:
     """Several chunks: whole numbers, float32 (len(chunks) * chunk, C, H, W), on the device of `chunks`.
 
-    key: int64 (), the seed's bits. chunks: int64 (n,), chunk numbers. words, lowest: see law_tensors. shape: (chunk, C,
-    H, W). NaN for a value that one word does not decide: models.noise knows it.
+    key: int64 (), the seed's bits. chunks: int64 (n,), chunk numbers. block: see block_numbers. words, lowest: see
+    law_tensors. shape: (chunk, C, H, W). NaN for a value that one word does not decide: models.noise knows it.
     """
     size = math.prod(shape)
-    block = torch.arange(1, 1 + -(-size // 4), device=chunks.device)[None]
-    zero = torch.zeros_like(block)
+    zero = block & 0
     drawn = torch.stack(philox_4x64((block, zero, zero, zero), (key, chunks[:, None])), dim=-1).flatten(1)[:, :size]
     place = torch.searchsorted(words, (drawn ^ _TOP).contiguous())
     value = (place + lowest).to(torch.float32)
     return torch.where(words[place] == drawn ^ _TOP, math.nan, value).reshape(-1, *shape[1:])
+
+
+def block_numbers(shape: tuple[int, ...], device: str) -> Tensor:
+    """Of a chunk's blocks of four words, int64 (1, blocks), from 1.
+
+    An argument of device_noise: of an arange inside it torch's compiler makes 32-bit indices, which cannot be multiplied
+    by Philox's 64-bit factors.
+    """
+    return torch.arange(1, 1 + -(-math.prod(shape) // 4), device=device)[None]
 
 
 def philox_4x64(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:

@@ -13,7 +13,7 @@ from certify.models.bundle import find_bundle, load_manifest  # noqa: E402
 from certify.models.engine_torch import CudaEngine, TorchEngine  # noqa: E402
 from certify.models.networks import load_networks  # noqa: E402
 from certify.models.noise import numpy_noise  # noqa: E402
-from certify.models.noise_device import device_noise, law_tensors, philox_4x64, signed  # noqa: E402
+from certify.models.noise_device import block_numbers, device_noise, law_tensors, philox_4x64, signed  # noqa: E402
 from certify.models.noise_laws import Law, law_of  # noqa: E402
 from certify.models.pipeline import Pipeline  # noqa: E402
 from tests import pictures  # noqa: E402
@@ -24,7 +24,9 @@ EDGES = [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**63 - 1, 2**63, 
 
 
 def drawn(law: Law, seed: int, chunks: list[int], shape: tuple[int, ...] = SHAPE) -> Any:
-    return device_noise(torch.tensor(signed(seed)), torch.tensor(chunks), *law_tensors(law, "cpu"), shape)
+    return device_noise(
+        torch.tensor(signed(seed)), torch.tensor(chunks), block_numbers(shape, "cpu"), *law_tensors(law, "cpu"), shape
+    )
 
 
 def test_the_words_are_philox_4x64_10_on_every_side_of_an_overflow() -> None:
