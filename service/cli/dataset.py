@@ -32,7 +32,7 @@ from ..settings import Settings, load_settings
 from .options import DATA_HELP, PART_HELP, RESIZE_HELP, RESIZES, given, parse_resize, read_key, with_request_options
 from .progress import Live
 
-__all__ = ("dataset",)
+__all__ = ("dataset", "parse_shard")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def dataset(
     whole = open_dataset(name, part=part)
     whole = marked_as_cropped(whole) if crop else whole
     order = _Order(
-        dataset=whole.part(limit=limit, shard=_shard(shard)),
+        dataset=whole.part(limit=limit, shard=parse_shard(shard)),
         data_facts={
             "data": whole.name,
             "split": whole.split,
@@ -174,7 +174,7 @@ async def _certify(order: _Order, certifier: RowCertifier) -> Container[int]:
     """The idx of every image that cannot be used."""
     facts = {**order.data_facts, **certifier.facts()}
     run, dataset = run_id(facts), _prepared(order, certifier)
-    notes = RunNotes(order.out, run, facts, dataset, certifier.classes)
+    notes = RunNotes(order.out, run, facts, dataset, certifier.classes, certifier.about())
     with open_table(order.out, run, facts, notes.as_facts()) as table, Live(len(dataset), table.done) as live:
 
         def on_invalid(idx: int, wrong: str) -> None:
@@ -203,7 +203,8 @@ def _check_places(out: Path, votes: Path | None) -> None:
             raise DataError(f"votes: expected another file than the table's, got {votes}")
 
 
-def _shard(text: str) -> tuple[int, int]:
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/3` -> (2, 3). Raises DataError."""
     number, slash, of = text.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal()):
         raise DataError(f"shard: expected i/n with 1 <= i <= n, got {text!r}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...models.datasets import DataSet
 from ..errors import DataError
+from .about import About
 from .tables import facts_path, load_facts, save_facts
 
 __all__ = ("RunNotes",)
@@ -17,9 +18,16 @@ class RunNotes:
     """Kept in the table's OUT.json as they come, so that a run that is killed and goes on loses none."""
 
     def __init__(
-        self, out: Path, run: str, facts: Mapping[str, object], dataset: DataSet, classes: tuple[str, ...]
+        self,
+        out: Path,
+        run: str,
+        facts: Mapping[str, object],
+        dataset: DataSet,
+        classes: tuple[str, ...],
+        about: About | None = None,
     ) -> None:
-        """facts: what the run's rows depend on. classes: the bundle's."""
+        """facts: what the run's rows depend on. classes: the bundle's. about: who certifies, in full."""
+        self._about = about
         self._out, self._run, self._facts = out, run, facts
         self._skipped = dict(dataset.skipped)
         used = {dataset.classes[label] for label in dataset.labels}
@@ -32,6 +40,8 @@ class RunNotes:
             notes["skipped"] = self._skipped
         if self.invalid:
             notes["invalid"] = {str(idx): wrong for idx, wrong in self.invalid.items()}
+        if self._about is not None:
+            notes["about"] = self._about.model_dump(mode="json")
         return notes
 
     def add(self, idx: int, wrong: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ __all__ = (
 FIELD_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 OUR_COLUMNS = ("sigma", "plain", "outcome", "reason", "samples", "policy", "run")
 ABSTAIN = -1
+_TIME = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)", re.ASCII)  # as str(timedelta) has it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,9 @@ class Table:
     radius: NDArray[np.float64]
     correct: NDArray[np.bool_]
     samples: NDArray[np.int64] | None
+    outcome: tuple[str, ...] | None
+    reason: tuple[str, ...] | None  # "" for none
+    seconds: NDArray[np.float64] | None  # None also where the field wrote them otherwise than we do
     policy: str | None
     run: str | None
 
@@ -226,6 +231,9 @@ def read_table(path: Path) -> Table:
         radius=radius.astype(np.float64),
         correct=integers("correct") != 0,
         samples=integers("samples") if "samples" in cells else None,
+        outcome=tuple(cells["outcome"]) if "outcome" in cells else None,
+        reason=tuple(cells["reason"]) if "reason" in cells else None,
+        seconds=_seconds(cells.get("time", [])),
         policy=_only(path, "policy", cells),
         run=_only(path, "run", cells),
     )
@@ -236,6 +244,15 @@ def _number(path: Path, at: int, name: str, text: str, kind: type[int] | type[fl
         return kind(text)
     except ValueError:
         raise DataError(f"{path}: line {at + 2}, {name}: expected a number, got {text!r}") from None
+
+
+def _seconds(texts: list[str]) -> NDArray[np.float64] | None:
+    """Of h:mm:ss.ffffff, before which there may be days."""
+    found = [_TIME.fullmatch(text) for text in texts]
+    if not texts or not all(found):
+        return None
+    units = [tuple(float(part or 0) for part in match.groups()) for match in found if match is not None]
+    return np.array([((days * 24 + hours) * 60 + minutes) * 60 + seconds for days, hours, minutes, seconds in units])
 
 
 def _only(path: Path, name: str, cells: dict[str, list[str]]) -> str | None:
