@@ -149,7 +149,7 @@ class Gate:
         self._failed = self._holm(lambda i, error: streams[i].upper(error) < streams[i].requirement.at_least)
 
     def _holm(self, shown: Callable[[int, float], bool]) -> set[int]:
-        """Holm 1979, weighted: what is shown leaves its part of the error to the rest. Wrong in any: the error at most."""
+        """Holm 1979, weighted: what is shown leaves its part to the rest. Any of it is wrong with the error at most."""
         rest = set(range(len(self._streams)))
         while rest:
             whole = sum(self._streams[i].requirement.weight for i in rest)

@@ -25,7 +25,7 @@ def interval(successes: int, n: int, alpha: float) -> tuple[float, float]:
     """The exact two-sided interval of a share: each side errs with probability alpha / 2 (Clopper and Pearson, 1934).
 
     >>> interval(43, 100, 0.05)
-    (0.33139102..., 0.53288642...)
+    (0.33139101..., 0.53286626...)
     """
     return lower_bound(successes, n, alpha / 2), upper_bound(successes, n, alpha / 2)
 
