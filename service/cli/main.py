@@ -18,6 +18,7 @@ _COMMANDS = {
     "serve": ("serve", "serve"),
     "image": ("image", "image"),
     "dataset": ("dataset", "dataset"),
+    "audit": ("audit", "audit"),
     "curve": ("curve", "curve"),
     "tune": ("tune", "tune"),
     "verify": ("verify", "verify"),

@@ -72,7 +72,7 @@ def about_backend(info: BackendInfo, plan: Plan, fields: CertifyFields, key: byt
 
 
 def about_service(info: Info, texts: Mapping[str, str]) -> About:
-    """Of rows that a service answers, which is asked `texts` and says `info`. Raises DataError for what it would refuse."""
+    """Of rows that a service answers, which is asked `texts` and says `info`. Raises DataError for what it refuses."""
     fields = parse_texts({name: [text] for name, text in texts.items()})
     bundle, defaults = info.bundle, info.defaults
     named = fields.sigmas or bundle.sigmas
