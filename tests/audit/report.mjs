@@ -40,7 +40,10 @@ const tables = await page.evaluate(() =>
 const pictures = await page.evaluate(() => [...document.images].map((each) => each.naturalWidth));
 await page.evaluate(axe);
 const found = await page.evaluate(() => axe.run());
-if (shot) await page.screenshot({ path: shot, clip: { x: 0, y: 0, width: 1000, height: 1150 }, fullPage: true });
+if (shot) {
+  await page.setViewportSize({ width: 1000, height: 1300 });
+  await page.screenshot({ path: shot });
+}
 const phone = await wide(PHONE);
 await page.emulateMedia({ media: "print" });
 const paper = await wide(A4);
