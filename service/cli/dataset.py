@@ -22,7 +22,7 @@ from ..errors import DataError
 from ..research.certificates import Certificates
 from ..research.certifiers import LocalCertifier, RemoteCertifier, RowCertifier
 from ..research.crops import center_cropped, marked_as_cropped
-from ..research.curves import curves_of_tables, markdown
+from ..research.curves import INTERVALS, curves_of_tables, markdown
 from ..research.dataset_run import certify_dataset, run_id
 from ..research.policies import POLICIES, Policy
 from ..research.run_notes import RunNotes
@@ -39,6 +39,7 @@ __all__ = ("dataset", "parse_shard")
 class _Order:
     dataset: DataSet  # the part that is asked for
     data_facts: Mapping[str, object]  # of the whole
+    place: Mapping[str, object]  # of the part in what all shards are
     crop: bool  # images to the bundle's size, by their centre
     out: Path
     policy: Policy
@@ -91,6 +92,7 @@ def dataset(
             "data_digest": whole.digest(),
             **({"crop": "center"} if crop else {}),
         },
+        place={"images": len(whole.part(limit=limit)), "shard": shard},
         crop=crop,
         out=out,
         policy=_policy(policy),
@@ -104,7 +106,7 @@ def dataset(
     else:
         settings = load_settings(backend=backend, bundle=bundle)
         asyncio.run(_here(order, settings, _seed(seed, out)))
-    typer.echo(markdown(curves_of_tables([read_table(out)])))
+    typer.echo(f"{markdown(curves_of_tables([read_table(out)]))}\n\n{INTERVALS}")
 
 
 def _certificates(folder: Path) -> Certificates:
@@ -174,7 +176,8 @@ async def _certify(order: _Order, certifier: RowCertifier) -> Container[int]:
     """The idx of every image that cannot be used."""
     facts = {**order.data_facts, **certifier.facts()}
     run, dataset = run_id(facts), _prepared(order, certifier)
-    notes = RunNotes(order.out, run, facts, dataset, certifier.classes, certifier.about())
+    place = {**order.place, "about": certifier.about().model_dump(mode="json")}
+    notes = RunNotes(order.out, run, facts, dataset, certifier.classes, place=place)
     with open_table(order.out, run, facts, notes.as_facts()) as table, Live(len(dataset), table.done) as live:
 
         def on_invalid(idx: int, wrong: str) -> None:

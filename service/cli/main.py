@@ -19,6 +19,7 @@ _COMMANDS = {
     "image": ("image", "image"),
     "dataset": ("dataset", "dataset"),
     "audit": ("audit", "audit"),
+    "gate": ("gate", "gate"),
     "curve": ("curve", "curve"),
     "tune": ("tune", "tune"),
     "verify": ("verify", "verify"),
@@ -46,7 +47,7 @@ class _Lazy(TyperGroup):
             group = offered
         else:
             group = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
-            group.command(cmd_name)(errors_as_text()(offered))
+            group.command(cmd_name, cls=getattr(offered, "command_class", None))(errors_as_text()(offered))
         command = typer.main.get_command(group)
         command.name = cmd_name
         return command

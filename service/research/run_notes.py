@@ -8,7 +8,6 @@ from typing import Any
 
 from ...models.datasets import DataSet
 from ..errors import DataError
-from .about import About
 from .tables import facts_path, load_facts, save_facts
 
 __all__ = ("RunNotes",)
@@ -24,24 +23,24 @@ class RunNotes:
         facts: Mapping[str, object],
         dataset: DataSet,
         classes: tuple[str, ...],
-        about: About | None = None,
+        *,
+        place: Mapping[str, object] | None = None,
     ) -> None:
-        """facts: what the run's rows depend on. classes: the bundle's. about: who certifies, in full."""
-        self._about = about
+        """facts: what the run's rows depend on. classes: the bundle's. place: which part of which whole this
+        is, and what certifies it."""
         self._out, self._run, self._facts = out, run, facts
+        self._place = dict(place or {})
         self._skipped = dict(dataset.skipped)
         used = {dataset.classes[label] for label in dataset.labels}
         self._by_number = not dataset.named and not used <= set(classes)
         self.invalid = _kept(out, run)  # idx -> what is wrong with the image
 
     def as_facts(self) -> dict[str, object]:
-        notes: dict[str, object] = {"labels": "by number"} if self._by_number else {}
+        notes: dict[str, object] = {**self._place, **({"labels": "by number"} if self._by_number else {})}
         if self._skipped:
             notes["skipped"] = self._skipped
         if self.invalid:
             notes["invalid"] = {str(idx): wrong for idx, wrong in self.invalid.items()}
-        if self._about is not None:
-            notes["about"] = self._about.model_dump(mode="json")
         return notes
 
     def add(self, idx: int, wrong: str) -> None:
