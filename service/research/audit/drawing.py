@@ -41,7 +41,8 @@ def curve_svg(curve: Curve, figures: CurveFigures, radii: list[AtRadius], confid
         errors = [[s.share - s.lower for s in shares], [s.upper - s.share for s in shares]]
         axes.errorbar(
             [at.radius for at in radii], [s.share for s in shares], yerr=np.clip(errors, 0, 1),
-            fmt="o", markersize=4, capsize=4, color="black", linewidth=1, clip_on=False, label="exact interval at one radius",
+            fmt="o", markersize=4, capsize=4, color="black", linewidth=1, clip_on=False,
+            label="exact interval at one radius",
         )  # fmt: skip
         axes.set_xlabel(f"radius ({NORMS[curve.norm]}, pixels in [0, 1])")
         axes.set_ylabel("certified accuracy")

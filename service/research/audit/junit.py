@@ -2,13 +2,13 @@
 changed from one release to the next.
 
 A wrong certificate is a failure, an abstention is skipped. Whether a release passes is for `certify gate` to say.
-There is no one schema of such files: this keeps to what Jenkins' (which pytest's follows), Ant's and GitLab's share.
 """
 
 from __future__ import annotations
 
-from xml.etree import ElementTree
+import numpy as np
 
+from ..junit import Case, Suite, junit_xml
 from .figures import Rows
 from .schemas import ClassFigures, Report
 
@@ -16,54 +16,38 @@ __all__ = ("as_junit",)
 
 
 def as_junit(report: Report, rows: Rows) -> bytes:
-    """UTF-8, with its declaration."""
-    root = ElementTree.Element("testsuites")
-    for number, figures in enumerate(report.classes):
-        root.append(_suite(number, figures, report, rows))
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    return junit_xml([_suite(number, figures, report, rows) for number, figures in enumerate(report.classes)])
 
 
-def _suite(number: int, figures: ClassFigures, report: Report, rows: Rows) -> ElementTree.Element:
-    mine = [at for at in range(len(rows)) if rows.label[at] == figures.index]
-    seconds = sum(_seconds(rows, at) for at in mine)
-    suite = ElementTree.Element(
-        "testsuite",
-        id=str(number),
+def _suite(number: int, figures: ClassFigures, report: Report, rows: Rows) -> Suite:
+    mine = np.flatnonzero(rows.label == figures.index).tolist()
+    facts = {
+        f"certified accuracy at {radius.radius:g}": f"{at.certified.share:.4f} "
+        f"[{at.certified.lower:.4f}, {at.certified.upper:.4f}]"
+        for at, radius in zip(figures.at, report.radii, strict=True)
+    }
+    attributes = {
+        "id": str(number),
+        "package": report.model.bundle,
+        "timestamp": report.made_at.removesuffix("Z"),
+        "hostname": "localhost",
+    }
+    return Suite(
         name=figures.name,
-        package=report.model.bundle,
-        timestamp=report.made_at.removesuffix("Z"),
-        hostname="localhost",
-        tests=str(len(mine)),
-        failures=str(figures.wrong),
-        errors="0",
-        skipped=str(figures.abstained),
-        time=f"{seconds:.3f}",
+        cases=[_case(at, report, rows) for at in mine],
+        facts=facts,
+        seconds=float(np.nan_to_num(rows.seconds[mine]).sum()),
+        attributes=attributes,
     )
-    properties = ElementTree.SubElement(suite, "properties")
-    for at, radius in zip(figures.at, report.radii, strict=True):
-        share = at.certified
-        value = f"{share.share:.4f} [{share.lower:.4f}, {share.upper:.4f}]"
-        ElementTree.SubElement(properties, "property", name=f"certified accuracy at {radius.radius:g}", value=value)
-    for at in mine:
-        suite.append(_case(at, figures.name, report, rows))
-    ElementTree.SubElement(suite, "system-out")
-    ElementTree.SubElement(suite, "system-err")
-    return suite
 
 
-def _case(at: int, name: str, report: Report, rows: Rows) -> ElementTree.Element:
-    idx = int(rows.idx[at])
-    case = ElementTree.Element("testcase", classname=name, name=f"image {idx}", time=f"{_seconds(rows, at):.3f}")
+def _case(at: int, report: Report, rows: Rows) -> Case:
+    idx, seconds = int(rows.idx[at]), float(np.nan_to_num(rows.seconds[at]))
+    name = f"image {idx}"
     if not rows.certified[at]:
-        message = report.data.invalid.get(idx) or rows.reason[at] or "abstained"
-        ElementTree.SubElement(case, "skipped", message=message)
-    elif not rows.right[at]:
-        other = report.model.classes[int(rows.predict[at])]
-        message = f"certified as {other} within {rows.radius[at]:.6f}"
-        ElementTree.SubElement(case, "failure", type="wrong", message=message)
-    return case
-
-
-def _seconds(rows: Rows, at: int) -> float:
-    return 0.0 if rows.seconds is None else float(rows.seconds[at])
+        said = report.data.invalid.get(idx) or str(rows.reason[at])
+        return Case(name=name, outcome="skipped", said=said, seconds=seconds)
+    if rows.right[at]:
+        return Case(name=name, outcome="passed", seconds=seconds)
+    said = f"certified as {report.model.classes[int(rows.predict[at])]} within {rows.radius[at]:.6f}"
+    return Case(name=name, outcome="failure", kind="wrong", said=said, seconds=seconds)
