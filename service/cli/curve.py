@@ -55,7 +55,8 @@ def curve(
         raise DataError("field: expected radii in L2, as the field's are, got others")
     for line in (line for curve in curves for line in curve.missing):
         typer.echo(f"missing: {line}", err=True)
-    cuts = radii_of(curves) if radii is None else numbers("radii", radii)
+    least = max((radius for row in published for radius in row.accuracy), default=0.0)
+    cuts = radii_of(curves, least=least) if radii is None else numbers("radii", radii)
     if as_json:
         for one in curves:
             typer.echo(json.dumps(_facts(one, cuts)))

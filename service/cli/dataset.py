@@ -59,7 +59,9 @@ def dataset(
     *,
     resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
-    shard: Annotated[str, typer.Option(help="i/n: every n-th image, beginning with the i-th.")] = "1/1",
+    shard: Annotated[
+        str, typer.Option(help="i/n: every n-th image, beginning with the i-th; all with one --seed.")
+    ] = "1/1",
     seed: Annotated[int | None, typer.Option(help="Of the noise [random; a run that goes on keeps its own].")] = None,
     votes: Annotated[Path | None, typer.Option(help="Keep all votes in this .npz, for every policy at once.")] = None,
     certificates: Annotated[

@@ -143,19 +143,19 @@ def _cannot_run(junit: Path | None, began: float) -> Iterator[None]:
         typer.echo(traceback.format_exc(), err=True)
     if junit is not None:
         with contextlib.suppress(CertifyError):
-            case = Case(name="gate", outcome="error", kind="cannot_run", said=said)
+            case = Case(name="gate", passed=False, kind="cannot_run", said=said)
             write_junit(junit, SUITE, [case], facts={}, seconds=time.monotonic() - began)
     raise typer.Exit(CANNOT_RUN)
 
 
 @contextlib.asynccontextmanager
-async def _here(order: _Order, backend_name: str | None, bundle: str | None) -> AsyncIterator[tuple[RowCertifier, str]]:
+async def _here(order: _Order, backend_name: str | None, bundle: str | None) -> AsyncIterator[RowCertifier]:
     settings = load_settings(backend=backend_name, bundle=bundle)
     fields = parse_texts({name: [text] for name, text in order.texts.items()})
     backend = open_backend(settings)
     await backend.open()
     try:
-        yield LocalCertifier(backend, settings, fields, policy="best", seed=order.seed), backend.info().bundle_name
+        yield LocalCertifier(backend, settings, fields, policy="best", seed=order.seed)
     finally:
         await backend.close()
 
@@ -163,19 +163,19 @@ async def _here(order: _Order, backend_name: str | None, bundle: str | None) -> 
 @contextlib.asynccontextmanager
 async def _there(
     order: _Order, url: str, key_file: Path | None, backend: str | None, bundle: str | None
-) -> AsyncIterator[tuple[RowCertifier, str]]:
+) -> AsyncIterator[RowCertifier]:
     own = {"--backend": backend, "--bundle": bundle}
     if mixed := [flag for flag, value in own.items() if value is not None]:
         raise DataError(f"{', '.join(mixed)}: expected none beside --url, whose service has its own")
     async with RemoteCertifier.open(url, order.texts, key=read_key(key_file)) as certifier:
-        yield certifier, str(certifier.facts()["bundle"])
+        yield certifier
 
 
-async def _gate(order: _Order, opened: contextlib.AbstractAsyncContextManager[tuple[RowCertifier, str]]) -> GateReport:
+async def _gate(order: _Order, opened: contextlib.AbstractAsyncContextManager[RowCertifier]) -> GateReport:
     fields = parse_texts({name: [text] for name, text in order.texts.items()})
     contents = order.data.contents()
     drawn = draw_images(order.data, contents, seed=order.seed, most=order.policy.max_images)
-    async with opened as (certifier, bundle):
+    async with opened as certifier:
         labels = drawn.images.labels_in(certifier.classes)
         required = requirements(order.policy, labels, certifier.classes)
         machine = Gate(required, alpha=fields.alpha, confidence=order.policy.confidence)
@@ -196,9 +196,9 @@ async def _gate(order: _Order, opened: contextlib.AbstractAsyncContextManager[tu
         norm=str(fields.norm or facts.get("radius_norm", "l2")),
         alpha=fields.alpha,
         seed=order.seed,
-        bundle=bundle,
+        facts=facts,
     )
-    found = {"run": run_id(facts), **facts, **notes.as_facts(), "repeated": drawn.repeated, "result": report.facts()}
+    found = {"run": run_id(facts), **facts, **notes.as_facts(), "repeated": drawn.repeated, "result": report.found()}
     save_facts(found, facts_path(order.out))
     return report
 

@@ -39,6 +39,7 @@ __all__ = (
     "plans_of",
     "radii_of",
     "save_figure",
+    "with_interval",
 )
 
 ERROR = 0.05  # of an interval, both sides together, as the field's tables have it
@@ -229,9 +230,9 @@ def curve_of_outcomes(
     )
 
 
-def radii_of(curves: Sequence[Curve]) -> tuple[float, ...]:
-    """Where a table of these curves is cut: as far as any of them goes."""
-    return radii_up_to(max((float((c.correct * c.radius).max(initial=0.0)) for c in curves), default=0.0))
+def radii_of(curves: Sequence[Curve], *, least: float = 0.0) -> tuple[float, ...]:
+    """Where a table of these curves is cut: as far as any of them goes, and to `least`."""
+    return radii_up_to(max((float((c.correct * c.radius).max(initial=least)) for c in curves), default=least))
 
 
 def markdown(curves: Sequence[Curve], radii: Sequence[float] | None = None) -> str:
@@ -246,15 +247,15 @@ def markdown(curves: Sequence[Curve], radii: Sequence[float] | None = None) -> s
         samples = curve.mean_samples
         partial = curve.expected is not None and curve.expected > len(curve)
         shares = [*(curve.accuracy(r) for r in cuts), curve.abstention, curve.wrong]
-        cells = [_between(f"{share:.3f}", curve.interval_of(share), 3) for share in shares]
-        cells.insert(len(cuts), _between(f"{curve.acr:.4f}", curve.acr_interval, 4))
+        cells = [with_interval(f"{share:.3f}", curve.interval_of(share), 3) for share in shares]
+        cells.insert(len(cuts), with_interval(f"{curve.acr:.4f}", curve.acr_interval, 4))
         count = f"{len(curve)} of {curve.expected}" if partial else f"{len(curve)}"
         lines.append("| " + " | ".join([curve.name, count, *cells, "" if samples is None else f"{samples:.0f}"]) + " |")
     return "\n".join(lines)
 
 
-def _between(figure: str, ends: tuple[float, float], digits: int) -> str:
-    """Ends are rounded outward."""
+def with_interval(figure: str, ends: tuple[float, float], digits: int) -> str:
+    """`0.430 (0.331 to 0.533)`: the ends are rounded outward."""
     scale = 10**digits
     low, high = math.floor(ends[0] * scale) / scale, math.ceil(ends[1] * scale) / scale
     return f"{figure} ({low:.{digits}f} to {high:.{digits}f})"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..core import interval
 from ..errors import DataError
-from .curves import Curve
+from .curves import Curve, with_interval
 
 __all__ = ("FIELD", "Published", "compared", "field_of", "field_table")
 
@@ -106,7 +106,8 @@ def _who_leads(ours: Curve, best: Published, radius: float) -> str:
     floor, ceiling = (share, share)
     if best.images is not None:
         floor, ceiling = interval(round(share * best.images), best.images, CONFIDENCE_ERROR)
-    figures = f"{ours.name} {ours.accuracy(radius):.3f} ({low:.3f} to {high:.3f}), {best.name} {share:.3f}"
+    own = with_interval(f"{ours.accuracy(radius):.3f}", (low, high), 3)
+    figures = f"{ours.name} {own}, {best.name} {share:.3f}"
     if high < floor:
         return f"**the field leads**: {figures}"
     if low > ceiling:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from ..core import GateVerdict, Standing
 from .gate_policy import GatePolicy
@@ -13,11 +12,7 @@ from .junit import Case
 
 __all__ = ("GateReport",)
 
-_OUTCOMES: dict[GateVerdict, Literal["passed", "failure", "error"]] = {
-    GateVerdict.PASS: "passed",
-    GateVerdict.FAIL: "failure",
-    GateVerdict.UNDECIDED: "error",
-}
+_ORIGIN = ("data", "split", "data_digest", "url", "bundle", "bundle_digest", "runtime")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +26,7 @@ class GateReport:
     norm: str  # of the radius: l1, l2, linf
     alpha: float
     seed: int  # of the order
-    bundle: str  # its name
+    facts: Mapping[str, object]  # of the run: data, bundle, runtime
 
     @property
     def images(self) -> int:
@@ -44,7 +39,7 @@ class GateReport:
             f"{first.certified} of {first.images} images, confidence {self.policy.confidence:g}, alpha {self.alpha:g}, "
             f"order {self.seed}"
         )
-        return f"{self.verdict}: {self.bundle}: {self._finding()} ({facts})"
+        return f"{self.verdict}: {self.facts['bundle']}: {self._finding()} ({facts})"
 
     def _finding(self) -> str:
         if self.verdict is GateVerdict.PASS:
@@ -83,7 +78,7 @@ class GateReport:
         return [
             Case(
                 name=f"{self._who(each)}: at least {self._share(each)} certified at {self._radius}",
-                outcome=_OUTCOMES[each.verdict],
+                passed=each.verdict is GateVerdict.PASS,
                 kind=str(each.verdict),
                 said=self._said(each),
             )
@@ -91,12 +86,14 @@ class GateReport:
         ]
 
     def _said(self, each: Standing) -> str:
+        by_itself = each.verdict is GateVerdict.PASS and each.at_least < each.requirement.at_least
         return (
-            f"{each.verdict}: {each.certified} of {each.images} images certified; at least {each.at_least:.4f} truly "
-            f"so, at most {each.at_most:.4f} certified by the service"
+            f"{each.verdict}: {each.certified} of {each.images} images certified; of all at least {each.at_least:.4f} "
+            f"truly so, at most {each.at_most:.4f} certified by the service"
+            + ("; shown after the others, with their part of the error" if by_itself else "")
         )
 
-    def facts(self) -> dict[str, object]:
+    def found(self) -> dict[str, object]:
         """JSON. Bounds of all requirements hold at once, each side with probability (1 + confidence) / 2."""
         return {
             "verdict": str(self.verdict),
@@ -119,4 +116,5 @@ class GateReport:
     def properties(self) -> dict[str, object]:
         """Of the JUnit suite."""
         stated = {name: value for name, value in asdict(self.policy).items() if value not in (None, {})}
-        return {**stated, "norm": self.norm, "alpha": self.alpha, "order_seed": self.seed, "bundle": self.bundle}
+        origin = {name: self.facts[name] for name in _ORIGIN if name in self.facts}
+        return {**stated, "norm": self.norm, "alpha": self.alpha, "order_seed": self.seed, **origin}

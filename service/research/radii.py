@@ -8,7 +8,7 @@ __all__ = ("radii_up_to",)
 
 # Steps of .25 to 1 and of .5 beyond, as in the field's tables; past 4 nothing is published, and halves grow too many.
 _FIELD = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
-_CUTS = 4  # at least so many above 0, of data that end before the field's second cut, or go beyond its last
+_CUTS = 5  # at least so many above 0, of data that end before the field's second cut, or go beyond its last
 _STEPS = (1.0, 2.0, 2.5, 5.0)
 
 
@@ -18,7 +18,7 @@ def radii_up_to(largest: float) -> tuple[float, ...]:
     >>> radii_up_to(1.3)
     (0.0, 0.25, 0.5, 0.75, 1.0)
     >>> radii_up_to(0.2)
-    (0.0, 0.05, 0.1, 0.15, 0.2)
+    (0.0, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2)
     """
     if largest <= 0.0:
         return _FIELD[:2]

@@ -88,7 +88,8 @@ def test_it_fails_what_is_not(bad: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     properties = {each.get("name"): each.get("value") for each in suite.iter("property")}
     assert properties["order_seed"] == "1" and properties["at_least"] == "0.6" and properties["alpha"] == "0.001"
-    assert suite.find("testcase/failure") is not None
+    assert properties["data_digest"].startswith("sha256:") and properties["bundle"] == "fake"
+    assert suite.find("testcase/failure").get("type") == "fail"
 
 
 def test_it_says_how_many_more_images_would_tell(tmp_path: Path, predicted) -> None:
@@ -99,7 +100,7 @@ def test_it_says_how_many_more_images_would_tell(tmp_path: Path, predicted) -> N
     more = int(out.split("about ")[1].split()[0])
     assert 5 < more < 400
     suite = ElementTree.parse(tmp_path / "g.xml").getroot()[0]
-    assert suite.get("errors") == "1" and suite.find("testcase/error").get("type") == "undecided"
+    assert suite.get("failures") == "1" and suite.find("testcase/failure").get("type") == "undecided"
 
 
 def test_a_sorted_file_does_not_fool_it(tmp_path: Path, predicted) -> None:
@@ -204,7 +205,7 @@ def test_a_class_that_is_bad_fails_a_gate_that_the_rest_passes(tmp_path: Path, p
     ("arguments", "said"),
     [
         (["--at-least=0.6", "--colour"], "No such option"),
-        (["--at-least=many"], "'many'"),
+        (["--at-least=many"], "Invalid value for '--at-least'"),
         ([], "at_least: expected --at-least, or in a --policy file"),
         (["--at-least=1.5"], "at_least: expected a number above 0 and below 1, got 1.5"),
         (["--at-least=0.6", "--confidence=1"], "confidence: expected a number above 0"),
@@ -228,7 +229,7 @@ def test_a_fault_is_no_verdict_and_junit_says_so(good: Path, tmp_path: Path, mon
     monkeypatch.setattr(module, "draw_images", broken)
     code, out, err = gate(good, "--at-least=0.6", "--junit", tmp_path / "g.xml")
     assert code == 3 and "a fault of ours" in err and not out
-    case = ElementTree.parse(tmp_path / "g.xml").getroot()[0].find("testcase/error")
+    case = ElementTree.parse(tmp_path / "g.xml").getroot()[0].find("testcase/failure")
     assert case is not None and case.get("type") == "cannot_run"
 
 

@@ -26,8 +26,10 @@ def curve_svg(curve: Curve, figures: CurveFigures, radii: list[AtRadius], confid
 
     right = np.sort(curve.radius[curve.correct])
     n = len(curve.correct)
-    x = np.concatenate([[0.0], right])
-    y = (len(right) - np.arange(len(right) + 1)) / n
+    # Beyond the last certified radius the curve is 0, and its band is not.
+    end = 1.05 * max(0.1, *right[-1:], *(at.radius for at in radii))
+    x = np.concatenate([[0.0], right, [end]])
+    y = np.append((len(right) - np.arange(len(right) + 1)) / n, 0.0)
     with rc_context({"svg.hashsalt": "certify", "svg.fonttype": "none"}):
         figure = Figure(figsize=(8, 4.2), layout="constrained")
         axes = figure.subplots()
@@ -46,7 +48,7 @@ def curve_svg(curve: Curve, figures: CurveFigures, radii: list[AtRadius], confid
         )  # fmt: skip
         axes.set_xlabel(f"radius ({NORMS[curve.norm]}, pixels in [0, 1])")
         axes.set_ylabel("certified accuracy")
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, end)
         axes.set_ylim(0, 1)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")

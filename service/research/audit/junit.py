@@ -46,8 +46,8 @@ def _case(at: int, report: Report, rows: Rows) -> Case:
     name = f"image {idx}"
     if not rows.certified[at]:
         said = report.data.invalid.get(idx) or str(rows.reason[at])
-        return Case(name=name, outcome="skipped", said=said, seconds=seconds)
+        return Case(name=name, passed=False, skipped=True, kind=str(rows.outcome[at]), said=said, seconds=seconds)
     if rows.right[at]:
-        return Case(name=name, outcome="passed", seconds=seconds)
+        return Case(name=name, passed=True, seconds=seconds)
     said = f"certified as {report.model.classes[int(rows.predict[at])]} within {rows.radius[at]:.6f}"
-    return Case(name=name, outcome="failure", kind="wrong", said=said, seconds=seconds)
+    return Case(name=name, passed=False, kind="wrong", said=said, seconds=seconds)

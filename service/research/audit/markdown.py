@@ -37,7 +37,7 @@ def as_markdown(report: Report) -> str:
         ),
         "## What this says",
         "",
-        *(f"- {in_markdown(sentence)}" for sentence in report.says),
+        *(f"- {sentence}" for sentence in report.says),
         "",
         "## What became of the images",
         "",

@@ -14,7 +14,7 @@ NORMS = {"l2": "L2", "l1": "L1"}
 
 def sentences(about: About, data: Data, radii: Sequence[AtRadius], confidence: float, certified: int) -> list[str]:
     """certified: images with a certificate, of whatever label."""
-    norm, percent = NORMS[about.norm], f"{confidence:.10g}"
+    norm = NORMS[about.norm]
     certificate = (
         f"A certificate of radius r says: every image at a distance below r ({norm}, pixels in [0, 1]) from the one "
         "that was certified gets the same label from the certified classifier, a cascade of smoothed ones."
@@ -27,14 +27,7 @@ def sentences(about: About, data: Data, radii: Sequence[AtRadius], confidence: f
         )
     return [
         certificate,
-        f"If these images were drawn at random from a population: with confidence {percent} over images and noise "
-        "together and for each radius by itself: "
-        + "; ".join(
-            f"at least {at.robust:.4f} of the population is classified right"
-            + (f", and stays so under every change of {norm} length below {at.radius:g}" if at.radius else "")
-            for at in radii
-        )
-        + ".",
+        _population(norm, radii, confidence),
         _fixed_set(about, data, radii, certified),
         "Intervals of the table and of the classes hold one by one, each with its own confidence; the band around the "
         "curve holds at all radii at once, and so do the lower bounds of all classes at one radius.",
@@ -42,6 +35,21 @@ def sentences(about: About, data: Data, radii: Sequence[AtRadius], confidence: f
         'labels that are wrong in the data. "Wrong" means certified with another label than the data\'s: a mistake as '
         "stable as a right answer.",
     ]
+
+
+def _population(norm: str, radii: Sequence[AtRadius], confidence: float) -> str:
+    said = [
+        f"at least {at.robust:.4f} of it is classified right"
+        + (f", and stays so under every change of {norm} length below {at.radius:g}" if at.radius else "")
+        for at in radii
+        if at.robust > 0
+    ]
+    return (
+        "If these images were drawn at random from a population, each on its own, then with confidence "
+        f"{confidence:.10g}, over images and noise together and for each radius by itself, "
+        + ("; ".join(said) if said else "nothing is shown at any of these radii")
+        + "."
+    )
 
 
 def _fixed_set(about: About, data: Data, radii: Sequence[AtRadius], certified: int) -> str:
