@@ -52,7 +52,8 @@ def junit_xml(suites: Sequence[Suite]) -> bytes:
     for suite in suites:
         _add(whole, suite)
     ElementTree.indent(whole)
-    return ElementTree.tostring(whole, encoding="utf-8", xml_declaration=True) + b"\n"
+    content: bytes = ElementTree.tostring(whole, encoding="utf-8", xml_declaration=True)
+    return content + b"\n"
 
 
 def _add(whole: ElementTree.Element, suite: Suite) -> None:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.idx)
 
-    @property
+    @cached_property
     def certified(self) -> NDArray[np.bool_]:
         """With any label."""
-        return self.predict != ABSTAIN
+        return np.not_equal(self.predict, ABSTAIN)
 
-    @property
+    @cached_property
     def right(self) -> NDArray[np.bool_]:
-        return self.predict == self.label
+        return np.equal(self.predict, self.label)
 
     @property
     def curve(self) -> Curve:

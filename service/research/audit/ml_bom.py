@@ -89,8 +89,8 @@ def _metrics(report: Report) -> Iterator[dict[str, Any]]:
     for at in report.radii:
         yield _metric(f"certified accuracy at {norm} radius {at.radius:g}", "all images", at.certified)
     for each in report.classes:
-        for at, radius in zip(each.at, report.radii, strict=True):
-            yield _metric(f"certified accuracy at {norm} radius {radius.radius:g}", f"class {each.name}", at.certified)
+        for own, at in zip(each.at, report.radii, strict=True):
+            yield _metric(f"certified accuracy at {norm} radius {at.radius:g}", f"class {each.name}", own.certified)
     for outcome in report.outcomes:
         if outcome.reason is None:
             yield _metric(f"share of images: {outcome.outcome}", "all images", outcome.images)
