@@ -172,14 +172,12 @@ async def _there(
 
 
 async def _gate(order: _Order, opened: contextlib.AbstractAsyncContextManager[RowCertifier]) -> GateReport:
-    fields = parse_texts({name: [text] for name, text in order.texts.items()})
     contents = order.data.contents()
     drawn = draw_images(order.data, contents, seed=order.seed, most=order.policy.max_images)
     async with opened as certifier:
         labels = drawn.images.labels_in(certifier.classes)
         required = requirements(order.policy, labels, certifier.classes)
-        machine = Gate(required, alpha=fields.alpha, confidence=order.policy.confidence)
-        facts = {
+        facts: dict[str, object] = {
             "data": order.data.name,
             "split": order.data.split,
             "data_digest": order.data.digest(contents),
@@ -187,14 +185,16 @@ async def _gate(order: _Order, opened: contextlib.AbstractAsyncContextManager[Ro
             **certifier.facts(),
             "gate": {**vars(order.policy), "order": ORDER, "order_seed": order.seed},
         }
+        alpha = float(str(facts["alpha"]))  # 0 where every sample is counted here
+        machine = Gate(required, alpha=alpha, confidence=order.policy.confidence)
         notes = await _certify(order, drawn, certifier, machine, facts)
     report = GateReport(
         policy=order.policy,
         verdict=machine.verdict,
         standings=machine.standings(),
         classes=certifier.classes,
-        norm=str(fields.norm or facts.get("radius_norm", "l2")),
-        alpha=fields.alpha,
+        norm=str(facts.get("norm", facts.get("radius_norm", "l2"))),
+        alpha=alpha,
         seed=order.seed,
         facts=facts,
     )
