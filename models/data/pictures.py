@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ _PLAIN_MODES = ("1", "L", "RGB", "P", "LA", "PA", "RGBA")
 # A photograph of 64 megapixels takes 256 MB to decode; a file of 256 MiB holds one in any format.
 MAX_BYTES, MAX_PIXELS = 2**28, 2**26
 _BITS_PER_SAMPLE = 258  # TIFF's tag
+_ADDRESS = re.compile(r" <[^<>]* object at 0x[0-9a-f]+>")
 
 
 @functools.cache
@@ -75,7 +77,8 @@ def as_served(data: bytes, where: object) -> bytes:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # Pillow's parsers raise almost anything on hostile bytes
-        text = f"{type(error).__name__}: {str(error)[:200]}"
+        # Where the bytes lie in memory is another place each time, and no part of what is wrong.
+        text = f"{type(error).__name__}: {_ADDRESS.sub('', str(error))[:200]}"
         raise DataError(f"{where}: expected an image that Pillow decodes, got {text}") from error
 
 

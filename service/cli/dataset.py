@@ -22,7 +22,7 @@ from ..errors import DataError
 from ..research.certificates import Certificates
 from ..research.certifiers import LocalCertifier, RemoteCertifier, RowCertifier
 from ..research.crops import center_cropped, marked_as_cropped
-from ..research.curves import curves_of_tables, markdown
+from ..research.curves import INTERVALS, curves_of_tables, markdown
 from ..research.dataset_run import certify_dataset, run_id
 from ..research.policies import POLICIES, Policy
 from ..research.run_notes import RunNotes
@@ -32,13 +32,14 @@ from ..settings import Settings, load_settings
 from .options import DATA_HELP, PART_HELP, RESIZE_HELP, RESIZES, given, parse_resize, read_key, with_request_options
 from .progress import Live
 
-__all__ = ("dataset",)
+__all__ = ("dataset", "parse_shard")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Order:
     dataset: DataSet  # the part that is asked for
     data_facts: Mapping[str, object]  # of the whole
+    place: Mapping[str, object]  # of the part in what all shards are
     crop: bool  # images to the bundle's size, by their centre
     out: Path
     policy: Policy
@@ -58,7 +59,9 @@ def dataset(
     *,
     resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
-    shard: Annotated[str, typer.Option(help="i/n: every n-th image, beginning with the i-th.")] = "1/1",
+    shard: Annotated[
+        str, typer.Option(help="i/n: every n-th image, beginning with the i-th; all with one --seed.")
+    ] = "1/1",
     seed: Annotated[int | None, typer.Option(help="Of the noise [random; a run that goes on keeps its own].")] = None,
     votes: Annotated[Path | None, typer.Option(help="Keep all votes in this .npz, for every policy at once.")] = None,
     certificates: Annotated[
@@ -84,13 +87,14 @@ def dataset(
     whole = open_dataset(name, part=part)
     whole = marked_as_cropped(whole) if crop else whole
     order = _Order(
-        dataset=whole.part(limit=limit, shard=_shard(shard)),
+        dataset=whole.part(limit=limit, shard=parse_shard(shard)),
         data_facts={
             "data": whole.name,
             "split": whole.split,
             "data_digest": whole.digest(),
             **({"crop": "center"} if crop else {}),
         },
+        place={"images": len(whole.part(limit=limit)), "shard": shard},
         crop=crop,
         out=out,
         policy=_policy(policy),
@@ -104,7 +108,7 @@ def dataset(
     else:
         settings = load_settings(backend=backend, bundle=bundle)
         asyncio.run(_here(order, settings, _seed(seed, out)))
-    typer.echo(markdown(curves_of_tables([read_table(out)])))
+    typer.echo(f"{markdown(curves_of_tables([read_table(out)]))}\n\n{INTERVALS}")
 
 
 def _certificates(folder: Path) -> Certificates:
@@ -174,7 +178,8 @@ async def _certify(order: _Order, certifier: RowCertifier) -> Container[int]:
     """The idx of every image that cannot be used."""
     facts = {**order.data_facts, **certifier.facts()}
     run, dataset = run_id(facts), _prepared(order, certifier)
-    notes = RunNotes(order.out, run, facts, dataset, certifier.classes)
+    place = {**order.place, "about": certifier.about().model_dump(mode="json")}
+    notes = RunNotes(order.out, run, facts, dataset, certifier.classes, place=place)
     with open_table(order.out, run, facts, notes.as_facts()) as table, Live(len(dataset), table.done) as live:
 
         def on_invalid(idx: int, wrong: str) -> None:
@@ -203,7 +208,8 @@ def _check_places(out: Path, votes: Path | None) -> None:
             raise DataError(f"votes: expected another file than the table's, got {votes}")
 
 
-def _shard(text: str) -> tuple[int, int]:
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/3` -> (2, 3). Raises DataError."""
     number, slash, of = text.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal()):
         raise DataError(f"shard: expected i/n with 1 <= i <= n, got {text!r}")

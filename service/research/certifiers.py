@@ -18,6 +18,7 @@ from ..client import AsyncClient
 from ..errors import DataError
 from ..settings import Settings
 from . import policies
+from .about import About, about_backend, about_service
 from .certificates import Certificates
 from .fixed_budget import FixedSampler, pilot_size
 from .policies import Outcome, Policy
@@ -48,6 +49,9 @@ class RowCertifier(Protocol):
 
     def facts(self) -> dict[str, object]:
         """Everything that its rows depend on, beside the data."""
+
+    def about(self) -> About:
+        """The same in full, for people: no row's run is named by it. Raises CertifyError."""
 
     async def certify(self, idx: int, label: int, data: bytes) -> Verdict:
         """data: an image file, row `idx` of the data set, of class `label`. Raises CertifyError."""
@@ -121,6 +125,9 @@ class LocalCertifier:
         if self._fields.deadline_ms is not None:  # a table that was begun without one keeps its run
             facts["deadline_ms"] = self._fields.deadline_ms
         return facts
+
+    def about(self) -> About:
+        return about_backend(self._info, self._plan, self._fields, self._key)
 
     async def certify(self, idx: int, label: int, data: bytes) -> Verdict:
         if not self.fixed:
@@ -199,6 +206,9 @@ class RemoteCertifier:
             **{name: text for name, text in self._texts.items() if name != "evidence"},  # it moves no row
             "policy": "best",
         }
+
+    def about(self) -> About:
+        return about_service(self._info, self._texts)
 
     async def certify(self, idx: int, label: int, data: bytes) -> Verdict:
         answer = await self._client.certify(data, **self._texts)
