@@ -62,6 +62,8 @@ class Settings(BaseSettings):
         description="origins whose pages may ask from a browser, with commas between, such as https://app.example; * "
         "for any; none unless set",
     )
+    # on: whoever serves on a laptop sees it work; it asks for a key where the service does.
+    page: bool = Field(True, description="a page at / to certify a picture with, for people with a browser")
     # embedded: real certificates with nothing else installed or started.
     backend: Literal["embedded", "triton", "fake"] = Field(
         "embedded", description="what runs the network: embedded, triton, or fake (random votes, for tests only)"

@@ -33,7 +33,7 @@ from .memory import Trimmer, malloc_trim
 from .metrics import Metrics
 from .openapi import use_openapi
 from .readiness import Readiness
-from .routes import certify, docs, health, inference, info, keys
+from .routes import certify, docs, health, inference, info, keys, page
 from .scopes import Scopes
 from .serving import Serving
 
@@ -98,7 +98,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
         app.include_router(asking, dependencies=[Depends(_no_query), Depends(_something_served)])
     for routes in (info, keys):
         app.include_router(routes.router, dependencies=[Depends(_no_query)])
-    for routes in (health, inference, docs):
+    for routes in (health, inference, docs, *([page] if settings.page else [])):
         app.include_router(routes.router)
     use_openapi(app, settings)
     return app
