@@ -1,4 +1,7 @@
-"""The page at / in a real Chromium, on the shipped digits: tests/http/browser/scenarios.mjs does what people do with it."""
+"""The page at / in a real Chromium, on the shipped digits. What people do with it is in browser/scenarios.mjs.
+
+With -s it says how long the first certificate took.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,7 @@ SCENARIOS = (
     "a reader hears it",
     "errors stand beside their fields",
     "a radius out of reach is refused at its field, one within it is decided early",
+    "what was not proved has a next step",
     "a picture of another size is resized, and that is said",
     "the keyboard is enough",
     "a phone needs no scrolling to the side",
@@ -113,13 +117,15 @@ def dropped(results: Results) -> dict[str, Any]:
     if facts is None:
         pytest.skip("the scenario itself failed")
     check(facts["answer"])
-    print(f"\nfrom the button to the certificate: {facts['seconds']:.2f} s")
+    sys.stderr.write(f"\nfrom the button to the certificate: {facts['seconds']:.2f} s\n")
     return dict(facts)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_its_curl_line_repeats_the_answer(dropped: dict[str, Any]) -> None:
-    done = subprocess.run(["bash", "-c", dropped["curl"]], cwd=DIGIT.parent, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(
+        ["bash", "-c", dropped["curl"]], cwd=DIGIT.parent, capture_output=True, check=True, timeout=60
+    )
     assert same(json.loads(done.stdout)) == same(dropped["answer"])
 
 

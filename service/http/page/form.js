@@ -1,5 +1,5 @@
 // The question: a picture and its fields, and an error beside the field that it concerns.
-import { down, norm, size } from "./words.js";
+import { count, down, norm, size } from "./words.js";
 
 const FIELDS = ["radius", "samples", "norm", "alpha", "deadline_ms"];
 // Of problems that name no field of this form, or another than the one to mend.
@@ -16,6 +16,7 @@ export class Form {
     this.form = at("ask");
     for (const goal of this.form.elements.goal) goal.addEventListener("change", () => this.#goalChanged());
     this.form.addEventListener("input", (event) => this.#clear(event.target.closest("[data-field]")));
+    at("norm").addEventListener("change", () => this.#normChanged());
     at("image").addEventListener("change", () => this.choose(at("image").files[0]));
     at("chosen").addEventListener("load", () => this.#measured());
     at("chosen").addEventListener("error", () => (at("chosen").hidden = true));
@@ -28,13 +29,13 @@ export class Form {
     at("samples").value ||= String(defaults.samples);
     at("alpha").value ||= String(defaults.alpha);
     at("alpha").closest(".field").hidden = defaults.method === "deterministic";
-    at("samples-help").textContent = `${limits.min_samples} to ${limits.max_samples}. More prove more, and take longer.`;
-    at("radius-help").textContent = `In ${norm(defaults.norm)}, pixels from 0 to 1; at most ${down(limits.max_radius, 3)}.`;
+    at("samples-help").textContent = `${count(limits.min_samples)} to ${count(limits.max_samples)}. More prove more, and take longer.`;
     at("image-help").textContent = `PNG, JPEG or WebP, ${size(bundle.input_shape)} pixels`;
     at("norm").replaceChildren(
       ...bundle.norms.map((name) => new Option(norm(name), name, name === defaults.norm, name === defaults.norm)),
     );
     at("norm").closest(".field").hidden = bundle.norms.length < 2;
+    this.#normChanged();
     at("sigmas").replaceChildren(...bundle.sigmas.map(scaleBox));
     at("sigmas").closest(".field").hidden = bundle.sigmas.length < 2;
   }
@@ -62,6 +63,13 @@ export class Form {
     at("resize-label").textContent = `Resize it from ${width} × ${height} to ${size(this.info.bundle.input_shape)} pixels`;
     at("resize-field").hidden = false;
     at("resize").checked = true;
+  }
+
+  #normChanged() {
+    const { defaults, limits } = this.info;
+    const chosen = at("norm").value;
+    const most = chosen === defaults.norm ? `; at most ${down(limits.max_radius, 3)}` : "";
+    at("radius-help").textContent = `In ${norm(chosen)}, pixels from 0 to 1${most}.`;
   }
 
   #goalChanged() {
@@ -138,6 +146,7 @@ export class Form {
       } else if (name === "sigmas") {
         for (const box of document.querySelectorAll("#sigmas input")) box.checked = value.includes(Number(box.value));
       } else if (name === "resize") {
+        at("resize-field").hidden = false;
         at("resize").checked = value;
       } else {
         at(name).value = value;

@@ -62,7 +62,7 @@ async function ask() {
   let looked = false;
   // Only once the request has its place: a client that may hold one at a time would lose it to the preview.
   const look = () => {
-    if (!looked) showDraws(question, { key, signal });
+    if (!looked) showDraws(question, key);
     looked = true;
   };
   try {
@@ -87,7 +87,7 @@ async function ask() {
   }
 }
 
-async function showDraws(question, { key }) {
+async function showDraws(question, key) {
   if (!previews) return;
   const asked = new FormData();
   asked.append("draws", DRAWS);

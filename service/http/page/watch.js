@@ -91,11 +91,13 @@ class Scale {
     this.list = make("ul", "votes");
     if (bundle.classes.every((name) => name.length <= 2)) this.list.classList.add("short");
     this.note = make("p", "quiet");
-    this.note.textContent = "Not looked at yet";
     this.element = make("section", "scale card");
     const title = make("h3");
     title.textContent = `Noise σ = ${sigma}`;
-    this.element.append(title, this.looks, this.list, this.note);
+    // Pictures come late, and last: nothing above them moves.
+    this.element.append(title, this.note, this.list, this.looks);
+    if (bundle.classes.length <= ALL_SHOWN) this.votes({ samples: 0, pilot_samples: 0, votes: [] });
+    this.note.textContent = "Not looked at yet";
   }
 
   votes(level) {
@@ -119,29 +121,33 @@ class Scale {
   }
 
   draws(draws) {
-    const small = Math.max(...this.bundle.input_shape.slice(1)) <= SMALL_SIDE;
-    const captions = ["with noise", "denoised"];
-    this.looks.replaceChildren();
-    draws.forEach(({ noisy, denoised }, draw) => {
-      const seen = [noisy, denoised].filter(Boolean).map((src, place) => {
-        const figure = make("figure");
-        const img = make("img", small ? "small-pixels" : "");
-        img.src = src;
-        img.alt = `The picture ${captions[place]}, σ = ${this.sigma}, draw ${draw + 1}`;
-        figure.append(img);
-        if (draw === draws.length - 1) {
-          const caption = make("figcaption");
-          caption.textContent = captions[place];
-          figure.append(caption);
+    this.looks.replaceChildren(
+      ...draws.map(({ noisy, denoised }, draw) => {
+        const pair = make("div", "draw");
+        const said = `σ = ${this.sigma}, draw ${draw + 1}`;
+        pair.append(this.#picture(noisy, "noisy", said));
+        if (denoised === null) {
+          pair.firstChild.className = "alone"; // a scale that is classified as it is
+          return pair;
         }
-        return figure;
-      });
-      const arrow = make("span", "quiet");
-      arrow.textContent = "→";
-      arrow.ariaHidden = "true";
-      this.looks.append(...(seen.length > 1 ? [seen[0], arrow, seen[1]] : seen));
-    });
+        const arrow = make("span", "quiet");
+        arrow.textContent = "→";
+        arrow.setAttribute("aria-hidden", "true");
+        pair.append(arrow, this.#picture(denoised, "denoised", said));
+        return pair;
+      }),
+    );
     this.looks.hidden = false;
+  }
+
+  #picture(src, caption, said) {
+    const figure = make("figure");
+    const img = make("img", Math.max(...this.bundle.input_shape.slice(1)) <= SMALL_SIDE ? "small-pixels" : "");
+    Object.assign(img, { src, alt: `The picture ${caption}, ${said}` });
+    const text = make("figcaption");
+    text.textContent = caption;
+    figure.append(img, text);
+    return figure;
   }
 
   outcome({ outcome, samples, pilot_samples: pilot, radius_bound: bound }) {
@@ -150,7 +156,7 @@ class Scale {
       passed: "no other class is ahead",
       open: "cannot tell",
     }[outcome];
-    this.note.textContent = `${count(samples + pilot)} votes: ${said}`;
+    this.note.textContent = `${count(samples + pilot)} votes: ${samples ? said : "a first look, and no more"}`;
     this.element.dataset.outcome = outcome;
   }
 
@@ -165,7 +171,7 @@ class Row {
     this.label = make("span", "label");
     this.count = make("span", "count number");
     this.bar = make("span", "bar");
-    this.bar.ariaHidden = "true";
+    this.bar.setAttribute("aria-hidden", "true");
     this.element.append(this.label, this.bar, this.count);
   }
 

@@ -1,5 +1,6 @@
 // An answer in words, and the lines that repeat it. Nothing here touches the page.
 
+const PLAIN = /^[\w.-]+$/;
 const NORMS = { l2: "L2", l1: "L1", linf: "L∞" };
 
 /** "a 3", "an airplane". */
@@ -140,22 +141,26 @@ const lower = (text) => text[0].toLowerCase() + text.slice(1);
 export function curlLine({ url, file, fields, key, example }) {
   const parts = ["curl"];
   if (key) parts.push('-H "Authorization: Bearer $CERTIFY_KEY"');
-  parts.push(`-F ${quoted(`image=@"${file.replaceAll(/["\\]/g, "\\$&")}"`)}`);
-  for (const [name, value] of Object.entries(fields)) parts.push(`-F ${quoted(`${name}=${[value].flat().join(",")}`)}`);
+  // curl's own quotes: a comma or semicolon would end the name.
+  const name = PLAIN.test(file) ? file : `"${file.replaceAll(/["\\]/g, "\\$&")}"`;
+  parts.push(`-F ${quoted(`image=@${name}`)}`);
+  for (const [field, value] of Object.entries(fields)) parts.push(`-F ${quoted(`${field}=${[value].flat().join(",")}`)}`);
   parts.push(quoted(`${url}v1/certify`));
   const fetched = example ? `curl -s -o ${quoted(file)} ${quoted(example)}\n` : "";
   return fetched + parts.join(" \\\n  ");
 }
 
 /** The same in Python, with certify's own client. */
-export function pythonLines({ url, file, fields, key }) {
+export function pythonLines({ url, file, fields, key, example }) {
   const given = Object.entries(fields).map(([name, value]) => `, ${name}=${literal(name, value)}`);
   return [
     ...(key ? ["import os"] : []),
     "from pathlib import Path",
+    ...(example ? ["from urllib.request import urlretrieve"] : []),
     "",
     "from certify import Client",
     "",
+    ...(example ? [`urlretrieve(${JSON.stringify(example)}, ${JSON.stringify(file)})`] : []),
     `with Client(${JSON.stringify(url)}${key ? ', key=os.environ["CERTIFY_KEY"]' : ""}) as client:`,
     `    answer = client.certify(Path(${JSON.stringify(file)})${given.join("")})`,
     "print(answer.outcome, answer.label, answer.radius)",

@@ -12,6 +12,7 @@ const at = (url, options, scenario) => () => onPage(browser, url, options, scena
 
 async function certifyDigit(page) {
   await drop(page, "#drop", "3.png", bytes);
+  await page.fill("#samples", "2000"); // a fifth of the work
   await page.click("#submit");
   return verdict(page);
 }
@@ -113,6 +114,21 @@ const scenarios = {
     assert.ok(await page.locator("#reach-mark").isVisible());
   }),
 
+  "what was not proved has a next step": at(urls.digits, {}, async (page) => {
+    await drop(page, "#drop", "3.png", bytes);
+    await page.fill("#samples", "2000");
+    await page.check("[value=radius]");
+    await page.fill("#radius", "0.6");
+    await page.click("#submit");
+    await verdict(page);
+    assert.notEqual((await answerOf(page)).outcome, "certified");
+    assert.match(await page.innerText("#verdict-text"), /not the 0\.6 that you asked for|cannot tell|no class is clearly ahead/);
+    await page.click("#next-step button"); // with four times the samples
+    await page.locator("#submit", { hasText: /^Certify$/ }).waitFor();
+    await verdict(page);
+    assert.equal(await page.inputValue("#samples"), "8000");
+  }),
+
   "a picture of another size is resized, and that is said": at(urls.digits, {}, async (page) => {
     await drop(page, "#drop", "photo.jpg", await readFile(photo), "image/jpeg");
     await page.locator("#resize-field").waitFor({ state: "visible" });
@@ -150,7 +166,7 @@ const scenarios = {
     await page.keyboard.press("Enter");
     await verdict(page);
     assert.equal((await answerOf(page)).requested_radius, 0.2);
-    for (const id of ["certificate"]) await tabTo(id);
+    await tabTo("certificate");
   }),
 
   "a phone needs no scrolling to the side": at(urls.digits, { viewport: PHONE, isMobile: true, hasTouch: true }, async (page) => {
@@ -195,9 +211,12 @@ const scenarios = {
     await page.locator("#submit", { hasText: /^Certify$/ }).waitFor();
   }),
 
-  "a request is stopped": at(`${urls.fake}/here/`, {}, async (page) => {
+  "a request is stopped": at(`${urls.fake}/here/`, { refused: 1 }, async (page) => {
     await drop(page, "#drop", "3.png", bytes);
+    await page.fill("#samples", "100000"); // ten seconds
+    const noPreview = page.waitForResponse(/v1\/preview/);
     await page.click("#submit");
+    await noPreview;
     await page.click("#stop");
     assert.equal(await verdict(page), "Stopped");
     assert.equal(await page.evaluate(() => document.activeElement.id), "submit");

@@ -104,7 +104,7 @@ test("names of files stay one word of the shell, and keys stay out", () => {
   const asked = { url: "http://h/x/", fields: { radius: "0.3", sigmas: [0.25, 0.5] }, example: null };
   assert.equal(
     curlLine({ ...asked, file: "3.png", key: false }),
-    "curl \\\n  -F 'image=@\"3.png\"' \\\n  -F radius=0.3 \\\n  -F sigmas=0.25,0.5 \\\n  http://h/x/v1/certify",
+    "curl \\\n  -F image=@3.png \\\n  -F radius=0.3 \\\n  -F sigmas=0.25,0.5 \\\n  http://h/x/v1/certify",
   );
   const hostile = curlLine({ ...asked, file: `a'; "b;type=x`, key: true, fields: {} });
   assert.equal(
@@ -113,6 +113,10 @@ test("names of files stay one word of the shell, and keys stay out", () => {
   );
   const python = pythonLines({ url: "http://h/x", file: 'a"b.png', key: true, fields: { ...asked.fields, resize: "true", norm: "linf" } });
   assert.match(python, /Client\("http:\/\/h\/x", key=os\.environ\["CERTIFY_KEY"\]\)/);
+  assert.ok(!python.includes("urlretrieve"));
+  const fetched = { ...asked, file: "digit.png", key: false, example: "http://h/x/page/digit.png" };
+  assert.match(curlLine(fetched), /^curl -s -o digit.png http:\/\/h\/x\/page\/digit.png\ncurl \\\n  -F image=@digit.png/);
+  assert.match(pythonLines(fetched), /^urlretrieve\("http:\/\/h\/x\/page\/digit.png", "digit.png"\)$/m);
   assert.match(python, /Path\("a\\"b.png"\), radius=0.3, sigmas=\[0.25, 0.5\], resize=True, norm="linf"\)/);
 });
 
