@@ -10,9 +10,10 @@ from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter
-from starlette.exceptions import HTTPException
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.staticfiles import NotModifiedResponse
 
 from ..examples import DIGIT
 
@@ -48,23 +49,23 @@ async def _digit(request: Request) -> Response:
     return _answer(request, DIGIT, "image/png")
 
 
-@router.get("/page/{name}")
-async def _file(request: Request, name: str) -> Response:
-    if name not in _names():
-        raise HTTPException(404)
-    return _answer(request, _read(name), _KINDS[Path(name).suffix])
+def _serve(path: Path) -> None:
+    async def file(request: Request) -> Response:
+        return _answer(request, _read(path.name), _KINDS[path.suffix])
+
+    router.add_api_route(f"/page/{path.name}", file)
+
+
+for _path in _FILES.iterdir():
+    if _path.suffix in _KINDS:
+        _serve(_path)
 
 
 def _answer(request: Request, content: bytes, media_type: str) -> Response:
     headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"'}
     if headers["ETag"] in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
+        return NotModifiedResponse(Headers(headers))
     return Response(content, media_type=media_type, headers=headers)
-
-
-@cache
-def _names() -> frozenset[str]:
-    return frozenset(path.name for path in _FILES.iterdir() if path.suffix in _KINDS)
 
 
 @cache

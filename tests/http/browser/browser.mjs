@@ -4,6 +4,8 @@ import { readFile } from "node:fs/promises";
 import { chromium } from "playwright-core";
 
 export const DESKTOP = { width: 1200, height: 900 };
+// All of an answer, for its picture.
+export const TALL = { width: 1200, height: 1310 };
 export const PHONE = { width: 390, height: 844 };
 
 export async function launch(executablePath) {

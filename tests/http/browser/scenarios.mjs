@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { PHONE, answerOf, drop, launch, noteRadii, onPage, sticksOut, verdict } from "./browser.mjs";
+import { PHONE, TALL, answerOf, drop, launch, noteRadii, onPage, sticksOut, verdict } from "./browser.mjs";
 
 const { chromium, urls, digit, photo, shots, downloads, key } = JSON.parse(process.argv[2]);
 const bytes = await readFile(digit);
@@ -18,7 +18,7 @@ async function certifyDigit(page) {
 }
 
 const scenarios = {
-  "a digit is dropped": at(urls.digits, {}, async (page) => {
+  "a digit is dropped": at(urls.digits, { viewport: TALL }, async (page) => {
     await drop(page, "body", "3.png", bytes);
     await page.locator("#chosen").waitFor({ state: "visible" });
     assert.match(await page.getAttribute("#chosen", "alt"), /8 × 8 pixels/);
@@ -47,6 +47,7 @@ const scenarios = {
     assert.deepEqual(sizes, Array(12).fill([true, 8])); // three scales, two draws, noisy and denoised
     const curl = await page.innerText("#curl");
     const python = await page.innerText("#python");
+    await page.evaluate(() => scrollTo(0, 0));
     await page.screenshot({ path: `${shots}/page-desktop.png` });
     return { seconds, answer, curl, python };
   }),
@@ -169,7 +170,7 @@ const scenarios = {
     await tabTo("certificate");
   }),
 
-  "a phone needs no scrolling to the side": at(urls.digits, { viewport: PHONE, isMobile: true, hasTouch: true }, async (page) => {
+  "a phone needs no scrolling to the side": at(urls.digits, { viewport: PHONE, isMobile: true, hasTouch: true, deviceScaleFactor: 1.5 }, async (page) => {
     assert.deepEqual(await sticksOut(page), []);
     await page.tap("summary");
     assert.deepEqual(await sticksOut(page), []);
@@ -184,7 +185,6 @@ const scenarios = {
       all.filter((element) => element.getBoundingClientRect().height < 24).map((element) => element.textContent),
     );
     assert.deepEqual(small, []); // WCAG 2.2, 2.5.8
-    await page.locator("#reach").scrollIntoViewIfNeeded();
     await page.evaluate(() => document.getElementById("answer").scrollIntoView());
     await page.screenshot({ path: `${shots}/page-phone.png` });
   }),
@@ -220,6 +220,18 @@ const scenarios = {
     await page.click("#stop");
     assert.equal(await verdict(page), "Stopped");
     assert.equal(await page.evaluate(() => document.activeElement.id), "submit");
+  }),
+
+  "a service that cannot be reached is asked again": at(`${urls.fake}/here/`, { refused: 2 }, async (page) => {
+    await drop(page, "#drop", "3.png", bytes);
+    await page.context().setOffline(true);
+    await page.click("#submit");
+    assert.equal(await verdict(page), "No answer");
+    assert.ok(await page.locator("#reach").isHidden());
+    await page.context().setOffline(false);
+    await page.click("#next-step button");
+    await page.locator("#verdict-title", { hasNotText: "No answer" }).waitFor({ state: "visible" });
+    assert.ok((await answerOf(page)).samples_used > 0);
   }),
 
   "a key is asked for only where it is needed, and kept nowhere": at(urls.keys, { refused: 2 }, async (page) => {
