@@ -28,9 +28,9 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel
 
-from ..models.retries import Retries, retry_after_seconds
-from .answering.schemas import CertifyAnswer, Info, Problem
-from .errors import BackendUnavailable, BudgetSpent, CertifyError, DeadlineExceeded, Draining, QueueFull, RequestError
+from ...models.retries import Retries, retry_after_seconds
+from ..answering.schemas import CertifyAnswer, Info, Problem
+from ..errors import BackendUnavailable, BudgetSpent, CertifyError, DeadlineExceeded, Draining, QueueFull, RequestError
 
 __all__ = ("AsyncClient", "Client", "Retries", "read_image")
 
