@@ -236,11 +236,24 @@ def test_what_is_revealed_is_one_question_s_seeds(key_file: Path, tmp_path: Path
     payload, seeds = payload_of(certificate.read_bytes()), json.loads(out)
     scope = scope_of(payload)
     assert seeds["scope_sha256"] == scope.sha256 and len(seeds["seeds"]) == 6
-    sigma = float(payload["function"]["levels"][0]["sigma"])
-    assert seeds["seeds"][f"pilot {sigma:g}"] == str(scope.seed(SEED_KEY.encode(), "pilot", sigma))
+    sigma = payload["function"]["levels"][0]["sigma"]
+    assert seeds["seeds"][f"pilot {sigma}"] == str(scope.seed(SEED_KEY.encode(), "pilot", float(sigma)))
     secret.write_text("another key of thirty-two bytes and more")
     code, _, err = certify("reveal", str(certificate), "--seed-key-file", str(secret))
     assert code == 1 and "expected the key" in err
+
+
+def test_streams_of_sigmas_that_are_almost_equal_have_names_of_their_own(key_file: Path, tmp_path: Path) -> None:
+    certificate, secret = tmp_path / "c.json", tmp_path / "seed.key"
+    info = replace(FAKE_INFO, sigmas=(0.25000000000000006, 0.2500000000000001, 1.0))
+    certificate.write_bytes(asyncio.run(made(key_file, info=info, samples="2000")))
+    secret.write_text(SEED_KEY)
+    code, out, err = certify("reveal", str(certificate), "--seed-key-file", str(secret))
+    assert code == 0, err
+    names = ["0.25000000000000006", "0.2500000000000001", "1"]
+    seeds, scope = json.loads(out)["seeds"], scope_of(payload_of(certificate.read_bytes()))
+    assert sorted(seeds) == sorted(f"{purpose} {name}" for purpose in ("pilot", "estimation") for name in names)
+    assert seeds["pilot 0.2500000000000001"] == str(scope.seed(SEED_KEY.encode(), "pilot", 0.2500000000000001))
 
 
 def test_another_image_is_not_the_certificates(key_file: Path, tmp_path: Path) -> None:
