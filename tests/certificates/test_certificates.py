@@ -17,7 +17,7 @@ pytest.importorskip("cryptography", reason="signs (pip install 'certify[signing]
 
 from certify import verify
 from certify.envelope import PAYLOAD_TYPE, Unreadable, opened, signers
-from certify.service.answering.evidence import votes_text
+from certify.service.answering.evidence import votes_texts
 from certify.service.answering.evidence_schemas import Evidence
 from certify.service.answering.images import decode_image
 from certify.service.answering.replay import Differs, planned_again, scope_of, voted_again
@@ -163,8 +163,11 @@ def test_what_was_counted_is_counted_again(key_file: Path, cut: int) -> None:
             whole, sigma = described["grey_steps"], float(described["sigma"])
             pieces = [(low, min(whole, low + cut)) for low in range(0, whole, cut)]
             level["chunks"] = [
-                votes_text(await backend.count_votes(picture.tensor, sigma=sigma, seed=0, first=low, count=high - low))
+                text
                 for low, high in pieces
+                for text in votes_texts(
+                    (await backend.count_votes(picture.tensor, sigma=sigma, seed=0, first=low, count=high - low))[None]
+                )
             ]
         assert all(check.holds for check in verify.checks(payload, verify.canonical(payload)))
         return await voted_again(payload, picture.tensor, backend, lambda *_: 0)
