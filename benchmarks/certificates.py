@@ -70,10 +70,11 @@ async def measure(bundle: str, rounds: int) -> list[list[str]]:
 def _signing(job: Job, done: Run, signer: Signer, rounds: int) -> tuple[list[list[str]], bytes]:
     """What it adds to the answer, and the certificate."""
     made = answer(job, done, KEY, request_id="00000000-0000-0000-0000-000000000000")
-    assert made.evidence is not None
-    payload = payload_of(made.evidence)
+    evidence_made = made.evidence
+    assert evidence_made is not None
+    payload = payload_of(evidence_made)
     evidence = _milliseconds(lambda: evidence_of(job.plan, job.scope(), done, made, now=datetime.now(UTC)), rounds)
-    written = _milliseconds(lambda: payload_of(made.evidence), rounds)
+    written = _milliseconds(lambda: payload_of(evidence_made), rounds)
     signed = _milliseconds(lambda: signer.sign(payload), rounds)
     together = [a + b + c for a, b, c in zip(evidence, written, signed, strict=True)]
     rows = [

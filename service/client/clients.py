@@ -1,131 +1,31 @@
-"""A running service, asked over HTTP: Client waits, AsyncClient awaits; both try again by the same rule.
-
-    with Client("http://127.0.0.1:8000") as client:
-        answer = client.certify(Path("digit.png"), radius=0.3, sigmas=[0.25, 0.5])
-        print(answer.outcome, answer.radius)
-
-To certify is safe to repeat: it changes nothing, and an answer that was lost was never read. Therefore whatever passes
-by itself is tried again: a full or absent service (429, 503) after its Retry-After or after a growing pause, and a
-connection that fails. What comes back is a CertifyAnswer, or an error of certify.service.errors:
-
-    RequestError          the service refuses these fields or this image; `extra` has its hints and `instance`
-    QueueFull, BudgetSpent, Draining   still so after the last try
-    DeadlineExceeded      the deadline came before any look was complete
-    BackendUnavailable    the service cannot be reached, has a fault or no memory, or something else answers there
-"""
+"""Client and AsyncClient: what can be asked. How it is asked is in the modules beside this one, once for both."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
+from contextlib import aclosing, closing
 from types import TracebackType
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 import httpx
-from pydantic import BaseModel
 
-from ...models.retries import Retries, retry_after_seconds
-from ..answering.schemas import CertifyAnswer, Info, Problem
-from ..errors import BackendUnavailable, BudgetSpent, CertifyError, DeadlineExceeded, Draining, QueueFull, RequestError
+from ...models.retries import Retries
+from ..answering.progress_schemas import Progress
+from ..answering.schemas import CertifyAnswer, Info
+from . import questions
+from .batches import AT_ONCE, Reply, many
+from .exchanges import Caller, Steps
+from .pictures import Image
+from .questions import Fields, SignedCertificate
+from .wires import carried_out, carried_out_async
 
-__all__ = ("AsyncClient", "Client", "Retries", "read_image")
+__all__ = ("AsyncClient", "Client")
 
-M = TypeVar("M", bound=BaseModel)
-
-# A service that cannot be reached is known quickly; how long it may sample is its own business.
-_TIMEOUT = httpx.Timeout(None, connect=10.0)
-_PASSING_STATUS = (429, 503)
-# The network's failures. A wrong address (httpx.UnsupportedProtocol) is none of them.
-_PASSING_ERRORS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
-
-
-class _Caller:
-    """What both clients share: how a request is made, when it is sent again, how its answer is read.
-
-    An exchange is a generator: it yields the seconds to wait before the request is sent, is sent the response or the
-    network's error, and returns the answer. Its driver only sleeps and sends.
-    """
-
-    def __init__(self, url: str, key: str | None, retries: Retries | None) -> None:
-        self.url = url.rstrip("/")
-        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self.retries = retries or Retries()
-        self._answered = False
-
-    def _certify(self, image: bytes | Path, fields: Mapping[str, object]) -> httpx.Request:
-        if not isinstance(image, bytes | Path):  # text would be sent, and refused as an image by the service
-            raise TypeError(f"image: expected bytes or a Path, got {type(image).__name__}")
-        name, data = (image.name, read_image(image)) if isinstance(image, Path) else ("image", image)
-        with _foreign_errors(self.url):
-            return httpx.Request(
-                "POST",
-                f"{self.url}/v1/certify",
-                headers=self._headers,
-                data=_texts(fields),
-                files={"image": (name, data)},
-            )
-
-    def _info(self) -> httpx.Request:
-        with _foreign_errors(self.url):
-            return httpx.Request("GET", f"{self.url}/info", headers=self._headers)
-
-    def _exchange(self, model: type[M]) -> Generator[float, httpx.Response | httpx.TransportError, M]:
-        pause = 0.0
-        attempt = 0
-        while True:
-            outcome = yield pause
-            attempt += 1
-            retry_after = None
-            if isinstance(outcome, httpx.Response):
-                self._answered = True
-                retry_after = _retry_after(outcome)
-                if outcome.status_code not in _PASSING_STATUS:
-                    return self._read(outcome, model)
-            if attempt >= (self.retries.attempts if self._answered else self.retries.first_contact_attempts):
-                raise self._failure(outcome, attempt)
-            pause = self.retries.pause(attempt, retry_after)
-
-    def _read(self, response: httpx.Response, model: type[M]) -> M:
-        with _foreign_errors(self.url):
-            if response.is_success:
-                return model.model_validate_json(response.content)
-            raise self._error_of(Problem.model_validate_json(response.content), response)
-
-    def _failure(self, outcome: httpx.Response | httpx.TransportError, attempts: int) -> CertifyError:
-        """Of a request that was tried often enough."""
-        if not isinstance(outcome, httpx.Response):
-            failure = BackendUnavailable(f"{self.url}: {_cannot_be_asked(outcome)}, tried {attempts} times")
-            failure.__cause__ = outcome
-            return failure
-        try:
-            problem = Problem.model_validate_json(outcome.content)
-        except ValueError:  # a balancer's own page
-            return BackendUnavailable(f"{self.url}: answered {outcome.status_code}, tried {attempts} times")
-        return self._error_of(problem, outcome)
-
-    def _error_of(self, problem: Problem, response: httpx.Response) -> CertifyError:
-        match problem.code:
-            case "queue_full":
-                return QueueFull(f"{self.url}: {problem.detail}", int(_retry_after(response) or 1))
-            case "budget_spent":
-                return BudgetSpent(f"{self.url}: {problem.detail}", int(_retry_after(response) or 1))
-            case "draining":
-                return Draining(f"{self.url}: {problem.detail}")
-            case "deadline_exceeded":
-                return DeadlineExceeded(problem.detail)
-            case "backend_unavailable" | "internal_error" | "out_of_memory":
-                return BackendUnavailable(f"{self.url}: {problem.code}: {problem.detail} ({problem.instance})")
-        hints = {**(problem.model_extra or {}), "instance": problem.instance}
-        hints.pop("timing", None)
-        return RequestError(problem.code, problem.detail, **hints)
+T = TypeVar("T")
 
 
-class Client(_Caller):
-    """A service at `url`, for code that waits. Close it, or use it in `with`."""
+class Client:
+    """A service at `url`, for code that waits; threads may share it. Close it, or use it in `with`."""
 
     def __init__(
         self,
@@ -133,22 +33,56 @@ class Client(_Caller):
         *,
         key: str | None = None,
         retries: Retries | None = None,
+        timeout: float | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """key: of a service that asks for one."""
-        super().__init__(url, key, retries)
-        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
+        """key: of a service that asks for one.
 
-    def certify(self, image: bytes | Path, **fields: object) -> CertifyAnswer:
-        """The certificate of an image file (PNG, JPEG or WebP). fields: as GET /docs names them; None: the default.
-
-        Raises CertifyError, as this module says.
+        timeout: seconds for one answer or one batch, all tries together; then DeadlineExceeded. None: as long as the
+        service takes, which `deadline_ms` bounds.
         """
-        return self._drive(self._certify(image, fields), self._exchange(CertifyAnswer))
+        self._caller = Caller(url, key, retries, timeout)
+        self._http = httpx.Client(timeout=None, transport=transport)
+
+    @property
+    def url(self) -> str:
+        return self._caller.url
+
+    def certify(
+        self, image: Image, *, progress: Callable[[Progress], object] | None = None, **fields: Unpack[Fields]
+    ) -> CertifyAnswer:
+        """The certificate of an image. fields: as GET /docs names them; None: the default.
+
+        progress: called with what is proved so far, at most ten times a second.
+
+        Raises CertifyError, as certify.service.client says.
+        """
+        if progress is None:
+            return self._one(questions.certified(self._caller, image, fields))
+        with closing(carried_out(self._http, questions.watched(self._caller, image, fields))) as all_said:
+            for said in all_said:
+                if isinstance(said, CertifyAnswer):
+                    return said
+                progress(said)
+        raise AssertionError("the last that is said is an answer")
+
+    def certify_many(
+        self, images: Iterable[Image], *, at_once: int = AT_ONCE, **fields: Unpack[Fields]
+    ) -> Generator[Reply, None, None]:
+        """A reply for each image, as it is ready: those of one request, `at_once` of them, come in any order.
+
+        Images are taken as they are needed, so that there may be any number. What is wrong with one is its reply's
+        error. Raises CertifyError for what is wrong with all.
+        """
+        return carried_out(self._http, many(self._caller, fields, at_once), images)
+
+    def certificate(self, image: Image, **fields: Unpack[Fields]) -> SignedCertificate:
+        """The same answer, signed by the service (docs/certificates.md). Raises CertifyError."""
+        return self._one(questions.certificate(self._caller, image, fields))
 
     def info(self) -> Info:
         """The bundle, defaults and limits of the service. Raises CertifyError."""
-        return self._drive(self._info(), self._exchange(Info))
+        return self._one(questions.info(self._caller))
 
     def close(self) -> None:
         self._http.close()
@@ -161,23 +95,12 @@ class Client(_Caller):
     ) -> None:
         self.close()
 
-    def _drive(self, request: httpx.Request, exchange: Generator[float, httpx.Response | httpx.TransportError, M]) -> M:
-        outcome: httpx.Response | httpx.TransportError | None = None
-        try:
-            while True:
-                pause = next(exchange) if outcome is None else exchange.send(outcome)
-                time.sleep(pause)
-                with _foreign_errors(self.url):
-                    try:
-                        outcome = self._http.send(request)
-                    except _PASSING_ERRORS as error:
-                        outcome = error
-        except StopIteration as done:
-            answer: M = done.value
-            return answer
+    def _one(self, steps: Steps[T]) -> T:
+        (value,) = carried_out(self._http, steps)
+        return value
 
 
-class AsyncClient(_Caller):
+class AsyncClient:
     """A service at `url`, for code that awaits; may be asked several things at once. Close it, or use `async with`."""
 
     def __init__(
@@ -186,18 +109,43 @@ class AsyncClient(_Caller):
         *,
         key: str | None = None,
         retries: Retries | None = None,
+        timeout: float | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(url, key, retries)
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT, transport=transport)
+        """As Client's."""
+        self._caller = Caller(url, key, retries, timeout)
+        self._http = httpx.AsyncClient(timeout=None, transport=transport)
 
-    async def certify(self, image: bytes | Path, **fields: object) -> CertifyAnswer:
-        """As Client.certify."""
-        return await self._drive(self._certify(image, fields), self._exchange(CertifyAnswer))
+    @property
+    def url(self) -> str:
+        return self._caller.url
+
+    async def certify(
+        self, image: Image, *, progress: Callable[[Progress], object] | None = None, **fields: Unpack[Fields]
+    ) -> CertifyAnswer:
+        """As Client.certify. progress is called, not awaited."""
+        if progress is None:
+            return await self._one(questions.certified(self._caller, image, fields))
+        async with aclosing(carried_out_async(self._http, questions.watched(self._caller, image, fields))) as all_said:
+            async for said in all_said:
+                if isinstance(said, CertifyAnswer):
+                    return said
+                progress(said)
+        raise AssertionError("the last that is said is an answer")
+
+    def certify_many(
+        self, images: Iterable[Image] | AsyncIterable[Image], *, at_once: int = AT_ONCE, **fields: Unpack[Fields]
+    ) -> AsyncGenerator[Reply, None]:
+        """As Client.certify_many, for `async for`; who leaves early closes it (contextlib.aclosing)."""
+        return carried_out_async(self._http, many(self._caller, fields, at_once), images)
+
+    async def certificate(self, image: Image, **fields: Unpack[Fields]) -> SignedCertificate:
+        """As Client.certificate."""
+        return await self._one(questions.certificate(self._caller, image, fields))
 
     async def info(self) -> Info:
         """As Client.info."""
-        return await self._drive(self._info(), self._exchange(Info))
+        return await self._one(questions.info(self._caller))
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -210,59 +158,6 @@ class AsyncClient(_Caller):
     ) -> None:
         await self.close()
 
-    async def _drive(
-        self, request: httpx.Request, exchange: Generator[float, httpx.Response | httpx.TransportError, M]
-    ) -> M:
-        outcome: httpx.Response | httpx.TransportError | None = None
-        try:
-            while True:
-                pause = next(exchange) if outcome is None else exchange.send(outcome)
-                await asyncio.sleep(pause)
-                with _foreign_errors(self.url):
-                    try:
-                        outcome = await self._http.send(request)
-                    except _PASSING_ERRORS as error:
-                        outcome = error
-        except StopIteration as done:
-            answer: M = done.value
-            return answer
-
-
-def read_image(path: Path) -> bytes:
-    """A file's bytes. Raises RequestError if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise RequestError("missing_field", f"image: cannot be read: {exc.strerror}: {path}", field="image") from exc
-
-
-def _texts(fields: Mapping[str, object]) -> dict[str, str]:
-    """Fields as a form carries them: text as it is, everything else as JSON; None is left out."""
-    texts = {}
-    for name, value in fields.items():
-        if value is not None:
-            try:
-                texts[name] = value if isinstance(value, str) else json.dumps(value)
-            except (TypeError, ValueError) as exc:
-                detail = f"{name}: expected text, a number, a list or a bool: {exc}"
-                raise RequestError("out_of_range", detail, field=name) from exc
-    return texts
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    return retry_after_seconds(response.headers.get("retry-after"))
-
-
-@contextmanager
-def _foreign_errors(url: str) -> Iterator[None]:
-    """What httpx and pydantic raise -> BackendUnavailable."""
-    try:
-        yield
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        raise BackendUnavailable(f"{url}: {_cannot_be_asked(exc)}") from exc
-    except ValueError as exc:  # not JSON, or of another shape
-        raise BackendUnavailable(f"{url}: expected the answer of a certify service, got something else") from exc
-
-
-def _cannot_be_asked(exc: Exception) -> str:
-    return f"cannot be asked: {type(exc).__name__}: {exc}"
+    async def _one(self, steps: Steps[T]) -> T:
+        (value,) = [value async for value in carried_out_async(self._http, steps)]
+        return value
