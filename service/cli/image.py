@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -138,7 +138,7 @@ def _duration(seconds: float) -> str:
     return f"about {seconds:.0f} seconds"
 
 
-async def _from_service(url: str, key: str | None, paths: list[Path], texts: Mapping[str, str]) -> AsyncIterator[Reply]:
+async def _from_service(url: str, key: str | None, paths: list[Path], texts: Mapping[str, Any]) -> AsyncIterator[Reply]:
     """Have each file certified by the service at `url`. Raises BackendUnavailable when it cannot be reached."""
     async with AsyncClient(url, key=key) as client:
         for path in paths:

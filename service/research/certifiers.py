@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..answering.certify import certify, prepare
 from ..answering.plans import make_plan
@@ -173,7 +173,8 @@ class RemoteCertifier:
     ) -> None:
         """info: as the client's service gives it. texts: the request's fields, with evidence for certificates."""
         self._certificates = certificates
-        self._client, self._info, self._texts = client, info, dict(texts)
+        self._client, self._info = client, info
+        self._texts: dict[str, Any] = dict(texts)
         self.classes = tuple(info.bundle.classes)
         self.input_shape = info.bundle.input_shape
 
