@@ -48,7 +48,9 @@ export class Watch {
     this.#radius(answer.radius);
     // It ended early because it was decided: the bar is then of what was needed.
     this.#samples(answer.samples_used, answer.samples_used);
-    for (const stage of answer.stages) this.scales.get(stage.sigma)?.outcome(stage);
+    const sigmas = [...this.scales.keys()]; // they ascend, as thresholds do
+    for (const stage of answer.stages)
+      this.scales.get(stage.sigma)?.outcome(stage, answer.threshold[sigmas.indexOf(stage.sigma)]);
     for (const scale of this.scales.values()) scale.done();
   }
 
@@ -150,10 +152,10 @@ class Scale {
     return figure;
   }
 
-  outcome({ outcome, samples, pilot_samples: pilot, radius_bound: bound }) {
+  outcome({ outcome, samples, pilot_samples: pilot, radius_bound: bound }, threshold) {
     const said = {
       path: `proves it, up to ${bound}`,
-      passed: "no other class is ahead",
+      passed: `no other class has ${threshold === 0.5 ? "half" : `${100 * threshold}%`}`,
       open: "cannot tell",
     }[outcome];
     this.note.textContent = `${count(samples + pilot)} votes: ${samples ? said : "a first look, and no more"}`;

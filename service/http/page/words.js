@@ -85,8 +85,11 @@ function abstention(answer, question) {
     case "no_stage_confident":
       return {
         title,
-        text: `Under noise no class is clearly ahead, and more samples would hardly change that. The plain classifier says ${plain}, without any guarantee.`,
-        next: { text: "Try a clearer picture, of a kind that this bundle was trained on.", steps: [] },
+        text: `Under noise no class is clearly ahead, and it could not have become so within these samples. The plain classifier says ${plain}, without any guarantee.`,
+        next: {
+          text: `${more ? "More samples may tell. Or try" : "Try"} a clearer picture, of a kind that this bundle was trained on.`,
+          steps: [more].filter(Boolean),
+        },
       };
     default:
       return {
@@ -115,7 +118,7 @@ function facts(answer) {
     if (answer.uncertified_label.index !== answer.label.index)
       list.push(`Without noise the classifier says ${answer.uncertified_label.name}; nothing is proved about that.`);
   }
-  if (answer.input.resized) list.push(`It speaks of the picture as it was resized, ${size(answer.input.shape)} pixels.`);
+  if (answer.input.resized) list.push(`This is about the picture as it was resized, ${size(answer.input.shape)} pixels.`);
   if (answer.input.turned) list.push("The picture was turned as its camera noted.");
   const cached = answer.timing.cached ? ", from memory" : "";
   const scale = answer.sigma === null ? "" : `, noise σ = ${answer.sigma}`;

@@ -39,6 +39,8 @@ const scenarios = {
       const counts = (await card.locator(".count").allInnerTexts()).map((text) => Number(text.replace(",", "")));
       assert.equal(counts.length, 10);
       assert.equal(counts.reduce((a, b) => a + b), stage.samples + stage.pilot_samples);
+      const said = { path: /proves it, up to/, passed: /no other class has half/, open: /a first look|cannot tell/ };
+      assert.match(await card.locator("p").innerText(), said[stage.outcome]);
       const widths = await card.locator(".bar").evaluateAll((bars) => bars.map((bar) => bar.getBoundingClientRect().width));
       assert.equal(widths.indexOf(Math.max(...widths)), counts.indexOf(Math.max(...counts)));
     }

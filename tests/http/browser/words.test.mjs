@@ -66,7 +66,7 @@ test("each abstention has a reason in words and a next step that is there", () =
   const steps = {
     deadline: [{ deadline_ms: "" }],
     rival_at_larger_sigma: [{ sigmas: [0.25] }],
-    no_stage_confident: [],
+    no_stage_confident: [{ samples: "40000" }],
     undecided: [{ samples: "40000" }],
     a_reason_that_comes_later: [{ samples: "40000" }],
   };
@@ -81,6 +81,7 @@ test("each abstention has a reason in words and a next step that is there", () =
   assert.equal(texts.size, 4);
   const all = { samples: 100_000, maxSamples: 100_000, sigmas: [1] };
   assert.deepEqual(verdict({ ...ABSTAINED, abstain_reason: "undecided" }, all).next.steps, []);
+  assert.match(verdict({ ...ABSTAINED, abstain_reason: "no_stage_confident" }, all).next.text, /^Try a clearer/);
   assert.deepEqual(verdict({ ...ABSTAINED, abstain_reason: "rival_at_larger_sigma" }, all).next.steps, []);
 });
 
