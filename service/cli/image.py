@@ -159,7 +159,7 @@ async def _from_service(url: str, key: str | None, paths: list[Path], texts: Map
                         following += 1
         except RequestError as error:  # what is wrong with the fields is so for every file
             for index in range(following, len(paths)):
-                yield there.pop(index, None) or _refused(paths[index], error)
+                yield there[index] if index in there else _refused(paths[index], error)
 
 
 async def _reply(path: Path, certify_it: Callable[[bytes], Awaitable[CertifyAnswer]], *, seed: int) -> Reply:
