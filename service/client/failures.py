@@ -76,7 +76,7 @@ def _of_code(url: str, problem: Problem, members: dict[str, object], retry_after
             return DeadlineExceeded(problem.detail)
         case "unauthorized":
             return Unauthorized(f"{url}: {problem.detail}")
-        case "backend_unavailable" | "internal_error" | "out_of_memory":
+        case "backend_unavailable" | "internal_error" | "out_of_memory" | "preview_unavailable":
             return BackendUnavailable(f"{url}: {problem.code}: {problem.detail} ({problem.instance})")
     return RequestError(problem.code, problem.detail, **members, instance=problem.instance)
 
