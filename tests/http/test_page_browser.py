@@ -88,7 +88,7 @@ def results(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         urls = {
             "digits": serve("digits", backend="embedded", signing_key_file=place / "signing.pem"),
             "fake": serve("fake", root_path="/here", fake_delay_seconds=0.2),
-            "keys": serve("keys", api_keys_file=place / "keys"),
+            "keys": serve("keys", api_keys_file=place / "keys", cache_answers=10),
         }
         (place / "keys.json").write_bytes(httpx.get(f"{urls['digits']}/v1/keys").content)
         settings = {

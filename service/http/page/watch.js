@@ -48,9 +48,7 @@ export class Watch {
     this.#radius(answer.radius);
     // It ended early because it was decided: the bar is then of what was needed.
     this.#samples(answer.samples_used, answer.samples_used);
-    const sigmas = [...this.scales.keys()]; // they ascend, as thresholds do
-    for (const stage of answer.stages)
-      this.scales.get(stage.sigma)?.outcome(stage, answer.threshold[sigmas.indexOf(stage.sigma)]);
+    for (const stage of answer.stages) this.scales.get(stage.sigma)?.outcome(stage);
     for (const scale of this.scales.values()) scale.done();
   }
 
@@ -104,6 +102,7 @@ class Scale {
 
   votes(level) {
     const total = level.samples + level.pilot_samples;
+    this.seen = total > 0;
     const counts = new Map(level.votes.map((vote) => [vote.index, vote]));
     const shown =
       this.bundle.classes.length <= ALL_SHOWN
@@ -152,14 +151,15 @@ class Scale {
     return figure;
   }
 
-  outcome({ outcome, samples, pilot_samples: pilot, radius_bound: bound }, threshold) {
+  outcome({ outcome, samples, pilot_samples: pilot, radius_bound: bound }) {
     const said = {
       path: `proves it, up to ${bound}`,
-      passed: `no other class has ${threshold === 0.5 ? "half" : `${100 * threshold}%`}`,
+      passed: "does not object", // no other class reaches its threshold
       open: "cannot tell",
     }[outcome];
     this.note.textContent = `${count(samples + pilot)} votes: ${samples ? said : "a first look, and no more"}`;
     this.element.dataset.outcome = outcome;
+    this.list.hidden = !this.seen; // an answer from memory comes without votes
   }
 
   done() {
