@@ -62,6 +62,8 @@ class Settings(BaseSettings):
         description="origins whose pages may ask from a browser, with commas between, such as https://app.example; * "
         "for any; none unless set",
     )
+    # on: whoever serves on a laptop sees it work; it asks for a key where the service does.
+    page: bool = Field(True, description="a page at / to certify a picture with, for people with a browser")
     # embedded: real certificates with nothing else installed or started.
     backend: Literal["embedded", "triton", "fake"] = Field(
         "embedded", description="what runs the network: embedded, triton, or fake (random votes, for tests only)"
@@ -153,6 +155,12 @@ class Settings(BaseSettings):
     )
     # 100,000: the largest sample size used in the literature (Cohen et al. 2019); the product's cap.
     max_samples: Count = Field(100_000, description="most noise samples that one request may ask for")
+    # 256: a page of thumbnails, or the rows that a script sends together; more is another request.
+    max_batch: Count = Field(256, description="most images of one batch")
+    # 0: an answer costs seconds, but who asks the same again is not known before it happens. One takes some KiB.
+    cache_answers: int = Field(
+        0, ge=0, description="answers kept in memory and given again to the client who asks the same; 0: none"
+    )
     # 48 MiB: 4 of the largest bodies, or thousands of honest ones. Those that are silent take nothing of it.
     max_arriving_bytes: Count = Field(
         48 * 2**20, description="bytes of all bodies that are arriving; beyond, the oldest of them gets a 429"

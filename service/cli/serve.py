@@ -15,7 +15,7 @@ __all__ = ("serve",)
 
 @with_settings_options
 def serve(**flags: str | None) -> None:
-    """Serve POST /certify, GET /info, /livez, /readyz, /metrics and /docs until SIGTERM.
+    """Serve the page at /, POST /v1/certify, GET /info, /livez, /readyz, /metrics and /docs until SIGTERM.
 
     Every option can also be given in the environment, by the name in brackets; a flag wins.
     """

@@ -27,7 +27,9 @@ class Scopes:
         if root_path := self._root_path:
             path = scope["path"]
             # ASGI's path has the prefix. A proxy that takes it away sends the rest.
-            whole = path if path == root_path or path.startswith(root_path + "/") else root_path + path
+            whole = path if path.startswith(root_path + "/") else root_path + path
+            if path == root_path:  # as people type it; a redirect would need to know the proxy's scheme
+                whole = root_path + "/"
             inner = {**inner, "root_path": root_path, "path": whole}
 
         async def sending(message: Message) -> None:

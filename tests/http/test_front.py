@@ -17,7 +17,7 @@ from tests.servers import InProcess, in_process
 pytestmark = pytest.mark.anyio
 
 PAGE = "https://app.example"
-GETS = ("/info", "/livez", "/readyz", "/metrics", "/docs", "/docs/digit.png", "/openapi.json")
+GETS = ("/", "/info", "/livez", "/readyz", "/metrics", "/docs", "/docs/digit.png", "/openapi.json")
 
 
 def form(**fields: str) -> dict[str, Any]:
