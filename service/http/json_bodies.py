@@ -59,7 +59,7 @@ def parse_json(body: bytes) -> tuple[dict[str, object], list[Named]]:
         return values, []
     if not isinstance(text, str):
         raise RequestError("out_of_range", f"image: expected base64 text, got {type(text).__name__}", field="image")
-    return values, [Named("", image_or_error(_encoded(text) if taken is None else _unescape(taken)))]
+    return values, [Named("", image_or_error([_encoded(text) if taken is None else _unescape(taken)]))]
 
 
 def parse_json_batch(body: bytes, *, most: int) -> tuple[dict[str, object], list[Named]]:
@@ -74,14 +74,14 @@ def parse_json_batch(body: bytes, *, most: int) -> tuple[dict[str, object], list
             raise RequestError("out_of_range", "image: expected a list of base64 texts", field="image")
         if len(texts) > most:
             raise too_many(most)
-        taken = [image_or_error(_encoded(text)) for text in texts]
+        taken = [image_or_error([_encoded(text)]) for text in texts]
     return values, [Named(*pair) for pair in zip(_names(names, len(taken)), taken, strict=True)]
 
 
-def image_or_error(text: bytes) -> bytes | RequestError:
-    """What decode_image_text gives or raises: one image is not to spoil others."""
+def image_or_error(held: list[bytes]) -> bytes | RequestError:
+    """What decode_image_text gives or raises of the text, taken out of `held`: one image is not to spoil others."""
     try:
-        return decode_image_text(text)
+        return decode_image_text(held.pop())
     except RequestError as error:
         error.__context__ = None  # whose frames have the body
         return error.with_traceback(None)
@@ -149,7 +149,7 @@ def _take_images(body: bytes, most: int) -> tuple[bytes, list[bytes | RequestErr
         while more and body[at : at + 1] == b'"' and (end := body.find(b'"', at + 1)) >= 0:
             if len(images) == most:
                 raise too_many(most)
-            images.append(image_or_error(_unescape(body[at + 1 : end])))
+            images.append(image_or_error([_unescape(body[at + 1 : end])]))
             at = _after_blanks(body, end + 1)
             if more := body[at : at + 1] == b",":
                 at = _after_blanks(body, at + 1)
