@@ -195,7 +195,7 @@ def _image(part: Part) -> bytes | RequestError:
     if part.filename is not None:
         return part.content
     if DATA_URL.match(part.content):
-        return image_or_error(part.content)
+        return image_or_error([part.content])
     return RequestError(
         "missing_field",
         "image: expected a file part with a filename, got text; send the file (curl -F image=@digit.png), or a "

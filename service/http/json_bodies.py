@@ -14,14 +14,14 @@ from ..answering.fields import integer, number, shown
 from ..errors import RequestError
 from .image_texts import decode_image_text
 
-__all__ = ("Named", "image_or_error", "parse_json", "parse_json_batch", "too_many")
+__all__ = ("MAX_NAME", "Named", "image_or_error", "parse_json", "parse_json_batch", "too_many")
 
 # All but the image. Every field at its longest takes a tenth of it.
 _MAX_REST_BYTES = 64 * 1024
 # Two lists of 64 values are the most that this API has; more than them, so that a list that is too long is named.
 _MAX_VALUES = 4096
 # Of an image's name: the longest that file systems have.
-_MAX_NAME = 255
+MAX_NAME = 255
 _VALUE_MARKS = b"[{,:"
 _IMAGE = re.compile(rb'"image"[ \t\r\n]*:[ \t\r\n]*"')
 _IMAGES = re.compile(rb'"image"[ \t\r\n]*:[ \t\r\n]*\[')
@@ -59,29 +59,29 @@ def parse_json(body: bytes) -> tuple[dict[str, object], list[Named]]:
         return values, []
     if not isinstance(text, str):
         raise RequestError("out_of_range", f"image: expected base64 text, got {type(text).__name__}", field="image")
-    return values, [Named("", image_or_error(_encoded(text) if taken is None else _unescape(taken)))]
+    return values, [Named("", image_or_error([_encoded(text) if taken is None else _unescape(taken)]))]
 
 
 def parse_json_batch(body: bytes, *, most: int) -> tuple[dict[str, object], list[Named]]:
-    """The values without the images and their names, and these. One text is a list of one. Raises RequestError."""
+    """The values without the images and their names, and these. Raises RequestError."""
     rest, taken = _take_images(body, most)
     values = _loaded(rest)
     given, names = values.pop("image", None), values.pop("name", None)
     if taken is None:
-        listed = [] if given is None else given if isinstance(given, list) else [given]
+        listed = [] if given is None else given if isinstance(given, list) else [None]
         texts = [text for text in listed if isinstance(text, str)]
         if len(texts) != len(listed):
             raise RequestError("out_of_range", "image: expected a list of base64 texts", field="image")
         if len(texts) > most:
             raise too_many(most)
-        taken = [image_or_error(_encoded(text)) for text in texts]
+        taken = [image_or_error([_encoded(text)]) for text in texts]
     return values, [Named(*pair) for pair in zip(_names(names, len(taken)), taken, strict=True)]
 
 
-def image_or_error(text: bytes) -> bytes | RequestError:
-    """What decode_image_text gives or raises: one image is not to spoil others."""
+def image_or_error(held: list[bytes]) -> bytes | RequestError:
+    """What decode_image_text gives or raises of the text, taken out of `held`: one image is not to spoil others."""
     try:
-        return decode_image_text(text)
+        return decode_image_text(held.pop())
     except RequestError as error:
         error.__context__ = None  # whose frames have the body
         return error.with_traceback(None)
@@ -97,10 +97,10 @@ def too_many(most: int) -> RequestError:
 def _names(given: object, count: int) -> list[str]:
     if given is None:
         return [""] * count
-    listed = given if isinstance(given, list) else [given]
-    names = [name for name in listed if isinstance(name, str) and len(name) <= _MAX_NAME]
+    listed = given if isinstance(given, list) else [None]
+    names = [name for name in listed if isinstance(name, str) and len(name) <= MAX_NAME]
     if len(names) != len(listed):
-        detail = f"name: expected a list of texts of at most {_MAX_NAME} characters"
+        detail = f"name: expected a list of texts of at most {MAX_NAME} characters"
         raise RequestError("out_of_range", detail, field="name")
     if len(names) != count:
         detail = f"name: expected as many as there are images, {count}, got {len(names)}"
@@ -149,7 +149,7 @@ def _take_images(body: bytes, most: int) -> tuple[bytes, list[bytes | RequestErr
         while more and body[at : at + 1] == b'"' and (end := body.find(b'"', at + 1)) >= 0:
             if len(images) == most:
                 raise too_many(most)
-            images.append(image_or_error(_unescape(body[at + 1 : end])))
+            images.append(image_or_error([_unescape(body[at + 1 : end])]))
             at = _after_blanks(body, end + 1)
             if more := body[at : at + 1] == b",":
                 at = _after_blanks(body, at + 1)
@@ -157,8 +157,7 @@ def _take_images(body: bytes, most: int) -> tuple[bytes, list[bytes | RequestErr
             raise _malformed(f"expected a list of base64 texts as image, got another value at byte {at}")
         if len(body) - (at - key.end()) <= _MAX_REST_BYTES:
             return body[: key.end()] + body[at:], images
-    rest, text = _take_image(body)
-    return rest, None if text is None else [image_or_error(_unescape(text))]
+    raise _malformed(f"expected at most {_MAX_REST_BYTES} bytes of JSON beside the list of texts in image")
 
 
 def _after_blanks(body: bytes, at: int) -> int:

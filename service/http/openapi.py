@@ -21,6 +21,7 @@ from ..errors import BackendUnavailable
 from ..settings import Settings
 from .context import Gateway
 from .examples import ANSWER_EXAMPLE, request_examples
+from .json_bodies import MAX_NAME
 from .problem_schemas import headers_of, problem_schemas, problems
 from .problems import CODES
 
@@ -148,7 +149,11 @@ def _bodies() -> Json:
         "contentEncoding": "base64",
         "description": "PNG, JPEG or WebP file in base64; a data URL, the URL-safe alphabet and no padding are fine",
     }
-    names: Json = {"type": "array", "items": {"type": "string"}, "description": "of the images, as many as there are"}
+    names: Json = {
+        "type": "array",
+        "items": {"type": "string", "maxLength": MAX_NAME},
+        "description": "of the images, as many as there are",
+    }
     form, json_fields = _fields(CertifyFields), _json_fields(CertifyFields)
     return {
         "CertifyForm": _body({"image": file, **form}),

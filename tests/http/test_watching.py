@@ -10,11 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
+from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.backends.fake import FakeBackend
 from certify.service.http import streams
+from certify.service.http.examples import DIGIT
 from tests import pictures
 from tests.answer_rules import check
-from tests.http.streamed import Json, events_of, facts
+from tests.http.streamed import Json, events_of, facts, lines_of
 from tests.servers import InProcess, in_process, real_process
 
 pytestmark = pytest.mark.anyio
@@ -64,6 +66,21 @@ async def test_a_watched_answer_is_the_unwatched_one_and_its_progress_never_fall
             alone = await service.client.post("/v1/certify", files=image, data={"samples": "4000", **fields})
             assert facts(answer) == facts(alone.json())
         assert service.gateway.admission.idle
+
+
+async def test_a_real_network_that_draws_ahead_is_watched_without_a_change() -> None:
+    backend: Any = EmbeddedBackend("digits", workers=2)
+    async with in_process(backend) as service:
+        image = {"image": ("a.png", DIGIT)}
+        for fields in ({"samples": "2000"}, {"samples": "2000", "radius": "0.3"}):
+            response = await service.client.post("/v1/certify", files=image, data=fields, headers=ACCEPT)
+            *progress, (last, answer) = events_of(response.text)
+            assert last == "answer"
+            check_progress([data for _, data in progress], check(answer))
+            alone = await service.client.post("/v1/certify", files=image, data=fields)
+            batch = await service.client.post("/v1/certify/batch", files=image, data=fields)
+            (line,) = lines_of(batch.text)
+            assert facts(answer) == facts(alone.json()) == facts(line["answer"])
 
 
 async def test_at_most_ten_events_come_in_a_second() -> None:
