@@ -146,6 +146,7 @@ def _process_rows(codes: tuple[str, ...]) -> tuple[_Row, ...]:
         ),
         _Row("ready", Gauge, "0 if the backend failed to answer when it was last asked, else 1."),
         _Row("client_samples", Counter, "Noise samples used by answered requests, by client.", ("client",)),
+        _Row("cached_answers", Counter, "Answers given again from memory; they are among the requests."),
         _Row("disconnects", Counter, "Requests whose client left before the answer."),
         _Row("errors", Counter, "Problem documents sent, by code.", ("code",), product(codes)),
         _Row("no_http", Counter, "Connections closed because what came was no HTTP."),
@@ -201,17 +202,27 @@ class Metrics:
         one that the file of keys names, or that of everybody.
         """
         self._of(Counter, "client_samples", client).inc(answer.samples_used)
-        sigma = "none" if answer.sigma is None else sigma_label(answer.sigma)
-        self._of(Counter, "requests", answer.outcome, sigma).inc()
-        self._of(Counter, "answers_by_scales", str(len(leading)), answer.outcome).inc()
-        if answer.abstain_reason is None:
-            self._of(Histogram, "certified_radius", sigma).observe(answer.radius)
-        else:
+        self._outcome(answer)
+        if answer.abstain_reason is not None:
             self._abstained(answer.abstain_reason, leading)
         self._of(Histogram, "samples_used").observe(answer.samples_used)
         for stage in answer.stages:
             self._of(Counter, "stages", sigma_label(stage.sigma), stage.outcome).inc()
         self._of(Histogram, "sampling_seconds").observe(answer.timing.sampling_seconds)
+
+    def repeated(self, answer: CertifyAnswer) -> None:
+        """Count an answer that was kept: nothing was drawn for it."""
+        self._of(Counter, "cached_answers").inc()
+        self._outcome(answer)
+
+    def _outcome(self, answer: CertifyAnswer) -> None:
+        sigma = "none" if answer.sigma is None else sigma_label(answer.sigma)
+        self._of(Counter, "requests", answer.outcome, sigma).inc()
+        self._of(Counter, "answers_by_scales", str(len(answer.noise)), answer.outcome).inc()
+        if answer.abstain_reason is None:
+            self._of(Histogram, "certified_radius", sigma).observe(answer.radius)
+        else:
+            self._of(Counter, "abstentions", answer.abstain_reason).inc()
         self._of(Histogram, "request_seconds", "answered").observe(answer.timing.total_seconds)
 
     def drew_ahead(self, drawn: Drawn) -> None:
@@ -236,7 +247,6 @@ class Metrics:
             self._of(Histogram, "request_seconds", "failed").observe(seconds)
 
     def _abstained(self, reason: str, leading: Mapping[float, float | None]) -> None:
-        self._of(Counter, "abstentions", reason).inc()
         for sigma, share in leading.items():
             if share is not None:
                 majority = "yes" if share > 0.5 else "no"
