@@ -65,9 +65,8 @@ def told(url: str, problem: Problem, *, retry_after: float | None = None) -> Cer
 
 
 def _of_code(url: str, problem: Problem, members: dict[str, object], retry_after: int) -> CertifyError:
+    """A code that is not known here is what its status says (docs/api.md)."""
     match problem.code:
-        case "queue_full":
-            return QueueFull(f"{url}: {problem.detail}", retry_after)
         case "budget_spent":
             return BudgetSpent(f"{url}: {problem.detail}", retry_after)
         case "draining":
@@ -76,8 +75,10 @@ def _of_code(url: str, problem: Problem, members: dict[str, object], retry_after
             return DeadlineExceeded(problem.detail)
         case "unauthorized":
             return Unauthorized(f"{url}: {problem.detail}")
-        case "backend_unavailable" | "internal_error" | "out_of_memory":
-            return BackendUnavailable(f"{url}: {problem.code}: {problem.detail} ({problem.instance})")
+    if problem.status == 429:
+        return QueueFull(f"{url}: {problem.detail}", retry_after)
+    if problem.status >= 500:
+        return BackendUnavailable(f"{url}: {problem.code}: {problem.detail} ({problem.instance})")
     return RequestError(problem.code, problem.detail, **members, instance=problem.instance)
 
 
