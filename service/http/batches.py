@@ -140,7 +140,7 @@ class _Certifying:
                 tries += 1
                 if tries == _DECODING_TRIES:
                     raise
-                await asyncio.sleep(full.retry_after_seconds)
+                await asyncio.sleep(full.retry_after_seconds or 1)
 
     async def _seen(self, image: bytes | RequestError, question: Question) -> Image:
         if isinstance(image, RequestError):

@@ -300,7 +300,7 @@ def _told(error: Exception) -> tuple[str, str, Mapping[str, object], int | None]
         logger.error("unexpected error", exc_info=error)
         return "internal_error", CODES["internal_error"].example, {}, None
     if isinstance(error, QueueFull | BudgetSpent):
-        return code, str(error), {}, error.retry_after_seconds
+        return code, str(error), {}, int(error.retry_after_seconds or 1)
     if code == "backend_unavailable":
         # One line: while the backend is away every request says so. Where it came from is for whoever looks closely.
         closely = error if logger.isEnabledFor(logging.DEBUG) else None
