@@ -40,7 +40,7 @@ def refusal(url: str, response: httpx.Response, content: bytes) -> CertifyError:
         problem = Problem.model_validate_json(content)
     except ValueError:  # a balancer's own page, or somebody else's site
         if response.status_code not in (*_PASSING_STATUS, *_PASSING_STATUS_OF_PROXIES):
-            return foreign(url)
+            return foreign(url, f", of status {response.status_code}")
         error = BackendUnavailable(f"{url}: answered {response.status_code}")
         error.status = response.status_code
         error.retry_after_seconds = retry_after_seconds(response.headers.get("retry-after"))
@@ -82,9 +82,9 @@ def _of_code(url: str, problem: Problem, members: dict[str, object], retry_after
     return RequestError(problem.code, problem.detail, **members, instance=problem.instance)
 
 
-def foreign(url: str) -> BackendUnavailable:
+def foreign(url: str, what: str = "") -> BackendUnavailable:
     """Of an answer that is none of ours."""
-    return BackendUnavailable(f"{url}: expected the answer of a certify service, got something else")
+    return BackendUnavailable(f"{url}: expected the answer of a certify service, got something else{what}")
 
 
 def unreachable(url: str, error: Exception, tries: int = 1) -> BackendUnavailable:

@@ -222,15 +222,15 @@ def test_a_certificate_is_the_services_and_holds(kind: str, service: Process, tm
 def test_a_key_is_sent_and_a_budget_that_is_spent_ends_what_is_left(kind: str, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"camera {hashlib.sha256(b'secret').hexdigest()} 1400 4\n")
-    images = [pictures.png(number) for number in range(4)]
+    images = [pictures.png(number) for number in range(8)]
     with real_process(tmp_path / "log", api_keys_file=keys) as guarded:
         with pytest.raises(Unauthorized, match="expected `Bearer KEY`"):
             many(kind, guarded.url, images)
         with Client(guarded.url, key="secret", retries=Retries(attempts=1)) as client:
             replies = list(client.certify_many(images, **FIELDS))
-            assert sorted(reply.index for reply in replies) == [0, 1, 2, 3]
+            assert sorted(reply.index for reply in replies) == list(range(8))
             spent = [reply.error for reply in replies if reply.error]  # lines of a request that had answers too
-            assert len(spent) == 2
+            assert 4 <= len(spent) <= 6  # two a minute, and a minute may end
             assert all(isinstance(error, BudgetSpent) and error.retry_after_seconds for error in spent)
         with Client(guarded.url, key="secret", retries=QUICK) as client, pytest.raises(BudgetSpent, match="camera has"):
             list(client.certify_many(images, **FIELDS))
