@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.servers import real_process
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def run(example: str, folder: Path, *arguments: object) -> str:
+def run(example: str | Path, folder: Path, *arguments: object) -> str:
     """What the example prints; it must end well."""
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
     command = [sys.executable, EXAMPLES / example, *map(str, arguments)]
@@ -38,10 +40,49 @@ def test_a_table_becomes_a_curve(tmp_path):
     assert name == "digits" and float(certified) > 0.8
 
 
-def test_a_client_certifies_the_digit(tmp_path):
-    with real_process(tmp_path / "log") as service:
-        out = run("client.py", tmp_path, EXAMPLES / "digits" / "3.png", service.url)
-    assert out.split()[0] in ("certified", "abstained")
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    pytest.importorskip("cryptography", reason="signs (pip install 'certify[signing]')")
+    from certify.service.answering.signing import new_key
+
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "key.pem").write_text(new_key())
+    with real_process(folder / "log", signing_key_file=folder / "key.pem") as process:
+        yield process
+
+
+def test_a_client_certifies_the_digit(service, tmp_path):
+    assert run("client.py", tmp_path, DIGITS[3], service.url).startswith("certified ")
+
+
+def test_the_page_of_the_client_runs_as_it_stands(service, tmp_path):
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (EXAMPLES.parent / "docs" / "client.md").read_text(), re.M | re.S)
+    shutil.copy(DIGITS[3], tmp_path / "digit.png")
+    example = tmp_path / "page.py"
+    example.write_text(code.replace("http://127.0.0.1:8000", service.url))
+    assert run(example, tmp_path).startswith("certified ")
+
+
+def test_a_client_certifies_a_folder(service, tmp_path):
+    for digit in DIGITS[:3]:
+        shutil.copy(digit, tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    lines = run("many.py", tmp_path, tmp_path, service.url).splitlines()
+    assert sorted(Path(line.split(".png ")[0]).name for line in lines) == ["0", "1", "2", "broken"]
+    assert sum(" certified 0." in line for line in lines) == 3
+
+
+def test_a_client_watches_a_radius_grow(service, tmp_path):
+    *progress, answer = run("watch.py", tmp_path, DIGITS[3], service.url).splitlines()
+    radii = [float(line.rpartition(" ")[2]) for line in progress]
+    assert radii == sorted(radii) and answer == f"certified {radii[-1]}"
+
+
+def test_a_certificate_is_kept_and_holds(service, tmp_path):
+    assert run("certificate.py", tmp_path, DIGITS[3], tmp_path / "c.json", service.url).startswith("certified ")
+    command = [sys.executable, "-m", "certify", "verify", "c.json", "--image", DIGITS[3]]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
+    assert subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True).returncode == 0
 
 
 @pytest.mark.slow

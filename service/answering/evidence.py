@@ -6,9 +6,10 @@ Reals are decimals in quotes, so that every reader has the same ones.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from .seeds import PLAN, SCHEME, SeedScope
 __all__ = ("VERSION", "canonical", "evidence_of", "payload_of", "votes_texts")
 
 VERSION = "certify-certificate-1"
+_Rows = NDArray[np.int64]  # (n, classes)
 
 
 def evidence_of(plan: Plan, scope: SeedScope, done: Run, answer: CertifyAnswer, *, now: datetime) -> Evidence:
@@ -101,8 +103,15 @@ def _noise(kind: str, sigma: float) -> dict[str, Any]:
 
 def _counts(plan: Plan, done: Run) -> dict[str, Any]:
     assert done.chunks is not None
-    machine = done.certifier
-    levels = [_level(k, *facts, chunks=done.chunks, chunk=plan.chunk) for k, facts in enumerate(_plans(machine))]
+    machine, plans = done.certifier, _plans(done.certifier)
+    rows = [
+        part
+        for k, (_, looks, taken, pilot) in enumerate(plans)
+        for part in _rows(done.chunks.get, k, looks[:taken], pilot, plan)
+    ]
+    texts = iter(votes_texts(np.concatenate(rows)))  # at once: numpy's time here is in the calls
+    parts = iter([list(islice(texts, len(part))) for part in rows])
+    levels = [_level(weight, looks, *islice(parts, 3)) for weight, looks, _, _ in plans]
     label = machine.label if isinstance(machine, Certifier) else done.result.label
     return {"label": label, "chunk": plan.chunk, "levels": levels}
 
@@ -114,38 +123,40 @@ def _plans(machine: Certifier | Counter) -> Sequence[tuple[float, Sequence[tuple
     return machine.planned()
 
 
-def _level(
+def _rows(
+    drawn: Callable[[tuple[int, Purpose], _Rows], _Rows],
     k: int,
-    weight: float,
     looks: Sequence[tuple[int, float]],
-    taken: int,
     pilot: int,
-    *,
-    chunks: Mapping[tuple[int, Purpose], NDArray[np.int64]],
-    chunk: int,
+    plan: Plan,
+) -> tuple[_Rows, _Rows, _Rows]:
+    """Votes of a level's pilot by chunk, at each look that was taken, and by chunk up to the last of them: what was
+    drawn for a look that the deadline cut short is not of the certificate.
+    """
+    none = np.zeros((0, plan.classes), dtype=np.int64)
+    chunks = drawn((k, "estimation"), none)[: -(-looks[-1][0] // plan.chunk) if looks else 0]
+    so_far = np.cumsum(chunks, axis=0)
+    at = np.searchsorted(so_far.sum(axis=1), [samples for samples, _ in looks])
+    return drawn((k, "pilot"), none)[: pilot // plan.chunk], so_far[at], chunks
+
+
+def _level(
+    weight: float, looks: Sequence[tuple[int, float]], pilot: list[str], votes: list[str], chunks: list[str]
 ) -> dict[str, Any]:
-    """What was drawn for a look that the deadline cut short is not of the certificate."""
-    end = looks[taken - 1][0] if taken else 0
-    drawn = chunks.get((k, "estimation"), np.zeros((0, 1), dtype=np.int64))[: -(-end // chunk)]
-    so_far = np.cumsum(drawn, axis=0)
-    at = np.searchsorted(so_far.sum(axis=1), [samples for samples, _ in looks[:taken]])
-    sums = votes_texts(so_far[at])
-
-    def look(number: int, samples: int, share: float) -> dict[str, Any]:
-        votes = sums[number] if number < taken else None
-        return {"samples": samples, "share": _decimal(share), "votes": votes}
-
-    piloted = chunks.get((k, "pilot"), np.zeros((0, 1), dtype=np.int64))[: pilot // chunk]
+    """votes: at the looks that were taken."""
     return {
         "weight": _decimal(weight),
-        "pilot": votes_texts(piloted),
-        "looks": [look(number, *each) for number, each in enumerate(looks)],
-        "taken": taken,
-        "chunks": votes_texts(drawn),
+        "pilot": pilot,
+        "looks": [
+            {"samples": samples, "share": _decimal(share), "votes": at}
+            for (samples, share), at in zip_longest(looks, votes)
+        ],
+        "taken": len(votes),
+        "chunks": chunks,
     }
 
 
-def votes_texts(rows: NDArray[np.int64]) -> list[str]:
+def votes_texts(rows: _Rows) -> list[str]:
     """(n, classes) -> "3:31 8:1" of each row: the classes that have votes, ascending."""
     row, label = np.nonzero(rows)
     base = int(rows.max(initial=0)) + 1

@@ -11,10 +11,10 @@ import httpx
 from ..answering.progress_schemas import BatchLine
 from ..answering.schemas import CertifyAnswer
 from ..errors import CertifyError, RequestError
-from .exchanges import Caller, Give, Next, Rest, Steps, Tries, Wait, Work, answered
+from .exchanges import Caller, Give, Next, Rest, Steps, Tries, Wait, answered
 from .failures import passes, told
-from .pictures import Image, file_of
-from .questions import form
+from .pictures import Image
+from .questions import form, read
 from .streams import Lines
 
 __all__ = ("AT_ONCE", "Reply", "many")
@@ -62,7 +62,7 @@ def many(caller: Caller, fields: Mapping[str, object], at_once: int) -> Steps[Re
     items: list[_Item] = []
     while (image := (yield Next())) is not None:
         try:
-            file = yield Work(partial(file_of, *image))
+            file = yield from read(*image)
         except RequestError as error:
             yield Give(Reply(index=index, image=image[0], error=error))
         else:

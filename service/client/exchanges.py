@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import httpx
 
 from ...models.retries import Retries
+from .. import __version__
 from ..errors import CertifyError, DeadlineExceeded
 from .failures import foreign, passes, refusal, unreachable
 
@@ -97,7 +98,9 @@ class Caller:
         self.retries = retries or Retries()
         self.timeout = timeout
         self.answered = False  # once anything has
-        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._headers = {"User-Agent": f"certify/{__version__}"}  # some proxies refuse who has none
+        if key is not None:
+            self._headers["Authorization"] = f"Bearer {key}"
 
     def request(self, method: str, path: str, *, accept: str = "application/json", **content: Any) -> httpx.Request:
         """content: as httpx.Request takes it. Raises BackendUnavailable for an address that is none."""

@@ -40,7 +40,7 @@ def refusal(url: str, response: httpx.Response, content: bytes) -> CertifyError:
         problem = Problem.model_validate_json(content)
     except ValueError:  # a balancer's own page, or somebody else's site
         if response.status_code not in (*_PASSING_STATUS, *_PASSING_STATUS_OF_PROXIES):
-            return foreign(url)
+            return foreign(url, f", of status {response.status_code}")
         error = BackendUnavailable(f"{url}: answered {response.status_code}")
         error.status = response.status_code
         error.retry_after_seconds = retry_after_seconds(response.headers.get("retry-after"))
@@ -65,9 +65,8 @@ def told(url: str, problem: Problem, *, retry_after: float | None = None) -> Cer
 
 
 def _of_code(url: str, problem: Problem, members: dict[str, object], retry_after: int) -> CertifyError:
+    """A code that is not known here is what its status says (docs/api.md)."""
     match problem.code:
-        case "queue_full":
-            return QueueFull(f"{url}: {problem.detail}", retry_after)
         case "budget_spent":
             return BudgetSpent(f"{url}: {problem.detail}", retry_after)
         case "draining":
@@ -76,14 +75,16 @@ def _of_code(url: str, problem: Problem, members: dict[str, object], retry_after
             return DeadlineExceeded(problem.detail)
         case "unauthorized":
             return Unauthorized(f"{url}: {problem.detail}")
-        case "backend_unavailable" | "internal_error" | "out_of_memory" | "preview_unavailable":
-            return BackendUnavailable(f"{url}: {problem.code}: {problem.detail} ({problem.instance})")
+    if problem.status == 429:
+        return QueueFull(f"{url}: {problem.detail}", retry_after)
+    if problem.status >= 500:
+        return BackendUnavailable(f"{url}: {problem.code}: {problem.detail} ({problem.instance})")
     return RequestError(problem.code, problem.detail, **members, instance=problem.instance)
 
 
-def foreign(url: str) -> BackendUnavailable:
+def foreign(url: str, what: str = "") -> BackendUnavailable:
     """Of an answer that is none of ours."""
-    return BackendUnavailable(f"{url}: expected the answer of a certify service, got something else")
+    return BackendUnavailable(f"{url}: expected the answer of a certify service, got something else{what}")
 
 
 def unreachable(url: str, error: Exception, tries: int = 1) -> BackendUnavailable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypedDict, TypeVar
@@ -22,7 +22,7 @@ from .failures import told
 from .pictures import Image, file_of
 from .streams import Events
 
-__all__ = ("Fields", "SignedCertificate", "certificate", "certified", "form", "info", "watched")
+__all__ = ("Fields", "SignedCertificate", "certificate", "certified", "form", "info", "read", "watched")
 
 M = TypeVar("M", bound=BaseModel)
 _EVENTS = "text/event-stream"
@@ -53,7 +53,7 @@ class SignedCertificate:
 
 
 def certified(caller: Caller, image: Image, fields: Mapping[str, object]) -> Steps[CertifyAnswer]:
-    request = _certify(caller, (yield Work(partial(file_of, image))), fields, accept="application/json")
+    request = _certify(caller, (yield from read(image)), fields, accept="application/json")
     yield from asked(caller, request, partial(_read, CertifyAnswer))
 
 
@@ -61,7 +61,7 @@ def watched(caller: Caller, image: Image, fields: Mapping[str, object]) -> Steps
     """Progress, more and more samples, and at last the answer."""
     samples = -1
 
-    def read(response: httpx.Response) -> Steps[Progress | CertifyAnswer]:
+    def events_of(response: httpx.Response) -> Steps[Progress | CertifyAnswer]:
         nonlocal samples
         if not response.headers.get("content-type", "").startswith(_EVENTS):  # nobody streams here
             yield Give(CertifyAnswer.model_validate_json((yield from whole())))
@@ -81,22 +81,27 @@ def watched(caller: Caller, image: Image, fields: Mapping[str, object]) -> Steps
             raise httpx.RemoteProtocolError("the events ended before an answer")
         yield Give(answer)
 
-    request = _certify(caller, (yield Work(partial(file_of, image))), fields, accept=_EVENTS)
-    yield from asked(caller, request, read)
+    request = _certify(caller, (yield from read(image)), fields, accept=_EVENTS)
+    yield from asked(caller, request, events_of)
 
 
 def certificate(caller: Caller, image: Image, fields: Mapping[str, object]) -> Steps[SignedCertificate]:
-    def read(response: httpx.Response) -> Steps[SignedCertificate]:
+    def certificate_of(response: httpx.Response) -> Steps[SignedCertificate]:
         envelope = yield from whole()
         evidence = Evidence.model_validate(opened(envelope)[0])
         yield Give(SignedCertificate(envelope=envelope, evidence=evidence))
 
-    request = _certify(caller, (yield Work(partial(file_of, image))), fields, accept=PAYLOAD_TYPE)
-    yield from asked(caller, request, read)
+    request = _certify(caller, (yield from read(image)), fields, accept=PAYLOAD_TYPE)
+    yield from asked(caller, request, certificate_of)
 
 
 def info(caller: Caller) -> Steps[Info]:
     yield from asked(caller, caller.request("GET", "/info"), partial(_read, Info))
+
+
+def read(image: Image) -> Generator[Work, bytes, bytes]:
+    """The image's file. Raises RequestError."""
+    return image if isinstance(image, bytes) else (yield Work(partial(file_of, image)))
 
 
 def form(fields: Mapping[str, object]) -> dict[str, str]:

@@ -136,6 +136,9 @@ def test_a_client_asks_for_a_signature_by_field_or_by_accept(key_file: Path) -> 
                 _, written, signatures = opened(reply.content)
                 assert signers(written, signatures, keys) == list(keys)
             assert (await service.client.get("/v1/keys")).json() == key_set(read_signer(key_file).keys)
+            for refused in (f"{PAYLOAD_TYPE};q=0", f"application/json, {PAYLOAD_TYPE};q=0.5", "*/*"):
+                reply = await service.client.post("/v1/certify", files=files, headers={"Accept": refused})
+                assert reply.headers["content-type"] == "application/json" and reply.json()["evidence"] is None
 
     asyncio.run(ask())
 

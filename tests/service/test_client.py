@@ -28,6 +28,7 @@ from certify import (
     RequestError,
     Retries,
     Unauthorized,
+    __version__,
 )
 from certify.service.answering.schemas import CertifyFields, Info
 from certify.service.client import Fields, read_image
@@ -47,15 +48,16 @@ def ask(
     *,
     retries: Retries | None = None,
     timeout: float | None = None,
+    key: str | None = None,
     **fields: Any,
 ) -> CertifyAnswer:
     """By either client."""
     if kind == "sync":
-        with Client(url, retries=retries, timeout=timeout) as client:
+        with Client(url, key=key, retries=retries, timeout=timeout) as client:
             return client.certify(image, **fields)
 
     async def wait() -> CertifyAnswer:
-        async with AsyncClient(url, retries=retries, timeout=timeout) as client:
+        async with AsyncClient(url, key=key, retries=retries, timeout=timeout) as client:
             return await client.certify(image, **fields)
 
     return asyncio.run(wait())
@@ -175,6 +177,7 @@ class Page(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.server.bodies.append(self.headers["Content-Length"])  # type: ignore[attr-defined]
+        self.server.headers = self.headers  # type: ignore[attr-defined]
         script = self.server.script  # type: ignore[attr-defined]
         status, headers, body = script.pop(0) if len(script) > 1 else script[0]
         self.send_response(status)
@@ -220,6 +223,16 @@ def test_what_a_balancer_says_of_itself_is_tried_again_and_its_date_is_no_number
             ask(kind, f"http://127.0.0.1:{server.server_port}", pictures.png(), retries=QUICK)
         bodies = server.bodies  # type: ignore[attr-defined]
         assert len(bodies) == 3 and len(set(bodies)) == 1  # the same request, whole, each time
+
+
+@both
+def test_a_request_says_who_asks_and_for_what(kind: str) -> None:
+    with standing_in((404, {}, b"")) as server:
+        with pytest.raises(BackendUnavailable):
+            ask(kind, f"http://127.0.0.1:{server.server_port}", pictures.png(), key="secret")
+        headers = server.headers  # type: ignore[attr-defined]
+        assert (headers["Authorization"], headers["Accept"]) == ("Bearer secret", "application/json")
+        assert headers["User-Agent"] == f"certify/{__version__}"
 
 
 class Balancer(httpx.AsyncBaseTransport):
