@@ -27,6 +27,7 @@ from ..errors import (
     RequestError,
     Unauthorized,
 )
+from ..tracing import annotate
 from .admission import Place
 from .bodies import Body
 from .connections import HeldBack
@@ -80,6 +81,7 @@ async def _certify(request: Request, read: Reader, gateway: Gateway) -> CertifyA
     made = answer(job, done, gateway.seed_key, request_id=request.state.request_id)
     gateway.metrics.answered(made, leading=dict(zip(job.plan.sigmas, done.leading, strict=True)), client=client.name)
     gateway.metrics.drew_ahead(done.ahead)
+    annotate(outcome=made.outcome, samples_used=made.samples_used)
     return made
 
 

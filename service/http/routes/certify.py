@@ -12,7 +12,6 @@ from ...answering.evidence import payload_of
 from ...answering.schemas import CertifyAnswer
 from ...answering.signing import PAYLOAD_TYPE, Signer
 from ...errors import RequestError
-from ...tracing import span
 from ..asking import certified
 from ..bodies import Body, parse_body
 from ..context import gateway_of
@@ -45,10 +44,7 @@ async def certify(request: Request) -> Response:
     With `signed`, or `Accept: application/vnd.certify.certificate.v1+json`, the answer is a certificate of that type: a
     DSSE envelope around the evidence (docs/certificates.md).
     """
-    with span("POST /certify", {"request_id": request.state.request_id}, headers=request.headers) as current:
-        made = await certified(request, _read)
-        current.set_attribute("outcome", made.outcome)
-        current.set_attribute("samples_used", made.samples_used)
+    made = await certified(request, _read)
     request.state.outcome = made.outcome
     if request.state.signed and made.evidence is not None:
         signer = _signer_of(request)

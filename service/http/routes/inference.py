@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ... import __version__
-from ...tracing import span
 from ..asking import certified
 from ..bodies import Body, check_encoding
 from ..context import gateway_of
@@ -58,10 +57,7 @@ async def _infer(request: Request) -> Response:
         asked.append(inference)
         return parsed
 
-    with span("POST /v2/infer", {"request_id": request.state.request_id}, headers=request.headers) as current:
-        made = await certified(request, read)
-        current.set_attribute("outcome", made.outcome)
-        current.set_attribute("samples_used", made.samples_used)
+    made = await certified(request, read)
     request.state.outcome = made.outcome
     body, head = write_inference(made, asked[0])
     if head is None:
