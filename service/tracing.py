@@ -15,8 +15,10 @@ the metrics' exemplars.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -46,6 +48,8 @@ __all__ = (
     "span",
 )
 
+logger = logging.getLogger(__name__)
+
 Value = str | int | float | bool | Sequence[int]
 Kind = Literal["server", "client", "internal"]
 # The first that is set; the second is of all signals.
@@ -57,6 +61,8 @@ _TRACEPARENT = re.compile(
 )
 _TRACESTATE = re.compile(r"[ -~]{1,512}")
 _SAMPLED = 1  # the flag's bit
+# A collector that is there answers in milliseconds; for one that is away, OpenTelemetry would hold the end for 12 s.
+_LAST_SECONDS = 2.0
 
 _tracer: Tracer | None = None
 _providers: list[object] = []  # to be shut down
@@ -117,7 +123,7 @@ def configure(version: str, exporter: SpanExporter | None = None) -> None:
         ) from exc
     # The environment's OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win; Resource.create alone would let ours.
     about = {"service.name": "certify", "service.version": version, **OTELResourceDetector().detect().attributes}
-    provider = TracerProvider(resource=Resource.create(about))
+    provider = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)  # see shut_down()
     provider.add_span_processor(processor)
     _tracer = provider.get_tracer("certify", version)
     _providers.append(provider)
@@ -139,11 +145,16 @@ def _otlp() -> SpanExporter:
 
 
 def shut_down() -> None:
-    """Send what is left, then trace no more."""
+    """Send what is left, as far as somebody takes it soon; then trace no more."""
     global _tracer
     _tracer = None
     while _providers:
-        _providers.pop().shutdown()  # type: ignore[attr-defined]  # a TracerProvider, whose type is an extra's
+        provider = _providers.pop()
+        ending = threading.Thread(target=provider.shutdown, daemon=True)  # type: ignore[attr-defined]  # an extra's type
+        ending.start()
+        ending.join(_LAST_SECONDS)
+        if ending.is_alive():
+            logger.warning("the last spans are lost: no collector took them within %g seconds", _LAST_SECONDS)
 
 
 def is_on() -> bool:

@@ -35,7 +35,8 @@ def expose(registry: CollectorRegistry, *, accept: str, accept_encoding: str) ->
     plain = max(weights.get(kind, 0.0) for kind in ("text/plain", "text/*", "*/*"))
     lasting = _Lasting(registry)
     if weights.get(_OPENMETRICS, 0.0) > 0 and weights[_OPENMETRICS] >= plain:
-        body, kind = openmetrics.generate_latest(lasting), openmetrics.CONTENT_TYPE_LATEST
+        body = openmetrics.generate_latest(lasting)  # type: ignore[no-untyped-call]
+        kind = openmetrics.CONTENT_TYPE_LATEST
     else:
         body, kind = generate_latest(lasting), TEXT  # also for whoever accepts neither, as Prometheus' own clients do
     headers = {"Content-Type": kind, "Vary": "Accept, Accept-Encoding"}

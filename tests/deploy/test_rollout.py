@@ -22,6 +22,7 @@ import pytest
 
 pytest.importorskip("openvino", reason="the embedded backend needs openvino (pip install 'certify[cpu]')")
 
+from certify.service.client import Client
 from tests import pictures
 from tests.deploy.conftest import Object, gateways, of, render
 from tests.servers import Process, real_process
@@ -110,7 +111,7 @@ def serving(front: Front) -> Iterator[None]:
 
 def ask(http: httpx.Client, url: str, number: int) -> dict[str, Any]:
     """The same of each number, whoever asks."""
-    data = {"samples": "160", "alpha": str((10 + number) / 1e4)}
+    data = {"samples": "256", "alpha": str((10 + number) / 1e4)}
     reply = http.post(f"{url}/certify", files={"image": pictures.png(number)}, data=data)
     assert reply.status_code == 200, reply.text
     answer = reply.json()
@@ -204,7 +205,9 @@ def test_a_roll_out_under_sixteen_clients_fails_none_and_mixes_no_answer(tmp_pat
                 assert list(gateways(only)) == ["c-green-gateway"]
                 end(old, own)
                 load.until("alone", b)
-                info = http.get(f"{front.url}/v1/bundles/green/info").json()
+                with Client(f"{front.url}/v1/bundles/green") as client:
+                    info = client.info()
+                    answered = client.certify(pictures.png(), samples=256)
                 openapi = http.get(f"{front.url}/v1/bundles/green/openapi.json").json()
             finally:
                 load.stop = True
@@ -213,7 +216,8 @@ def test_a_roll_out_under_sixteen_clients_fails_none_and_mixes_no_answer(tmp_pat
         assert not load.failures, json.dumps(load.failures[:3])
         assert (load.bundles("before"), load.bundles("both")) == ({a}, {a, b})
         assert load.bundles("after") == load.bundles("alone") == load.bundles("named") == {b}
-        assert info["bundle"]["digest"] == b and openapi["servers"] == [{"url": "/v1/bundles/green"}]
+        assert info.bundle.digest == answered.bundle.digest == b
+        assert openapi["servers"] == [{"url": "/v1/bundles/green"}]
         # Without a proxy that rewrites, as behind an Ingress.
         assert (
             ask(http, f"{new.url}/v1/bundles/green", 0) == ask(http, f"{new.url}/v1/bundles/green/v1", 0) == right[b][0]

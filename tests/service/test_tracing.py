@@ -252,6 +252,25 @@ def test_spans_reach_a_collector_by_the_protocol_that_the_environment_names(
         assert {resource["service.version"] for resource in collector.resources} == {__version__}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_a_collector_that_is_away_does_not_hold_the_end(
+    protocol: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if protocol == "grpc":
+        pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="needs pip install 'certify[tracing]'")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    with real_process(tmp_path / "log", tracing="true") as service:
+        assert httpx.get(f"{service.url}/info").status_code == 200
+        service.popen.terminate()
+        assert service.popen.wait() == 0
+        entries = service.log_entries()
+    # Nothing comes after it: what OpenTelemetry would still try is left.
+    assert str(entries[-1]["message"]).startswith("the last spans are lost")
+
+
 def test_another_protocol_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json")
