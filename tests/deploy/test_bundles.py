@@ -211,11 +211,14 @@ def test_sets_that_share_a_service_accounts_name_have_one() -> None:
     assert names(render(only), "ServiceAccount").count("mine") == 1
 
 
-def test_values_of_a_bundle_may_be_partial_and_falsy() -> None:
+def test_values_of_a_bundle_may_be_partial_false_or_null() -> None:
     mine = {"gateway": {"resources": {"limits": {"memory": "4Gi"}}, "podDisruptionBudget": {"enabled": False}}}
-    objects = render({"bundles": {"green": mine}})
+    none = {"gateway": {"resources": {"limits": {"cpu": None}}}}
+    objects = render({"bundles": {"green": mine, "blue": none}})
     (container,) = containers(gateways(objects)["release-certify-green-gateway"]["spec"]["template"])
     assert container["resources"]["limits"] == {"cpu": "2", "memory": "4Gi"}
+    (container,) = containers(gateways(objects)["release-certify-blue-gateway"]["spec"]["template"])
+    assert container["resources"]["limits"] == {"memory": "2Gi"}
     assert "release-certify-green-gateway" not in names(objects, "PodDisruptionBudget")
     assert "release-certify-gateway" in names(objects, "PodDisruptionBudget")
 

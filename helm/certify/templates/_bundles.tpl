@@ -40,12 +40,14 @@ the release's itself. */}}
 {{- $_ := set $scope "Root" $root -}}
 {{- end -}}
 
-{{/* Writes one map over another, key by key at every depth. Argument: (list under over). */}}
+{{/* Writes one map over another, key by key at every depth; null takes a key away. Argument: (list under over). */}}
 {{- define "certify.overlay" -}}
 {{- $under := index . 0 -}}
 {{- range $key, $value := index . 1 -}}
 {{- if and (kindIs "map" $value) (kindIs "map" (index $under $key)) -}}
 {{- include "certify.overlay" (list (index $under $key) $value) -}}
+{{- else if kindIs "invalid" $value -}}
+{{- $_ := unset $under $key -}}
 {{- else -}}
 {{- $_ := set $under $key $value -}}
 {{- end -}}
