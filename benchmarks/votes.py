@@ -89,6 +89,9 @@ class _WithoutDenoiser:
     def logits(self, noisy: Any, sigma: float) -> Any:
         return self.plain(noisy)
 
+    def denoised(self, noisy: Any, sigma: float) -> None:
+        return None
+
 
 def adaptive(votes: VotesFile, samples: int, thresholds: list[float], final: Final) -> Curve:
     """The service's own sampler with `samples` draws in all, in whole chunks, replayed from the votes.

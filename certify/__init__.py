@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from certify.service import __version__
 
 if TYPE_CHECKING:
-    from certify.service.client import AsyncClient, Client
+    from certify.service.answering.progress_schemas import Progress
+    from certify.service.answering.schemas import CertifyAnswer
+    from certify.service.client import AsyncClient, Client, Reply, Retries, SignedCertificate
     from certify.service.core import (
         Cascade,
         Certificate,
@@ -24,15 +26,38 @@ if TYPE_CHECKING:
         clopper_pearson_lower,
         clopper_pearson_upper,
     )
-    from certify.service.errors import CertifyError
+    from certify.service.errors import (
+        BackendUnavailable,
+        BudgetSpent,
+        CertifyError,
+        DeadlineExceeded,
+        Draining,
+        OverloadError,
+        QueueFull,
+        RequestError,
+        Unauthorized,
+    )
 
 _HOMES = {
     "AsyncClient": "certify.service.client",
+    "BackendUnavailable": "certify.service.errors",
+    "BudgetSpent": "certify.service.errors",
     "Cascade": "certify.service.core",
     "Certificate": "certify.service.core",
     "Certifier": "certify.service.core",
+    "CertifyAnswer": "certify.service.answering.schemas",
     "CertifyError": "certify.service.errors",
     "Client": "certify.service.client",
+    "DeadlineExceeded": "certify.service.errors",
+    "Draining": "certify.service.errors",
+    "OverloadError": "certify.service.errors",
+    "Progress": "certify.service.answering.progress_schemas",
+    "QueueFull": "certify.service.errors",
+    "Reply": "certify.service.client",
+    "RequestError": "certify.service.errors",
+    "Retries": "certify.service.client",
+    "SignedCertificate": "certify.service.client",
+    "Unauthorized": "certify.service.errors",
     "cascade_certificate": "certify.service.core",
     "clopper_pearson_lower": "certify.service.core",
     "clopper_pearson_upper": "certify.service.core",
@@ -40,11 +65,24 @@ _HOMES = {
 
 __all__ = (
     "AsyncClient",
+    "BackendUnavailable",
+    "BudgetSpent",
     "Cascade",
     "Certificate",
     "Certifier",
+    "CertifyAnswer",
     "CertifyError",
     "Client",
+    "DeadlineExceeded",
+    "Draining",
+    "OverloadError",
+    "Progress",
+    "QueueFull",
+    "Reply",
+    "RequestError",
+    "Retries",
+    "SignedCertificate",
+    "Unauthorized",
     "__version__",
     "cascade_certificate",
     "clopper_pearson_lower",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .bundle import Manifest
 from .engines import OPENVINO
 from .errors import BundleError
-from .graph import Scale, classifier_of, load_openvino, read_graph, scales_of, whole_of
+from .graph import Scale, classifier_of, denoiser_of, load_openvino, read_graph, scales_of, whole_of
 from .noise import numpy_noise
 from .noise_laws import Law
 from .schedule import signal_and_noise
@@ -66,6 +66,7 @@ class OpenVinoEngine:
                 networks[key] = _Compiled(part, self.dtype, streams)
             constants = () if timestep is None else (timestep, *signal_and_noise(sigma))
             self._at[sigma] = networks[key], [np.full(batch, value, dtype=np.float32) for value in constants]
+        self._denoiser: _Compiled | None = None  # made when a picture is first asked for
         self._plain: dict[int, _Compiled] = {}  # by the number of images
         self._making = threading.Lock()
 
@@ -81,6 +82,15 @@ class OpenVinoEngine:
     def logits(self, noisy: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
         network, constants = self._at[sigma]
         return network([noisy, *constants])
+
+    def denoised(self, noisy: NDArray[np.float32], sigma: float) -> NDArray[np.float32] | None:
+        _, constants = self._at[sigma]
+        if not constants:
+            return None
+        with self._making:
+            if self._denoiser is None:
+                self._denoiser = _Compiled(denoiser_of(self._model), self.dtype, streams=1)
+        return self._denoiser([noisy, *(values[:1] for values in constants)])
 
     def plain(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._making:

@@ -50,12 +50,24 @@ class TorchEngine:
         return self.place(numpy_noise(law, seed, first, count, shape))
 
     def logits(self, noisy: Tensor, sigma: float) -> Tensor:
+        constants = self._constants_at(sigma)
+        with torch.inference_mode():
+            return self._functions[sigma](noisy.to(self._torch_dtype), *constants).float()
+
+    def denoised(self, noisy: Tensor, sigma: float) -> Tensor | None:
+        denoiser, _ = self.networks.at(sigma)
+        if denoiser is None:
+            return None
+        constants = self._constants_at(sigma)
+        with torch.inference_mode():
+            return denoiser.denoise_at(noisy.to(self._torch_dtype), *constants).float()
+
+    def _constants_at(self, sigma: float) -> tuple[Tensor, ...]:
         if sigma not in self._constants:  # once: on CUDA a copy to the device stops its queue
             denoiser, _ = self.networks.at(sigma)
             constants = () if denoiser is None else denoiser.constants(sigma)
             self._constants[sigma] = tuple(torch.as_tensor(value, device=self.device) for value in constants)
-        with torch.inference_mode():
-            return self._functions[sigma](noisy.to(self._torch_dtype), *self._constants[sigma]).float()
+        return self._constants[sigma]
 
     def plain(self, images: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -106,6 +118,9 @@ class CudaEngine(TorchEngine):
             return logits + 0 * noisy.sum(dim=(1, 2, 3)).reshape(-1, *(1,) * (logits.ndim - 1))
 
         return self._thread.submit(run).result()
+
+    def denoised(self, noisy: Tensor, sigma: float) -> Tensor | None:
+        return self._thread.submit(super().denoised, noisy, sigma).result()
 
     def plain(self, images: Tensor) -> Tensor:
         return self._thread.submit(super().plain, images).result()

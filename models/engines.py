@@ -59,6 +59,11 @@ class Engine(Protocol):
         sigma: one of the bundle's. Those of a sample with a NaN are not finite.
         """
 
+    def denoised(self, noisy: Any, sigma: float) -> Any | None:
+        """float32 (1, C, H, W) in [0, 1], of one noisy image; None at a scale without a denoiser. To be looked at:
+        no vote comes of it.
+        """
+
     def plain(self, images: Any) -> Any:
         """float32 (N, K): the classifier alone, on clean images in [0, 1]."""
 

@@ -30,6 +30,7 @@ __all__ = (
     "Scale",
     "answer_shape",
     "classifier_of",
+    "denoiser_of",
     "inputs_of",
     "load_openvino",
     "logits_of",
@@ -142,6 +143,13 @@ def whole_of(model: Any, batch: int, logits: str = "logits") -> Any:
     ours = model.clone()
     inputs = [ours.input(name).get_node() for name in ("noisy", *CONSTANTS)]
     return _fixed([_alone(ours, logits)], inputs, batch)
+
+
+def denoiser_of(model: Any) -> Any:
+    """(noisy, timestep, signal, noise) -> denoised, for one image. `model` stays as it is. Raises BundleError."""
+    ours = model.clone()
+    inputs = [ours.input(name).get_node() for name in ("noisy", *CONSTANTS)]
+    return _fixed([_alone(ours, "denoised")], inputs, 1)
 
 
 def classifier_of(model: Any, batch: int, logits: str = "logits") -> Any:

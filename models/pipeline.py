@@ -120,6 +120,19 @@ class Pipeline:
             raise FloatingPointError("the classifier's logits on the clean image are not finite")
         return label
 
+    def pictures(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """What the network sees of the first `count` samples, and what its denoiser makes of them: each float32
+        (count, C, H, W), the noisy ones beyond [0, 1] too; None at a scale without a denoiser.
+        """
+        law = self._laws[sigma]
+        noise = self._noise(law, seed, 0, 1, (count, *image.shape))
+        noisy = add_noise(law, self.engine.place(grey_steps(image)), noise, self._grey_steps)
+        denoised = [self.engine.denoised(noisy[k : k + 1], sigma) for k in range(count)]
+        shown = [self.engine.fetch(each) for each in denoised if each is not None]
+        return self.engine.fetch(noisy), np.concatenate(shown) if shown else None
+
     def _noise(self, law: Law, seed: int, first: int, count: int, shape: tuple[int, ...]) -> Any:
         """As the engine's, with nothing left open: asked when a sample of that had no vote."""
         return self.engine.place(numpy_noise(law, seed, first, count, shape))

@@ -8,7 +8,7 @@ CertifyError
 |   |-- QueueFull           more requests wait than the queue holds; `retry_after_seconds` is a hint
 |   |-- BudgetSpent         the client has no samples left in this minute; `retry_after_seconds` is when it has
 |   `-- Draining            the process is shutting down and takes nothing new
-|-- DeadlineExceeded        the deadline came before any look was complete
+|-- DeadlineExceeded        the deadline came before any look was complete, or a client's timeout before an answer
 |-- BackendUnavailable      the backend died, stalled or cannot be reached; the request may be sent again
 |-- DataError               a data set is missing or not of its form; names the file and the field
 |-- RemoteError             a bundle's classifier over the network fails while it is packed; a backend makes a
@@ -43,9 +43,11 @@ class RequestError(CertifyError):
 
     def __init__(self, code: str, detail: str, **extra: object) -> None:
         super().__init__(detail)
-        self.code = code
+        self.code: str = code
         self.detail = detail
         self.extra = extra
+        self.field = None if extra.get("field") is None else str(extra["field"])
+        self.hints = {name: hint for name, hint in extra.items() if name not in ("field", "instance")}
 
 
 class Unauthorized(CertifyError):
@@ -77,7 +79,7 @@ class Draining(OverloadError):
 
 
 class DeadlineExceeded(CertifyError):
-    """The deadline came before any look was complete, so there is nothing sound to say."""
+    """The deadline came before any look was complete, or a client's timeout before an answer: nothing can be said."""
 
 
 class BackendUnavailable(CertifyError):

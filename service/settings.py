@@ -153,6 +153,12 @@ class Settings(BaseSettings):
     )
     # 100,000: the largest sample size used in the literature (Cohen et al. 2019); the product's cap.
     max_samples: Count = Field(100_000, description="most noise samples that one request may ask for")
+    # 256: a page of thumbnails, or the rows that a script sends together; more is another request.
+    max_batch: Count = Field(256, description="most images of one batch")
+    # 0: an answer costs seconds, but who asks the same again is not known before it happens. One takes some KiB.
+    cache_answers: int = Field(
+        0, ge=0, description="answers kept in memory and given again to the client who asks the same; 0: none"
+    )
     # 48 MiB: 4 of the largest bodies, or thousands of honest ones. Those that are silent take nothing of it.
     max_arriving_bytes: Count = Field(
         48 * 2**20, description="bytes of all bodies that are arriving; beyond, the oldest of them gets a 429"

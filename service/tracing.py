@@ -1,6 +1,7 @@
 """Spans by OpenTelemetry, when CERTIFY_TRACING is set; otherwise nothing, at no cost.
 
     POST /v1/certify     the request (SERVER); a child of the caller's span if it sent a traceparent
+      image              one image of a batch, around its looks
       look               one look at one scale: sigma, purpose, first, count, and the votes that came back
         inference.GRPCInferenceService/ModelInfer     one call to a Triton server (CLIENT)
 

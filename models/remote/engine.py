@@ -37,7 +37,7 @@ class RemoteEngine:
         model = self._endpoint.model
         self.name = f"{here.name}+remote" + (f"({model})" if model else "")
         self.dtype, self.device = here.dtype, here.device
-        self.place, self.logits, self.plain = here.place, here.logits, here.plain
+        self.place, self.logits, self.denoised, self.plain = here.place, here.logits, here.denoised, here.plain
 
     @property
     def outdated(self) -> bool:

@@ -10,10 +10,20 @@ from ..core import Reason, Result, StageResult
 from .driver import Run
 from .images import Picture
 from .plans import Plan, linf_of, round_down
-from .schemas import AbstainReason, BundleName, CertifyAnswer, InputFacts, Label, Outcome, RuntimeFacts, Stage, Timing
+from .schemas import (
+    AbstainReason,
+    AnswerTiming,
+    BundleName,
+    CertifyAnswer,
+    InputFacts,
+    Label,
+    Outcome,
+    RuntimeFacts,
+    Stage,
+)
 from .seeds import fingerprint
 
-__all__ = ("make_answer", "runtime_facts")
+__all__ = ("input_facts", "label_of", "make_answer", "runtime_facts", "stages_of")
 
 
 def make_answer(
@@ -26,12 +36,11 @@ def make_answer(
     """
     result, cascade = run.result, plan.cascade
     radius_linf = linf_of(result.radius, plan.dimension) if cascade.norm == "l2" else None
-    kinds = [kind for kind, _ in cascade.noises]
     return CertifyAnswer(
         id=request_id,
         outcome=_outcome(result, plan, radius_linf),
         abstain_reason=_abstain_reason(run),
-        label=None if result.label is None else _label(result.label, info),
+        label=None if result.label is None else label_of(result.label, info),
         sigma=None if result.level is None else plan.sigmas[result.level],
         radius=result.radius,
         radius_norm=cascade.norm,
@@ -40,24 +49,30 @@ def make_answer(
         requested_radius=plan.radius,
         norm=plan.norm,
         method=plan.method,
-        noise=kinds,
-        uncertified_label=_label(run.uncertified_class, info),
+        noise=_kinds(plan),
+        uncertified_label=label_of(run.uncertified_class, info),
         alpha=plan.alpha,
         threshold=list(cascade.thresholds),
         final=cascade.final,
         samples_used=result.samples_used,
-        stages=[_stage(stage, kinds) for stage in reversed(result.stages) if stage.samples or stage.pilot_samples],
-        input=InputFacts(
-            sha256=picture.sha256.hex(),
-            shape=info.input_shape,
-            range=(0, 1),
-            resized=picture.resized,
-            turned=picture.turned,
-        ),
+        stages=stages_of(result, plan),
+        input=input_facts(picture, info),
         bundle=BundleName(name=info.bundle_name, digest=info.bundle_digest),
         runtime=runtime_facts(info),
         seed_key_fingerprint=fingerprint(key),
-        timing=Timing(total_seconds=round(total_seconds, 6), sampling_seconds=round(run.sampling_seconds, 6)),
+        timing=AnswerTiming(
+            total_seconds=round(total_seconds, 6), sampling_seconds=round(run.sampling_seconds, 6), cached=False
+        ),
+    )
+
+
+def input_facts(picture: Picture, info: BackendInfo) -> InputFacts:
+    return InputFacts(
+        sha256=picture.sha256.hex(),
+        shape=info.input_shape,
+        range=(0, 1),
+        resized=picture.resized,
+        turned=picture.turned,
     )
 
 
@@ -72,7 +87,17 @@ def runtime_facts(info: BackendInfo) -> RuntimeFacts:
     )
 
 
-def _label(index: int, info: BackendInfo) -> Label:
+def stages_of(result: Result, plan: Plan) -> list[Stage]:
+    """Coarsest first; scales that were never sampled are left out."""
+    kinds = _kinds(plan)
+    return [_stage(stage, kinds) for stage in reversed(result.stages) if stage.samples or stage.pilot_samples]
+
+
+def _kinds(plan: Plan) -> list[NoiseKind]:
+    return [kind for kind, _ in plan.cascade.noises]
+
+
+def label_of(index: int, info: BackendInfo) -> Label:
     return Label(index=index, name=info.class_names[index])
 
 

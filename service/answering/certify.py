@@ -11,14 +11,14 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from ..backends.base import Backend, BackendInfo
 from ..settings import Settings
 from .answers import make_answer
-from .driver import CallLimits, Run, Turn, at_once, drive
+from .driver import CallLimits, Run, Turn, Watcher, at_once, drive
 from .evidence import evidence_of
 from .images import Picture, decode_image
 from .plans import Plan, make_plan
@@ -42,6 +42,11 @@ class Question:
     limits: CallLimits
     arrival: float  # in time.monotonic's seconds
     deadline: float | None  # of sampling, in time.monotonic's seconds; None: none
+
+    def arriving(self, now: float) -> Question:
+        """The same, asked at another time, in time.monotonic's seconds: its deadline counts from there."""
+        later = now - self.arrival
+        return replace(self, arrival=now, deadline=None if self.deadline is None else self.deadline + later)
 
     def loop_deadline(self) -> float | None:
         """The deadline in the running event loop's time, which may count from elsewhere than time.monotonic."""
@@ -114,10 +119,10 @@ def prepare(
     return Job(question=question, picture=picture)
 
 
-async def run(job: Job, backend: Backend, key: bytes, turn: Turn = at_once) -> Run:
+async def run(job: Job, backend: Backend, key: bytes, turn: Turn = at_once, watch: Watcher | None = None) -> Run:
     """Sample until the answer is known or the deadline has come. key: from which all noise is derived.
 
-    turn: as for driver.drive.
+    turn, watch: as for driver.drive.
 
     Raises DeadlineExceeded when no look was complete by the deadline, BackendUnavailable when the backend failed.
     """
@@ -131,6 +136,7 @@ async def run(job: Job, backend: Backend, key: bytes, turn: Turn = at_once) -> R
         deadline=job.question.loop_deadline(),
         turn=turn,
         by_chunk=job.question.evidence,
+        watch=watch,
     )
 
 

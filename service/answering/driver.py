@@ -30,9 +30,11 @@ from .pace import Pace, pace_of
 if TYPE_CHECKING:
     from ..settings import Settings
 
-__all__ = ("CallLimits", "Run", "Turn", "at_once", "drive", "guard")
+__all__ = ("CallLimits", "Run", "Turn", "Watcher", "at_once", "drive", "guard")
 
 T = TypeVar("T")
+# watch(certifier, drawn): votes of all draws, (levels, K), which goes on growing.
+Watcher = Callable[[Certifier | Counter, NDArray[np.int64]], None]
 # turn(samples) is held around a call that draws so many.
 Turn = Callable[[int], AbstractAsyncContextManager[None]]
 
@@ -93,12 +95,13 @@ async def drive(
     deadline: float | None,
     turn: Turn = at_once,
     by_chunk: bool = False,
+    watch: Watcher | None = None,
 ) -> Run:
     """Run `certifier` to its end, or to `deadline` (in the event loop's time; None: no deadline).
 
     image: (C, H, W) float32 in [0, 1]. sigmas: the certifier's, ascending. seed_of(purpose, sigma): a stream's seed.
     turn(samples): held around each call of the backend; waiting for it counts against the deadline. by_chunk: ask for
-    the votes of each chunk, and keep them (Run.chunks).
+    the votes of each chunk, and keep them (Run.chunks). watch: called after each look.
     Raises DeadlineExceeded when no look was complete by the deadline, BackendUnavailable when the backend failed.
     """
     call = _Calls(backend, certifier, image, sigmas=sigmas, seed_of=seed_of, limits=limits, turn=turn)
@@ -117,6 +120,8 @@ async def drive(
                     votes = await call.look(query)
                     certifier.observe(query, votes.tolist())
                     drawn[query.level] += votes
+                    if watch is not None:
+                        watch(certifier, drawn)
     except TimeoutError:
         timed_out = True
     result = certifier.result()

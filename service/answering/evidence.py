@@ -6,7 +6,7 @@ Reals are decimals in quotes, so that every reader has the same ones.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -23,7 +23,7 @@ from .plans import Plan
 from .schemas import CertifyAnswer
 from .seeds import PLAN, SCHEME, SeedScope
 
-__all__ = ("VERSION", "canonical", "evidence_of", "payload_of", "votes_text")
+__all__ = ("VERSION", "canonical", "evidence_of", "payload_of", "votes_texts")
 
 VERSION = "certify-certificate-1"
 
@@ -107,22 +107,17 @@ def _counts(plan: Plan, done: Run) -> dict[str, Any]:
     return {"label": label, "chunk": plan.chunk, "levels": levels}
 
 
-def _plans(machine: Certifier | Counter) -> list[tuple[float, list[tuple[int, float]], int, int]]:
+def _plans(machine: Certifier | Counter) -> Sequence[tuple[float, Sequence[tuple[int, float]], int, int]]:
     """(weight, looks as (samples, share), how many were taken, pilot samples) of each level."""
     if isinstance(machine, Counter):
         return [(0.0, [(whole, 0.0)], int(counted), 0) for whole, counted in machine.progress()]
-    state = machine.state()
-    weights = state["weights"] or [0.0] * len(state["levels"])
-    return [
-        (weight, [(samples, share) for samples, share in level["looks"]], level["taken"], level["pilot_samples"])
-        for weight, level in zip(weights, state["levels"], strict=True)
-    ]
+    return machine.planned()
 
 
 def _level(
     k: int,
     weight: float,
-    looks: list[tuple[int, float]],
+    looks: Sequence[tuple[int, float]],
     taken: int,
     pilot: int,
     *,
@@ -133,30 +128,39 @@ def _level(
     end = looks[taken - 1][0] if taken else 0
     drawn = chunks.get((k, "estimation"), np.zeros((0, 1), dtype=np.int64))[: -(-end // chunk)]
     so_far = np.cumsum(drawn, axis=0)
-    totals = so_far.sum(axis=1)
+    at = np.searchsorted(so_far.sum(axis=1), [samples for samples, _ in looks[:taken]])
+    sums = votes_texts(so_far[at])
 
     def look(number: int, samples: int, share: float) -> dict[str, Any]:
-        votes = votes_text(so_far[int(np.searchsorted(totals, samples))]) if number < taken else None
+        votes = sums[number] if number < taken else None
         return {"samples": samples, "share": _decimal(share), "votes": votes}
 
     piloted = chunks.get((k, "pilot"), np.zeros((0, 1), dtype=np.int64))[: pilot // chunk]
     return {
         "weight": _decimal(weight),
-        "pilot": [votes_text(row) for row in piloted],
+        "pilot": votes_texts(piloted),
         "looks": [look(number, *each) for number, each in enumerate(looks)],
         "taken": taken,
-        "chunks": [votes_text(row) for row in drawn],
+        "chunks": votes_texts(drawn),
     }
 
 
-def votes_text(votes: NDArray[np.int64]) -> str:
-    """ "3:31 8:1": the classes that have votes, ascending."""
-    return " ".join(f"{label}:{votes[label]}" for label in np.flatnonzero(votes).tolist())
+def votes_texts(rows: NDArray[np.int64]) -> list[str]:
+    """(n, classes) -> "3:31 8:1" of each row: the classes that have votes, ascending."""
+    row, label = np.nonzero(rows)
+    base = int(rows.max(initial=0)) + 1
+    pairs, which = np.unique(label * base + rows[row, label], return_inverse=True)  # a few, in many places
+    texts = [f"{pair // base}:{pair % base}" for pair in pairs.tolist()]
+    parts = [texts[i] for i in which.tolist()]
+    ends = np.searchsorted(row, np.arange(len(rows)), side="right").tolist()
+    return [" ".join(parts[first:end]) for first, end in zip([0, *ends], ends, strict=False)]
 
 
 def _decimal(value: float) -> str:
     """The shortest decimal that is this float64, without an exponent."""
-    text = format(Decimal(repr(float(value))), "f")
+    text = repr(float(value))
+    if "e" in text:
+        text = format(Decimal(text), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -1,8 +1,11 @@
-"""The shape of evidence, which is a certificate's payload too (docs/certificates.md). Reals are decimals in quotes."""
+"""The shape of evidence, which is a certificate's payload too (docs/certificates.md). Reals are decimals in quotes.
+
+docs/certificate.schema.json is made of it (payload_schema), and says as much of the form as a schema can.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,13 +25,20 @@ __all__ = (
     "PlannedLook",
     "Sha256",
     "Statement",
+    "Text",
     "Votes",
+    "Whole",
+    "payload_schema",
 )
 
-Decimal = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]*)(\.[0-9]+)?$", description="a decimal")]
+Decimal = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{0,29}[1-9])?$", description="a decimal")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in hex")]
+# Beyond 15 digits RFC 8785's numbers are not exact.
+Whole = Annotated[int, Field(ge=0, le=10**15 - 1)]
+Text = Annotated[str, Field(min_length=1)]
 # Classes ascending: "3:31 8:1".
-Votes = Annotated[str, Field(pattern=r"^([0-9]+:[0-9]+( [0-9]+:[0-9]+)*)?$", description="CLASS:VOTES, ascending")]
+_ONE = "(0|[1-9][0-9]{0,8}):[1-9][0-9]{0,8}"
+Votes = Annotated[str, Field(pattern=rf"^({_ONE}( {_ONE})*)?$", description="CLASS:VOTES, ascending")]
 
 
 class _Strict(BaseModel):
@@ -36,8 +46,8 @@ class _Strict(BaseModel):
 
 
 class CertifiedLabel(_Strict):
-    index: int
-    name: str
+    index: Whole
+    name: Text
 
 
 class Statement(_Strict):
@@ -50,12 +60,12 @@ class Statement(_Strict):
     norm: Literal["l2", "l1"] = Field(description="of radius")
     alpha: Decimal = Field(description="all bounds together fail with at most this probability; 0 if deterministic")
     method: Literal["sampled", "deterministic"]
-    speaks_of: str
+    speaks_of: Text
 
 
 class CertifiedBundle(_Strict):
-    name: str
-    digest: str
+    name: Text
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
 
 
 class FunctionLevel(_Strict):
@@ -64,23 +74,23 @@ class FunctionLevel(_Strict):
     sigma: Decimal
     threshold: Decimal
     noise: Literal["gaussian", "laplace", "uniform", "splitting"]
-    b: Decimal | None = Field(default=None, description="of Laplace noise")
-    grey_steps: int | None = Field(default=None, description="of uniform and splitting noise, from end to end")
+    b: Decimal | None = Field(description="of Laplace noise")
+    grey_steps: Whole | None = Field(description="of uniform and splitting noise, from end to end")
 
 
 class FunctionRuntime(_Strict):
-    generator: str
-    device: str
-    engine: str
-    dtype: str
-    micro_batch: int
+    generator: Text
+    device: Text
+    engine: Text
+    dtype: Text
+    micro_batch: Whole
 
 
 class Function(_Strict):
     """Of what it is said."""
 
     bundle: CertifiedBundle
-    classes: int
+    classes: int = Field(ge=2, le=1_000_000)
     levels: list[FunctionLevel] = Field(description="ascending in sigma")
     final: Literal["plurality", "threshold"]
     runtime: FunctionRuntime
@@ -88,8 +98,8 @@ class Function(_Strict):
 
 class CertifiedInput(_Strict):
     sha256: Sha256
-    shape: tuple[int, int, int]
-    encoding: str
+    shape: tuple[Whole, Whole, Whole] = Field(description="(C, H, W)")
+    encoding: Literal["float32, little-endian, (C, H, W), pixels k/255"]
     resized: bool
     turned: bool
 
@@ -97,52 +107,61 @@ class CertifiedInput(_Strict):
 class CanonicalRequest(_Strict):
     """The question, as the noise's seeds are bound to it."""
 
-    samples: int
+    samples: int = Field(ge=0, le=100_000_000)
     radius: Decimal | None
     norm: Literal["l2", "linf", "l1"]
     alpha: Decimal
-    plan: str = Field(description="version of how a stream is cut into looks")
+    plan: str = Field(pattern=r"^certify-plan-[0-9]+$", description="version of how a stream is cut into looks")
     cut_short: bool = Field(description="a deadline came")
 
 
 class PlannedLook(_Strict):
-    samples: int = Field(description="it is at the first so many samples of the level's estimation stream")
+    samples: Whole = Field(description="it is at the first so many samples of the level's estimation stream")
     share: Decimal = Field(
         description="of the level's error: the bounds of this look alone hold but for alpha * weight * share, which is "
         "not alpha; all of them together hold but for alpha"
     )
-    votes: Votes | None = Field(default=None, description="of all those samples; of a look that was taken")
+    votes: Votes | None = Field(description="of all those samples; of a look that was taken")
 
 
 class LevelCounts(_Strict):
     weight: Decimal = Field(description="the level's part of alpha")
     pilot: list[Votes] = Field(description="of each chunk; no bound rests on them")
     looks: list[PlannedLook] = Field(description="all that were planned, ascending")
-    taken: int = Field(description="so many of them were taken")
+    taken: Whole = Field(description="so many of them were taken")
     chunks: list[Votes] = Field(description="of each chunk of the estimation stream, up to the last look taken")
 
 
 class Counts(_Strict):
-    label: int | None = Field(description="the class that looks and weights were fixed for")
-    chunk: int
+    label: Whole | None = Field(description="the class that looks and weights were fixed for")
+    chunk: int = Field(ge=1)
     levels: list[LevelCounts]
 
 
 class NoiseSource(_Strict):
-    scheme: str
-    key: str = Field(description="fingerprint of the seed key")
+    scheme: str = Field(pattern=r"^certify-seed-v[0-9]+$")
+    key: Text = Field(description="fingerprint of the seed key")
     scope_sha256: Sha256 = Field(description="of the seeds' scope")
 
 
 class Evidence(_Strict):
     """All that is needed to compute the radius again, and with the seeds to draw the votes again."""
 
-    version: Literal["certify-certificate-1"] = "certify-certificate-1"
-    id: str
-    issued_at: str
+    version: Literal["certify-certificate-1"]
+    id: Text
+    issued_at: str = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
     statement: Statement
     function: Function
     input: CertifiedInput
     request: CanonicalRequest
     counts: Counts
     noise: NoiseSource
+
+
+def payload_schema() -> dict[str, Any]:
+    """docs/certificate.schema.json: of the payload, as JSON Schema 2020-12."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:certify:certificate-1",
+        **Evidence.model_json_schema(),
+    }

@@ -1,4 +1,4 @@
-"""A request's fields, however they come: each value as the type that its field has, then checked by CertifyFields.
+"""A request's fields, however they come: each value as the type that its field has, then checked by its model.
 
 A list (threshold, sigmas) is a repeated field, a comma-separated one, or a JSON list: `0.5,0.6` or `[0.5, 0.6]`.
 """
@@ -8,26 +8,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..errors import RequestError
 from .schemas import MAX_ITEMS, CertifyFields
 
 __all__ = (
-    "FIELD_KINDS",
     "FieldKind",
     "check_fields",
     "check_name",
     "integer",
+    "kinds_of",
     "number",
     "parse_texts",
     "read_field",
     "shown",
 )
 
+F = TypeVar("F", bound=BaseModel)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _MAX_DIGITS = 300  # a longer integer is beyond float64, and Python refuses to read one of 4,300
@@ -57,44 +59,47 @@ def _kind(annotation: object) -> FieldKind:
     return FieldKind(type=annotation)
 
 
-FIELD_KINDS: dict[str, FieldKind] = {
-    name: _kind(field.annotation) for name, field in CertifyFields.model_fields.items()
-}
-"""Every field of a request beside the image, in CertifyFields' order."""
+@cache
+def kinds_of(model: type[BaseModel]) -> dict[str, FieldKind]:
+    """Every field of a request beside the image, in the model's order."""
+    return {name: _kind(field.annotation) for name, field in model.model_fields.items()}
+
+
 _TEXT = FieldKind(type=str)  # what an unknown field is, until it is refused
 
 
 def parse_texts(texts: Mapping[str, list[str]]) -> CertifyFields:
     """Fields that come as text, each perhaps several times, as in a form. Raises RequestError."""
-    return check_fields({name: read_field(name, given) for name, given in texts.items()})
+    values = {name: read_field(name, given, CertifyFields) for name, given in texts.items()}
+    return check_fields(values, CertifyFields)
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, model: type[BaseModel]) -> None:
     """Raises RequestError `unknown_field` for a name that no field has."""
-    if name not in CertifyFields.model_fields:
+    if name not in model.model_fields:
         raise RequestError(
             "unknown_field",
-            f"{shown(name)}: expected one of {['image', *CertifyFields.model_fields]}",
+            f"{shown(name)}: expected one of {['image', *model.model_fields]}",
             field=shown(name),
         )
 
 
-def check_fields(values: dict[str, object]) -> CertifyFields:
+def check_fields(values: dict[str, object], model: type[F]) -> F:
     """Raises RequestError: unknown_field or out_of_range, for the first field that is wrong."""
     for name, value in values.items():
-        check_name(name)
+        check_name(name, model)
         if isinstance(value, list):
             _check_items(name, len(value))
     try:
         # A field that is null is a field that is absent.
-        return CertifyFields.model_validate({name: value for name, value in values.items() if value is not None})
+        return model.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as exc:
         raise _invalid(exc) from None
 
 
-def read_field(name: str, given: list[str]) -> object:
+def read_field(name: str, given: list[str], model: type[BaseModel]) -> object:
     """A form field's text as the type that its field has; text that is no such thing stays text, and is refused."""
-    kind = FIELD_KINDS.get(name, _TEXT)
+    kind = kinds_of(model).get(name, _TEXT)
     if kind.type is bool and len(given) == 2:
         given = _ticked(given)
     if kind.is_list:

@@ -18,6 +18,7 @@ from .seeds import SeedScope
 
 __all__ = (
     "Plan",
+    "chosen_sigmas",
     "default_method",
     "largest_radius",
     "least_samples",
@@ -245,8 +246,9 @@ def largest_radius(plan: Plan) -> float:
     return linf_of(radius, plan.dimension) if plan.norm == "linf" else radius
 
 
-def _cascade(fields: CertifyFields, info: BackendInfo) -> Cascade:
-    chosen = list(info.sigmas) if fields.sigmas is None else fields.sigmas
+def chosen_sigmas(given: list[float] | None, info: BackendInfo) -> list[float]:
+    """The scales that a request names, or the bundle's. Raises RequestError for others, and for one named twice."""
+    chosen = list(info.sigmas) if given is None else given
     for sigma in chosen:
         if sigma not in info.sigmas:
             raise RequestError(
@@ -257,6 +259,11 @@ def _cascade(fields: CertifyFields, info: BackendInfo) -> Cascade:
             )
     if len(set(chosen)) != len(chosen):
         raise RequestError("out_of_range", f"sigmas: expected each at most once, got {chosen}", field="sigmas")
+    return chosen
+
+
+def _cascade(fields: CertifyFields, info: BackendInfo) -> Cascade:
+    chosen = chosen_sigmas(fields.sigmas, info)
     if fields.threshold is None:
         thresholds = [info.thresholds[info.sigmas.index(sigma)] for sigma in chosen]
     elif len(fields.threshold) == 1:

@@ -13,6 +13,7 @@ from .evidence_schemas import Evidence
 
 __all__ = (
     "MAX_ITEMS",
+    "AnswerTiming",
     "BackendFacts",
     "BundleFacts",
     "BundleName",
@@ -28,8 +29,10 @@ __all__ = (
     "Probe",
     "Problem",
     "RuntimeFacts",
+    "Sigma",
     "Stage",
     "Timing",
+    "as_list",
 )
 
 Norm = Literal["l2", "linf", "l1"]
@@ -38,7 +41,7 @@ Outcome = Literal["certified", "below_radius", "abstained"]
 AbstainReason = Literal[Reason.DEADLINE, Reason.RIVAL_AT_LARGER_SIGMA, Reason.NO_STAGE_CONFIDENT, Reason.UNDECIDED]
 
 
-def _as_list(value: object) -> object:
+def as_list(value: object) -> object:
     """One number stands for a list of one. bool is left alone, to be refused as what it is."""
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
 
@@ -82,14 +85,14 @@ class CertifyFields(BaseModel):
         default=0.001, ge=1e-9, le=0.1, description="probability, over the noise, that this certificate is wrong"
     )
     threshold: (
-        Annotated[list[Threshold], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_ITEMS)] | None
+        Annotated[list[Threshold], BeforeValidator(as_list), Field(min_length=1, max_length=MAX_ITEMS)] | None
     ) = Field(
         default=None,
         description="confidence at which a stage decides, in [0.5, 1): one value, or one per sigma in the order of "
         "sigmas (ascending when sigmas is not given); default: the bundle's",
     )
     final: Final | None = Field(default=None, description="how the finest sigma decides; default: the bundle's")
-    sigmas: Annotated[list[Sigma], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_ITEMS)] | None = Field(
+    sigmas: Annotated[list[Sigma], BeforeValidator(as_list), Field(min_length=1, max_length=MAX_ITEMS)] | None = Field(
         default=None, description="some of the bundle's noise scales, in any order; default: all"
     )
     # An hour: longer than any request of 100,000 samples takes; above it a typing error is likelier than a wish.
@@ -167,6 +170,10 @@ class Timing(BaseModel):
     sampling_seconds: float = Field(description="spent waiting for the backend's votes")
 
 
+class AnswerTiming(Timing):
+    cached: bool = Field(default=False, description="an equal question's answer, given again (CERTIFY_CACHE_ANSWERS)")
+
+
 class CertifyAnswer(BaseModel):
     """What has been proved about one image, or that nothing has and why."""
 
@@ -199,7 +206,7 @@ class CertifyAnswer(BaseModel):
     runtime: RuntimeFacts
     evidence: Evidence | None = Field(default=None, description="where it was asked for")
     seed_key_fingerprint: str = Field(description="16 hex digits: answers of one key can repeat each other")
-    timing: Timing
+    timing: AnswerTiming
 
 
 class BundleFacts(BundleName):
@@ -238,6 +245,7 @@ class Limits(BaseModel):
     max_radius: float = Field(description="largest radius that the defaults can certify, in their norm")
     max_body_bytes: int
     max_pixels: int
+    max_batch: int = Field(description="most images of one POST /v1/certify/batch")
     max_running: int
     max_queued: int
 

@@ -32,7 +32,7 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ("PLAN", "SCHEME", "SeedScope", "fingerprint", "key_from_number", "random_key")
+__all__ = ("PLAN", "SCHEME", "SeedScope", "fingerprint", "key_from_number", "preview_seed", "random_key")
 
 SCHEME = b"certify-seed-v2"
 # Raised when the same request may be cut into other looks or pilots than before (service.core, docs/protocol.md, 4).
@@ -85,6 +85,14 @@ class SeedScope:
             b"".join(name.encode() + b"\0" for name in (self.device, self.engine, self.dtype)),
             struct.pack("<Q", self.micro_batch),
         )
+
+
+def preview_seed(key: bytes, tensor_sha256: bytes, bundle_digest: str, sigma: float) -> int:
+    """The uint64 seed of pictures that are shown, and never counted. Its message begins with a scheme of its own and
+    has other parts, so that no certificate has this stream: whoever sees its noise knows nothing of another.
+    """
+    message = _parts(b"certify-preview-v1", tensor_sha256, bundle_digest.encode(), _floats((sigma,)))
+    return int.from_bytes(hmac.digest(key, message, "sha256")[:8], "big")
 
 
 def random_key() -> bytes:

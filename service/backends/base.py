@@ -26,6 +26,7 @@ __all__ = (
     "BackendInfo",
     "DrawsAhead",
     "Runtime",
+    "Shows",
     "cascade_of",
     "check_range",
     "check_votes",
@@ -157,6 +158,18 @@ class DrawsAhead(Protocol):
         """count_votes' arguments and votes, begun only while fewer than width() pieces are under way and nobody waits.
 
         Raises as count_votes does.
+        """
+
+
+@runtime_checkable
+class Shows(Backend, Protocol):
+    """What a backend may have besides: pictures of what its network sees, which are never counted."""
+
+    async def pictures(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """The first `count` samples of the stream (seed, sigma), and each denoised: float32 (count, C, H, W); None at a
+        scale without a denoiser. image: as for count_votes. Raises as it does.
         """
 
 

@@ -223,6 +223,15 @@ class EmbeddedBackend:
         assert pipeline is not None
         return await asyncio.wrap_future(self._submit(partial(pipeline.classify, _own(image))))
 
+    async def pictures(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        info, pipeline = self.info(), self._pipeline
+        check_range(info, image, sigma, seed, 0, info.chunk)
+        assert pipeline is not None
+        work = partial(pipeline.pictures, _own(image), sigma=sigma, seed=seed, count=count)
+        return await asyncio.wrap_future(self._submit(work))
+
     def width(self) -> int:
         # What is drawn ahead may be in vain, and a remote classifier is paid for it.
         return 1 if self._elsewhere() else self.workers

@@ -35,6 +35,10 @@ from .progress import Live
 __all__ = ("dataset",)
 
 
+# Of a service: as many as the client sends in one request.
+_TOGETHER = 32
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Order:
     dataset: DataSet  # the part that is asked for
@@ -67,7 +71,10 @@ def dataset(
     url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of working here.")] = None,
     key_file: Annotated[Path | None, typer.Option(help="With --url: a file that holds the key to ask with.")] = None,
     backend: Annotated[str | None, typer.Option(help="embedded, triton or fake [CERTIFY_BACKEND].")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Images at once; more fill a server, and blur each row's time.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Images at once; more blur each row's time [1; with --url {_TOGETHER}, in batches]."),
+    ] = None,
     **fields: str | bool | None,
 ) -> None:
     """Certify a labelled data set: a row for each image, in the field's format (idx label predict radius correct time).
@@ -97,7 +104,7 @@ def dataset(
         texts=given({**fields, "resize": resize is not None and not crop, "evidence": certificates is not None}),
         votes=votes,
         certificates=None if certificates is None else _certificates(certificates),
-        jobs=jobs,
+        jobs=jobs or (1 if url is None else _TOGETHER),
     )
     if url is not None:
         asyncio.run(_by_service(order, url, read_key(key_file)))

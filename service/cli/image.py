@@ -1,4 +1,4 @@
-"""`certify image`: the HTTP service's steps in this process, or a request to a service, image by image."""
+"""`certify image`: the HTTP service's steps in this process, image by image, or batches of them to a service."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +20,7 @@ from ..answering.seeds import key_from_number
 from ..backends import open_backend
 from ..backends.embedded import EmbeddedBackend
 from ..client import AsyncClient, read_image
-from ..errors import DeadlineExceeded, RequestError
+from ..errors import CertifyError, DeadlineExceeded, RequestError
 from ..settings import Settings, load_settings
 from .options import USAGE, given, read_key, with_request_options
 
@@ -138,23 +139,45 @@ def _duration(seconds: float) -> str:
     return f"about {seconds:.0f} seconds"
 
 
-async def _from_service(url: str, key: str | None, paths: list[Path], texts: Mapping[str, str]) -> AsyncIterator[Reply]:
-    """Have each file certified by the service at `url`. Raises BackendUnavailable when it cannot be reached."""
+async def _from_service(url: str, key: str | None, paths: list[Path], texts: Mapping[str, Any]) -> AsyncIterator[Reply]:
+    """Have the files certified by the service at `url`, in batches; replies come in the order of `paths`.
+
+    Raises BackendUnavailable when it cannot be reached.
+    """
+    there: dict[int, Reply] = {}
+    following = 0
     async with AsyncClient(url, key=key) as client:
-        for path in paths:
-            yield await _reply(path, lambda data: client.certify(data, **texts))
+        try:
+            async with aclosing(client.certify_many(paths, **texts)) as replies:
+                async for came in replies:
+                    path = paths[came.index]
+                    there[came.index] = (
+                        Reply(path=path, answer=came.answer) if came.answer else _refused(path, came.error)
+                    )
+                    while following in there:
+                        yield there.pop(following)
+                        following += 1
+        except RequestError as error:  # what is wrong with the fields is so for every file
+            for index in range(following, len(paths)):
+                yield there[index] if index in there else _refused(paths[index], error)
 
 
-async def _reply(
-    path: Path, certify_it: Callable[[bytes], Awaitable[CertifyAnswer]], *, seed: int | None = None
-) -> Reply:
+async def _reply(path: Path, certify_it: Callable[[bytes], Awaitable[CertifyAnswer]], *, seed: int) -> Reply:
     """What is wrong with one file is that file's reply; other errors end the command."""
     try:
         return Reply(path=path, answer=await certify_it(read_image(path)), seed=seed)
-    except RequestError as exc:
-        return Reply(path=path, error={"code": exc.code, "detail": exc.detail, **exc.extra})
-    except DeadlineExceeded as exc:
-        return Reply(path=path, error={"code": "deadline_exceeded", "detail": str(exc)})
+    except CertifyError as error:
+        return _refused(path, error)
+
+
+def _refused(path: Path, error: CertifyError | None) -> Reply:
+    """What is wrong with one file. Raises any other error."""
+    if isinstance(error, RequestError):
+        return Reply(path=path, error={"code": error.code, "detail": error.detail, **error.extra})
+    if isinstance(error, DeadlineExceeded):
+        return Reply(path=path, error={"code": "deadline_exceeded", "detail": str(error)})
+    assert error is not None
+    raise error
 
 
 def _text(value: object) -> str:

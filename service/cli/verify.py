@@ -142,16 +142,12 @@ def _replayer(
             if known["scope_sha256"] != payload["noise"]["scope_sha256"]:
                 raise Differs("the seeds are those of another question")
             numbers = known["seeds"]
-            names = [
-                f"{purpose} {float(level['sigma']):g}"
-                for purpose in ("pilot", "estimation")
-                for level in payload["function"]["levels"]
-            ]
-            if lacking := [name for name in names if name not in numbers]:
+            if lacking := [name for name in _streams(payload) if name not in numbers]:
                 raise Differs(f"the seeds of {', '.join(lacking)} are missing")
         else:
             assert secret is not None
             numbers = _seeds(payload, secret)
+        names = {stream: name for name, stream in _streams(payload).items()}
         backend = open_backend(load_settings(backend="embedded", bundle=bundle))
 
         async def again() -> str:
@@ -159,7 +155,7 @@ def _replayer(
             try:
                 with Steps() as steps:
                     return await voted_again(
-                        payload, tensor, backend, lambda purpose, sigma: numbers[f"{purpose} {sigma:g}"],
+                        payload, tensor, backend, lambda purpose, sigma: numbers[names[purpose, sigma]],
                         spot=spot, progress=steps.count,
                     )  # fmt: skip
             finally:
@@ -206,11 +202,15 @@ def _seeds(payload: Mapping[str, Any], key: bytes) -> dict[str, int]:
     scope = scope_of(payload)
     if scope.sha256 != payload["noise"]["scope_sha256"]:
         raise DataError("noise.scope_sha256 is not that of the certificate's own question")
-    sigmas = [float(level["sigma"]) for level in payload["function"]["levels"]]
+    return {name: scope.seed(key, purpose, sigma) for name, (purpose, sigma) in _streams(payload).items()}
+
+
+def _streams(payload: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
+    """Each stream's name, with sigma as the certificate writes it: to the last digit."""
     return {
-        f"{purpose} {sigma:g}": scope.seed(key, purpose, sigma)
+        f"{purpose} {level['sigma']}": (purpose, float(level["sigma"]))
         for purpose in ("pilot", "estimation")
-        for sigma in sigmas
+        for level in payload["function"]["levels"]
     }
 
 

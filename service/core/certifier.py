@@ -42,6 +42,7 @@ from . import strategy
 from .allocation import FUTILITY_LEVEL
 from .bounds import clopper_pearson_lower
 from .certificate import Cascade, level_bounds
+from .looks import Look
 from .outlook import outlook
 from .reasons import Reason
 from .results import ProtocolError, Query, Result, StageResult, contribution
@@ -251,6 +252,15 @@ class Certifier:
         lower = clopper_pearson_lower(count, level.pilot_samples, FUTILITY_LEVEL)
         upper = 1.0 - clopper_pearson_lower(level.pilot_samples - rival, level.pilot_samples, FUTILITY_LEVEL)
         return self._state.cascade.own(k, lower, upper) is not None
+
+    def planned(self) -> list[tuple[float, tuple[Look, ...], int, int]]:
+        """(weight, looks, how many were taken, pilot samples) of each level; weights are 0 until they are fixed."""
+        levels = self._state.levels
+        weights = self._state.weights or (0.0,) * len(levels)
+        return [
+            (weight, level.looks, level.taken, level.pilot_samples)
+            for weight, level in zip(weights, levels, strict=True)
+        ]
 
     def state(self) -> dict[str, Any]:
         """Everything, as values that JSON can hold; `from_state` goes on from there, to the last bit."""

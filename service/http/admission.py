@@ -4,8 +4,9 @@ A request first comes in (at once, or QueueFull) and its body arrives, bounded b
 it takes a place, decodes its image, and waits for a turn for each of its calls (http/turns.py). A client that sends
 slowly holds neither place nor turn.
 
-Large requests may take only a part of the places, so that small ones find some beside them. A full house still lets in
-a client that holds less than half of an even share, as turns do: others must not be locked out by one that has many.
+Large requests may take only a part of the places, so that small ones find some beside them; so may the images of a
+batch, which wait for theirs. A full house still lets in a client that holds less than half of an even share, as turns
+do: others must not be locked out by one that has many.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import contextlib
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -43,7 +44,7 @@ class Admission:
     ) -> None:
         self._running_limit = running
         self._limit = running + queued
-        # Of requests above QUANTUM samples: a crowd of them leaves a quarter of the house to small ones.
+        # Of requests above QUANTUM samples, and of all when a batch wants another: a quarter of the house is left.
         self._large_limit = max(running, self._limit * 3 // 4)
         self._turns = Turns(running)
         self._places: Counter[str] = Counter()  # by client's lane, of those that hold any
@@ -51,7 +52,9 @@ class Admission:
         self._clock = clock
         self._arriving = 0
         self._accepted = 0
+        self._batches = 0
         self._large = 0
+        self._left = asyncio.Event()  # set, and another one from then on, when a place is given back
         self._mean_seconds = 1.0
         self._draining = False
         self._refusals: deque[float] = deque(maxlen=_PROMPT_REFUSALS)  # when the latest were sent
@@ -65,7 +68,7 @@ class Admission:
     @property
     def idle(self) -> bool:
         """No request holds a place, and none is on its way."""
-        return self._accepted == self._arriving == 0
+        return self._accepted == self._arriving == self._batches == 0
 
     @property
     def draining(self) -> bool:
@@ -95,12 +98,7 @@ class Admission:
     @contextlib.contextmanager
     def place(self, client: Client = ANYBODY) -> Iterator[Place]:
         """Hold a place for the length of the block, for a request that came in before draining. Raises QueueFull."""
-        self._check_free(client)
-        if client.places is not None and self._places[client.lane] >= client.places:
-            raise QueueFull(
-                f"expected at most {client.places} requests of {client.name} at once, and there are as many",
-                self._retry_after(),
-            )
+        self.check(client)
         self._places[client.lane] += 1
         self._accepted += 1
         try:
@@ -117,6 +115,34 @@ class Admission:
             if not self._places[client.lane]:
                 del self._places[client.lane]
             self._accepted -= 1
+            self._left.set()
+            self._left = asyncio.Event()
+
+    def check(self, client: Client) -> None:
+        """Raise QueueFull where place() would."""
+        self._check_free(client)
+        if client.places is not None and self._places[client.lane] >= client.places:
+            raise QueueFull(
+                f"expected at most {client.places} requests of {client.name} at once, and there are as many",
+                self._retry_after(),
+            )
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """A request of many images, each with a place of its own, and at times without any."""
+        self._batches += 1
+        try:
+            yield
+        finally:
+            self._batches -= 1
+
+    @contextlib.asynccontextmanager
+    async def next_place(self, client: Client, samples: int) -> AsyncIterator[Place]:
+        """As place() and size(), for an image of a batch: it waits until there is one."""
+        while not self._has_room(client, samples):
+            await self._left.wait()
+        with self.place(client) as place, self.size(place, samples):
+            yield place
 
     @contextlib.contextmanager
     def size(self, place: Place, samples: int) -> Iterator[None]:
@@ -125,8 +151,7 @@ class Admission:
         Raises QueueFull for one large request too many.
         """
         large = samples > QUANTUM
-        full = self._large >= self._large_limit
-        if large and full and not below_share(self._places, place.client.lane, self._large_limit):
+        if large and not self._has_large(place.client):
             raise QueueFull(
                 f"expected at most {self._large_limit} requests of more than {QUANTUM} samples at once, and there are "
                 "as many",
@@ -155,6 +180,18 @@ class Admission:
                 "and there are as many",
                 self._retry_after(),
             )
+
+    def _has_large(self, client: Client) -> bool:
+        return self._large < self._large_limit or below_share(self._places, client.lane, self._large_limit)
+
+    def _has_room(self, client: Client, samples: int) -> bool:
+        """Whether a place can be had, and a quarter of them is left to others."""
+        own = self._places[client.lane]
+        if client.places is not None and own >= client.places:
+            return False
+        if samples > QUANTUM and not self._has_large(client):
+            return False
+        return self._accepted < self._large_limit or below_share(self._places, client.lane, self._limit)
 
     def _retry_after(self) -> int:
         """When the next turn is likely to be free, in whole seconds."""

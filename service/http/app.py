@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 
 from .. import __version__
+from ..answering.kept import KeptAnswers
 from ..answering.seeds import fingerprint, random_key
 from ..answering.signing import read_signer
 from ..backends import open_backend
@@ -33,7 +34,7 @@ from .memory import Trimmer, malloc_trim
 from .metrics import Metrics
 from .openapi import use_openapi
 from .readiness import Readiness
-from .routes import certify, docs, health, inference, info, keys
+from .routes import certify, docs, health, inference, info, keys, previews
 from .scopes import Scopes
 from .serving import Serving
 from .spans import Spans
@@ -96,7 +97,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
     app.add_middleware(RequestLog, root_path=settings.root_path)
     app.add_middleware(Spans, root_path=settings.root_path)
     problems.install(app)
-    for asking in (certify.router, inference.model_router):
+    for asking in (certify.router, previews.router, inference.model_router):
         app.include_router(asking, dependencies=[Depends(_no_query), Depends(_something_served)])
     for routes in (info, keys):
         app.include_router(routes.router, dependencies=[Depends(_no_query)])
@@ -169,6 +170,7 @@ def _gateway(settings: Settings, backend: Backend, parsers: ThreadPoolExecutor) 
         signer=None if settings.signing_key_file is None else read_signer(settings.signing_key_file),
         keys=clients,
         budgets=Budgets(settings.budget_storage),
+        answers=KeptAnswers(settings.cache_answers),
         parsers=parsers,
         decoders=Decoders(max_pixels=settings.max_pixels, seconds=settings.decode_seconds),
     )

@@ -9,20 +9,32 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 from urllib.parse import unquote_plus
 
 import numpy as np
 import python_multipart.multipart as multipart
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from ..answering.fields import check_fields, check_name, read_field, shown
 from ..answering.schemas import CertifyFields
 from ..errors import RequestError
 from .forms import Part, parse_form
-from .image_texts import DATA_URL, decode_image_text
-from .json_bodies import parse_json
+from .image_texts import DATA_URL
+from .json_bodies import Named, image_or_error, parse_json, parse_json_batch, too_many
 
-__all__ = ("Body", "check_encoding", "check_query", "parse_body", "read_limited")
+__all__ = (
+    "Batch",
+    "Body",
+    "Named",
+    "check_encoding",
+    "check_query",
+    "parse_as",
+    "parse_batch",
+    "parse_body",
+    "read_limited",
+)
 
 # Of one part that is no image. The longest honest one, 64 numbers of 25 characters, takes a tenth of it.
 _MAX_FIELD_BYTES = 16 * 1024
@@ -33,11 +45,20 @@ _MAX_CONTENT_TYPE = 1024
 _SET_BY_THE_LIBRARY = "let the HTTP library write this header (fetch with FormData, curl -F, files= in Python)"
 
 
+F = TypeVar("F", bound=BaseModel)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Body:
-    fields: CertifyFields
+class Body(Generic[F]):
+    fields: F
     # Of an image file, not yet looked at; or a tensor, (C, H, W) or (1, C, H, W).
     image: bytes | NDArray[np.uint8 | np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    fields: CertifyFields
+    images: list[Named]
 
 
 async def read_limited(
@@ -71,33 +92,68 @@ async def read_limited(
         blocks.clear()  # an error's traceback keeps this frame until somebody collects it
 
 
-def parse_body(body: bytes, *, content_type: str | None, content_encoding: str | None) -> Body:
-    """Raises RequestError: unsupported_format, malformed_body, or what is wrong with a field. Takes milliseconds."""
+def parse_body(body: bytes, *, content_type: str | None, content_encoding: str | None) -> Body[CertifyFields]:
+    """One image and CertifyFields: see parse_as."""
+    return parse_as(CertifyFields, body, content_type=content_type, content_encoding=content_encoding)
+
+
+def parse_as(model: type[F], body: bytes, *, content_type: str | None, content_encoding: str | None) -> Body[F]:
+    """One image and the fields of `model`. Takes milliseconds.
+
+    Raises RequestError: unsupported_format, malformed_body, or what is wrong with a field.
+    """
+    boundary = _boundary(content_type, content_encoding)
+    values, images = parse_json(body) if boundary is None else _from_form(body, boundary, model, most=1)
+    # The fields first: a client that misspells `image` is told so.
+    fields = check_fields(values, model)
+    if not images:
+        raise _no_image()
+    if isinstance(images[0].image, RequestError):
+        raise images[0].image
+    return Body(fields=fields, image=images[0].image)
+
+
+def parse_batch(body: bytes, *, content_type: str | None, content_encoding: str | None, most: int) -> Batch:
+    """Up to `most` images and CertifyFields. What is wrong with one image's text is kept in its place.
+
+    Raises RequestError, as parse_body.
+    """
+    boundary = _boundary(content_type, content_encoding)
+    if boundary is None:
+        values, images = parse_json_batch(body, most=most)
+    else:
+        values, images = _from_form(body, boundary, CertifyFields, most=most)
+    fields = check_fields(values, CertifyFields)
+    if not images:
+        raise _no_image()
+    return Batch(fields=fields, images=images)
+
+
+def _boundary(content_type: str | None, content_encoding: str | None) -> bytes | None:
+    """Of a form; None: the body is JSON. Raises RequestError for anything else."""
     check_encoding(content_encoding)
     if content_type is not None and len(content_type) > _MAX_CONTENT_TYPE:
         raise RequestError("unsupported_format", f"Content-Type: expected at most {_MAX_CONTENT_TYPE} characters")
     kind, options = multipart.parse_options_header(content_type)
     if kind == b"application/json":
-        values, image = parse_json(body)
-    elif kind == b"multipart/form-data":
-        if not options.get(b"boundary"):
-            raise RequestError(
-                "malformed_body",
-                f"Content-Type: expected multipart/form-data with its boundary, got none; {_SET_BY_THE_LIBRARY}",
-            )
-        values, image = _from_form(body, options[b"boundary"])
-    else:
+        return None
+    if kind != b"multipart/form-data":
         raise RequestError(
             "unsupported_format",
             f"Content-Type: expected multipart/form-data or application/json, got {shown(content_type)}; send the "
             "image as a form's file (curl -F image=@digit.png), or in base64 as a member of a JSON object",
         )
-    # The fields first: a client that misspells `image` is told so.
-    fields = check_fields(values)
-    if image is None:
-        detail = "image: expected a PNG, JPEG or WebP file, got nothing; send one (curl -F image=@digit.png)"
-        raise RequestError("missing_field", detail, field="image")
-    return Body(fields=fields, image=image)
+    if not options.get(b"boundary"):
+        raise RequestError(
+            "malformed_body",
+            f"Content-Type: expected multipart/form-data with its boundary, got none; {_SET_BY_THE_LIBRARY}",
+        )
+    return options[b"boundary"]
+
+
+def _no_image() -> RequestError:
+    detail = "image: expected a PNG, JPEG or WebP file, got nothing; send one (curl -F image=@digit.png)"
+    return RequestError("missing_field", detail, field="image")
 
 
 def check_encoding(content_encoding: str | None) -> None:
@@ -116,41 +172,41 @@ def check_query(query: bytes) -> None:
         raise RequestError("unknown_field", detail, field=name)
 
 
-def _from_form(body: bytes, boundary: bytes) -> tuple[dict[str, object], bytes | None]:
+def _from_form(
+    body: bytes, boundary: bytes, model: type[BaseModel], *, most: int
+) -> tuple[dict[str, object], list[Named]]:
     texts: dict[str, list[str]] = {}
-    image: bytes | None = None
-    for part in parse_form(body, boundary):
-        if part.name == "image":
-            if image is not None:
-                raise RequestError("out_of_range", "image: expected one file, got several", field="image")
-            image = _image(part)
-        else:
-            _check_part_name(part)
+    images: list[Named] = []
+    for part in parse_form(body, boundary, more=most - 1):
+        if part.name != "image":
+            _check_part_name(part, model)
             texts.setdefault(part.name, []).append(_as_text(part))
+        elif part.filename or part.content:  # else a file field where nothing was chosen
+            if len(images) == most:
+                raise too_many(most)
+            images.append(Named(part.filename or "", _image(part)))
     # A field that somebody left blank is absent, as in every form.
     given = {name: [text for text in several if text] for name, several in texts.items()}
-    return {name: read_field(name, several) for name, several in given.items() if several}, image
+    return {name: read_field(name, several, model) for name, several in given.items() if several}, images
 
 
-def _image(part: Part) -> bytes | None:
-    """A file's bytes, or a data URL's; None for a file field where nothing was chosen."""
-    if not part.filename and not part.content:
-        return None
-    if part.filename is None:
-        if DATA_URL.match(part.content):
-            return decode_image_text(part.content)
-        raise RequestError(
-            "missing_field",
-            "image: expected a file part with a filename, got text; send the file (curl -F image=@digit.png), or a "
-            "data URL (data:image/png;base64,...)",
-            field="image",
-        )
-    return part.content
+def _image(part: Part) -> bytes | RequestError:
+    """A file's bytes, or a data URL's; or what is wrong with its text."""
+    if part.filename is not None:
+        return part.content
+    if DATA_URL.match(part.content):
+        return image_or_error(part.content)
+    return RequestError(
+        "missing_field",
+        "image: expected a file part with a filename, got text; send the file (curl -F image=@digit.png), or a "
+        "data URL (data:image/png;base64,...)",
+        field="image",
+    )
 
 
-def _check_part_name(part: Part) -> None:
+def _check_part_name(part: Part, model: type[BaseModel]) -> None:
     try:
-        check_name(part.name)
+        check_name(part.name, model)
     except RequestError as error:
         if part.filename is None:
             raise

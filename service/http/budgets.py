@@ -59,14 +59,8 @@ class Budgets:
         if client.samples_a_minute is None:
             yield reservation
             return
-        if samples > client.samples_a_minute:
-            raise BudgetSpent(
-                f"samples: expected at most {client.samples_a_minute}, the budget of {client.name} for a minute, "
-                f"got {samples}; ask for fewer samples",
-                60,
-            )
-        item = RateLimitItemPerMinute(client.samples_a_minute, namespace="certify")
-        key, seconds = item.key_for(client.name), item.get_expiry()
+        _check_whole(client, samples)
+        key, seconds = _key(client)
         taken = asyncio.ensure_future(self._add(key, seconds, samples))
         reset: int | None = None
         try:
@@ -74,12 +68,7 @@ class Budgets:
             spent = await asyncio.shield(taken)
             reset = await self._reset(key)
             if spent > client.samples_a_minute:
-                left = max(0, client.samples_a_minute - spent + samples)
-                raise BudgetSpent(
-                    f"samples: expected at most the {left} that {client.name} has left of {client.samples_a_minute} "
-                    f"in this minute, got {samples}",
-                    max(1, math.ceil(reset - time.time())),
-                )
+                raise _spent(client, samples, spent - samples, reset)
             yield reservation
         finally:
             await taken
@@ -87,6 +76,23 @@ class Budgets:
             # Into the minute that it was taken from, and into no other: a later one would get more than its due.
             if unused and reset in (None, await self._reset(key)):
                 await self._add(key, seconds, -unused)
+
+    async def check(self, client: Client, samples: int) -> None:
+        """Raise BudgetSpent where reserve() would now; nothing is taken."""
+        if client.samples_a_minute is None:
+            return
+        _check_whole(client, samples)
+        key, _ = _key(client)
+        spent = await self._spent(key)
+        if spent + samples > client.samples_a_minute:
+            raise _spent(client, samples, spent, await self._reset(key))
+
+    async def _spent(self, key: str) -> int:
+        try:
+            return await self._storage.get(key)
+        except Exception as error:
+            self._away(error)
+            return await self._here.get(key)
 
     async def _add(self, key: str, seconds: int, samples: int) -> int:
         try:
@@ -107,6 +113,33 @@ class Budgets:
         if self._storage is self._here:
             raise error
         logger.error("budgets: the storage is away, counting here", extra={"facts": {"error": type(error).__name__}})
+
+
+def _key(client: Client) -> tuple[str, int]:
+    """Of a client's count, and after how many seconds it begins again."""
+    assert client.samples_a_minute is not None
+    item = RateLimitItemPerMinute(client.samples_a_minute, namespace="certify")
+    return item.key_for(client.name), item.get_expiry()
+
+
+def _check_whole(client: Client, samples: int) -> None:
+    if client.samples_a_minute is not None and samples > client.samples_a_minute:
+        raise BudgetSpent(
+            f"samples: expected at most {client.samples_a_minute}, the budget of {client.name} for a minute, "
+            f"got {samples}; ask for fewer samples",
+            60,
+        )
+
+
+def _spent(client: Client, samples: int, spent: int, reset: int) -> BudgetSpent:
+    """reset: when the minute ends."""
+    assert client.samples_a_minute is not None
+    left = max(0, client.samples_a_minute - spent)
+    return BudgetSpent(
+        f"samples: expected at most the {left} that {client.name} has left of {client.samples_a_minute} "
+        f"in this minute, got {samples}",
+        max(1, math.ceil(reset - time.time())),
+    )
 
 
 def _open(uri: str) -> tuple[Storage, Pool | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from ..answering.kept import KeptAnswers
 from ..answering.signing import Signer
 from ..backends.base import Backend, BackendInfo
 from ..settings import Settings
@@ -33,6 +34,7 @@ class Gateway:
     readiness: Readiness
     keys: ApiKeys
     budgets: Budgets
+    answers: KeptAnswers
     seed_key: bytes
     signer: Signer | None
     parsers: Executor  # bounded: bodies are parsed here, off the event loop

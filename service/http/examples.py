@@ -83,7 +83,7 @@ ANSWER_EXAMPLE: Json = {
     },
     "evidence": None,
     "seed_key_fingerprint": "5f0c9d1a2b3e4c6d",
-    "timing": {"total_seconds": 0.41, "sampling_seconds": 0.38},
+    "timing": {"total_seconds": 0.41, "sampling_seconds": 0.38, "cached": False},
 }
 
 # A second of work on a laptop; and a radius that many digits reach.

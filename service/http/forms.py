@@ -33,15 +33,18 @@ _LINE_END = re.compile(rb"[ \t]{0,64}\r\n")
 @dataclass(frozen=True, kw_only=True)
 class Part:
     name: str  # of the field, not yet looked at
-    filename: str | None  # None: it is no file
+    filename: str | None  # as it was sent, not looked at either; None: it is no file
     content: bytes
 
 
-def parse_form(body: bytes, boundary: bytes) -> Iterator[Part]:
-    """The parts in their order, each read when it is asked for. Raises RequestError `malformed_body`."""
+def parse_form(body: bytes, boundary: bytes, *, more: int = 0) -> Iterator[Part]:
+    """The parts in their order, each read when it is asked for. more: than a request for one image may have.
+
+    Raises RequestError `malformed_body`.
+    """
     if not 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
         raise _malformed(f"expected a boundary of 1 to {_MAX_BOUNDARY_BYTES} bytes, got {len(boundary)}")
-    return _FormParser(body, boundary).parts()
+    return _FormParser(body, boundary).parts(_MAX_PARTS + more)
 
 
 class _FormParser:
@@ -52,16 +55,16 @@ class _FormParser:
         self._delimiter = b"\r\n--" + boundary
         self._at = 0
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self, most: int) -> Iterator[Part]:
         self._skip_first_delimiter()
-        for _ in range(_MAX_PARTS):
+        for _ in range(most):
             if self._ends():
                 return
             self._skip_line_end()
             name, filename = self._read_headers()
             yield Part(name=name, filename=filename, content=self._read_content())
         if not self._ends():
-            raise _malformed(f"expected at most {_MAX_PARTS} parts")
+            raise _malformed(f"expected at most {most} parts")
 
     def _skip_first_delimiter(self) -> None:
         """At the body's start it needs no line break before it."""
@@ -101,7 +104,9 @@ class _FormParser:
         if b"name" not in options:
             raise _malformed("expected a name in each part's Content-Disposition, one has none")
         filename = options.get(b"filename")
-        return options[b"name"].decode("utf-8", "replace"), None if filename is None else filename.decode("latin-1")
+        return options[b"name"].decode("utf-8", "replace"), None if filename is None else filename.decode(
+            "utf-8", "replace"
+        )
 
     def _read_content(self) -> bytes:
         end = self._body.find(self._delimiter, self._at)

@@ -54,7 +54,7 @@ class Inference:
     outputs: Mapping[str, bool]  # which, and whether in binary
 
 
-def parse_inference(body: bytes, *, header_length: str | None, pixels: int) -> tuple[Body, Inference]:
+def parse_inference(body: bytes, *, header_length: str | None, pixels: int) -> tuple[Body[CertifyFields], Inference]:
     """header_length: of the JSON before raw tensors; None: all is JSON. pixels: of the bundle's input, all channels.
 
     Raises RequestError.
@@ -77,7 +77,7 @@ def parse_inference(body: bytes, *, header_length: str | None, pixels: int) -> t
     parameters = dict(_object(request.get("parameters", {}), "parameters"))
     all_binary = parameters.pop("binary_data_output", False) is True
     image = _image(_list(request.get("inputs"), "inputs"), memoryview(raw))
-    fields = check_fields({name: _parameter(name, value) for name, value in parameters.items()})
+    fields = check_fields({name: _parameter(name, value) for name, value in parameters.items()}, CertifyFields)
     if fields.signed:
         raise _refused("signed", "false, since only POST /v1/certify answers an envelope, got true")
     request_id = request.get("id")
@@ -188,7 +188,7 @@ def _flat(values: list[Any], depth: int) -> Iterator[Any]:
 def _parameter(name: str, value: object) -> object:
     """Parameters are text, numbers or truths: a list, or whatever a client spells as text, is read as a form's is."""
     text = isinstance(value, str) and name in CertifyFields.model_fields
-    return read_field(name, [value]) if text and isinstance(value, str) else value
+    return read_field(name, [value], CertifyFields) if text and isinstance(value, str) else value
 
 
 def _outputs(asked: list[Any], all_binary: bool) -> dict[str, bool]:

@@ -1,26 +1,31 @@
-"""A JSON body -> its values and its image.
+"""A JSON body -> its values and its image, or images.
 
-Python objects are many times as large as the JSON they come from. So the image's text, nearly all of an honest body,
-is taken out as bytes first, and only a rest of at most 64 KiB with a bounded number of values is parsed.
+Python objects are many times as large as the JSON they come from. So the texts of images, nearly all of an honest body,
+are taken out as bytes first, and only a rest of at most 64 KiB with a bounded number of values is parsed.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from typing import NamedTuple
 
 from ..answering.fields import integer, number, shown
 from ..errors import RequestError
 from .image_texts import decode_image_text
 
-__all__ = ("parse_json",)
+__all__ = ("Named", "image_or_error", "parse_json", "parse_json_batch", "too_many")
 
 # All but the image. Every field at its longest takes a tenth of it.
 _MAX_REST_BYTES = 64 * 1024
 # Two lists of 64 values are the most that this API has; more than them, so that a list that is too long is named.
 _MAX_VALUES = 4096
+# Of an image's name: the longest that file systems have.
+_MAX_NAME = 255
 _VALUE_MARKS = b"[{,:"
 _IMAGE = re.compile(rb'"image"[ \t\r\n]*:[ \t\r\n]*"')
+_IMAGES = re.compile(rb'"image"[ \t\r\n]*:[ \t\r\n]*\[')
+_BLANKS = re.compile(rb"[ \t\r\n]*")
 _CONTROLS = bytes(range(0x20))
 # Escapes that encoders put into base64: PHP's slash, .NET's plus, line breaks (RFC 2045). Each stands for what is right
 # of it. JSON lets hexadecimal digits be of either case.
@@ -38,9 +43,72 @@ _ESCAPES = {
 }
 
 
-def parse_json(body: bytes) -> tuple[dict[str, object], bytes | None]:
-    """The values without the image, and the image's bytes or None. Raises RequestError."""
+class Named(NamedTuple):
+    """One image of a batch: its name as it was sent, and its file, or what was wrong with its text."""
+
+    name: str
+    image: bytes | RequestError
+
+
+def parse_json(body: bytes) -> tuple[dict[str, object], list[Named]]:
+    """The values without the image, and the image, if there is one. Raises RequestError."""
     rest, taken = _take_image(body)
+    values = _loaded(rest)
+    text = values.pop("image", None)
+    if text is None:
+        return values, []
+    if not isinstance(text, str):
+        raise RequestError("out_of_range", f"image: expected base64 text, got {type(text).__name__}", field="image")
+    return values, [Named("", image_or_error(_encoded(text) if taken is None else _unescape(taken)))]
+
+
+def parse_json_batch(body: bytes, *, most: int) -> tuple[dict[str, object], list[Named]]:
+    """The values without the images and their names, and these. One text is a list of one. Raises RequestError."""
+    rest, taken = _take_images(body, most)
+    values = _loaded(rest)
+    given, names = values.pop("image", None), values.pop("name", None)
+    if taken is None:
+        listed = [] if given is None else given if isinstance(given, list) else [given]
+        texts = [text for text in listed if isinstance(text, str)]
+        if len(texts) != len(listed):
+            raise RequestError("out_of_range", "image: expected a list of base64 texts", field="image")
+        if len(texts) > most:
+            raise too_many(most)
+        taken = [image_or_error(_encoded(text)) for text in texts]
+    return values, [Named(*pair) for pair in zip(_names(names, len(taken)), taken, strict=True)]
+
+
+def image_or_error(text: bytes) -> bytes | RequestError:
+    """What decode_image_text gives or raises: one image is not to spoil others."""
+    try:
+        return decode_image_text(text)
+    except RequestError as error:
+        error.__context__ = None  # whose frames have the body
+        return error.with_traceback(None)
+
+
+def too_many(most: int) -> RequestError:
+    if most == 1:
+        return RequestError("out_of_range", "image: expected one file, got several", field="image")
+    detail = f"image: expected at most {most} images in one request, got more; send the others in another"
+    return RequestError("out_of_range", detail, field="image", max_batch=most)
+
+
+def _names(given: object, count: int) -> list[str]:
+    if given is None:
+        return [""] * count
+    listed = given if isinstance(given, list) else [given]
+    names = [name for name in listed if isinstance(name, str) and len(name) <= _MAX_NAME]
+    if len(names) != len(listed):
+        detail = f"name: expected a list of texts of at most {_MAX_NAME} characters"
+        raise RequestError("out_of_range", detail, field="name")
+    if len(names) != count:
+        detail = f"name: expected as many as there are images, {count}, got {len(names)}"
+        raise RequestError("out_of_range", detail, field="name")
+    return names
+
+
+def _loaded(rest: bytes) -> dict[str, object]:
     marks = len(rest) - len(rest.translate(None, _VALUE_MARKS))
     if marks > _MAX_VALUES:
         raise _malformed(f"expected at most {_MAX_VALUES} values, got about {marks}")
@@ -51,13 +119,12 @@ def parse_json(body: bytes) -> tuple[dict[str, object], bytes | None]:
         raise _malformed(f"expected a JSON object, {shown(reason)}") from None
     if not isinstance(values, dict):
         raise _malformed(f"expected a JSON object, got {type(values).__name__}")
-    text = values.pop("image", None)
-    if text is None:
-        return values, None
-    if not isinstance(text, str):
-        raise RequestError("out_of_range", f"image: expected base64 text, got {type(text).__name__}", field="image")
-    # surrogatepass: a lone one is no base64 either, and says so by the same error.
-    return values, decode_image_text(text.encode("utf-8", "surrogatepass") if taken is None else _unescape(taken))
+    return values
+
+
+def _encoded(text: str) -> bytes:
+    """surrogatepass: a lone one is no base64 either, and says so by the same error."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _take_image(body: bytes) -> tuple[bytes, bytes | None]:
@@ -69,6 +136,34 @@ def _take_image(body: bytes) -> tuple[bytes, bytes | None]:
         if end >= 0 and len(body) - (end - start) <= _MAX_REST_BYTES:
             return body[:start] + body[end:], body[start:end]
     raise _malformed(f"expected at most {_MAX_REST_BYTES} bytes of JSON beside the text of image")
+
+
+def _take_images(body: bytes, most: int) -> tuple[bytes, list[bytes | RequestError] | None]:
+    """The body with `"image": []`, and what each text of that list stood for; a short body stays whole, with None."""
+    if len(body) <= _MAX_REST_BYTES:
+        return body, None
+    for key in _IMAGES.finditer(body, 0, _MAX_REST_BYTES):
+        images: list[bytes | RequestError] = []
+        at = _after_blanks(body, key.end())
+        more = body[at : at + 1] != b"]"
+        while more and body[at : at + 1] == b'"' and (end := body.find(b'"', at + 1)) >= 0:
+            if len(images) == most:
+                raise too_many(most)
+            images.append(image_or_error(_unescape(body[at + 1 : end])))
+            at = _after_blanks(body, end + 1)
+            if more := body[at : at + 1] == b",":
+                at = _after_blanks(body, at + 1)
+        if more or body[at : at + 1] != b"]":
+            raise _malformed(f"expected a list of base64 texts as image, got another value at byte {at}")
+        if len(body) - (at - key.end()) <= _MAX_REST_BYTES:
+            return body[: key.end()] + body[at:], images
+    rest, text = _take_image(body)
+    return rest, None if text is None else [image_or_error(_unescape(text))]
+
+
+def _after_blanks(body: bytes, at: int) -> int:
+    blanks = _BLANKS.match(body, at)
+    return blanks.end() if blanks else at
 
 
 def _unescape(text: bytes) -> bytes:

@@ -153,6 +153,7 @@ def _process_rows(codes: tuple[str, ...]) -> tuple[_Row, ...]:
         ),
         _Row("ready", Gauge, "0 if the backend failed to answer when it was last asked, else 1."),
         _Row("client_samples", Counter, "Noise samples used by answered requests, by client.", ("client",)),
+        _Row("cached_answers", Counter, "Answers given again from memory; they are among the requests."),
         _Row("disconnects", Counter, "Requests whose client left before the answer."),
         _Row("errors", Counter, "Problem documents sent, by code.", ("code",), product(codes)),
         _Row("no_http", Counter, "Connections closed because what came was no HTTP."),
@@ -210,18 +211,28 @@ class Metrics:
         """
         exemplar = _exemplar()
         self._of(Counter, "client_samples", client).inc(answer.samples_used)
-        sigma = "none" if answer.sigma is None else sigma_label(answer.sigma)
-        self._of(Counter, "requests", answer.outcome, sigma).inc()
-        self._of(Counter, "answers_by_scales", str(len(leading)), answer.outcome).inc()
-        if answer.abstain_reason is None:
-            self._of(Histogram, "certified_radius", sigma).observe(answer.radius, exemplar)
-        else:
-            self._of(Counter, "abstentions", answer.abstain_reason).inc(exemplar=exemplar)
+        self._outcome(answer)
+        if answer.abstain_reason is not None:
             self._abstained(answer.abstain_reason, leading)
         self._of(Histogram, "samples_used").observe(answer.samples_used, exemplar)
         for stage in answer.stages:
             self._of(Counter, "stages", sigma_label(stage.sigma), stage.outcome).inc()
         self._of(Histogram, "sampling_seconds").observe(answer.timing.sampling_seconds, exemplar)
+
+    def repeated(self, answer: CertifyAnswer) -> None:
+        """Count an answer that was kept: nothing was drawn for it."""
+        self._of(Counter, "cached_answers").inc()
+        self._outcome(answer)
+
+    def _outcome(self, answer: CertifyAnswer) -> None:
+        exemplar = _exemplar()
+        sigma = "none" if answer.sigma is None else sigma_label(answer.sigma)
+        self._of(Counter, "requests", answer.outcome, sigma).inc()
+        self._of(Counter, "answers_by_scales", str(len(answer.noise)), answer.outcome).inc()
+        if answer.abstain_reason is None:
+            self._of(Histogram, "certified_radius", sigma).observe(answer.radius, exemplar)
+        else:
+            self._of(Counter, "abstentions", answer.abstain_reason).inc(exemplar=exemplar)
         self._of(Histogram, "request_seconds", "answered").observe(answer.timing.total_seconds, exemplar)
 
     def drew_ahead(self, drawn: Drawn) -> None:

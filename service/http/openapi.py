@@ -11,8 +11,11 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
-from ..answering.fields import FIELD_KINDS
+from ..answering.fields import kinds_of
+from ..answering.preview_schemas import PreviewFields
+from ..answering.progress_schemas import BatchLine, Progress
 from ..answering.schemas import CertifyFields, Timing
 from ..errors import BackendUnavailable
 from ..settings import Settings
@@ -22,25 +25,36 @@ from .problem_schemas import headers_of, problem_schemas, problems
 from .problems import CODES
 
 __all__ = (
+    "BATCH_ANSWERS",
+    "BATCH_REQUEST",
     "CERTIFY_ANSWERS",
     "CERTIFY_REQUEST",
     "INFO_ANSWERS",
     "KEYS_ANSWERS",
     "LIVE_ANSWERS",
     "METRICS_ANSWER",
+    "PREVIEW_ANSWERS",
+    "PREVIEW_REQUEST",
     "READY_ANSWERS",
     "use_openapi",
 )
 
 Json = dict[str, Any]
 _CERTIFY_PATHS = ("/v1/certify", "/certify")
+_KEYED_PATHS = (*_CERTIFY_PATHS, "/v1/certify/batch", "/v1/preview")
 # Of no route: a path, method or origin that is right never answers them.
 _UNTYPED = {"not_found", "method_not_allowed", "origin_not_allowed"}
+_OF_PREVIEW, _OF_SAMPLES = "preview_unavailable", {"budget_too_small", "radius_unreachable", "deadline_exceeded"}
 _DONE: dict[int | str, Json] = {200: {"headers": headers_of(200)}}
 
 KEYS_ANSWERS = _DONE | problems("unknown_field", "internal_error")
-# Not the envelope of signed=true: generators would give every answer two types, and make each caller ask which.
-CERTIFY_ANSWERS = _DONE | problems(*(code for code in CODES if code not in _UNTYPED))
+_ASKING = [code for code in CODES if code not in _UNTYPED and code != _OF_PREVIEW]
+# Neither the envelope of signed=true nor events: generators would give every answer several types, and make each caller
+# ask which.
+CERTIFY_ANSWERS = _DONE | problems(*_ASKING)
+# Without a content: generators know no type of lines. BatchLine is a component for those who read them.
+BATCH_ANSWERS = _DONE | problems(*_ASKING)
+PREVIEW_ANSWERS = _DONE | problems(_OF_PREVIEW, *(code for code in _ASKING if code not in _OF_SAMPLES))
 INFO_ANSWERS = _DONE | problems("unknown_field", "backend_unavailable", "internal_error")
 READY_ANSWERS = _DONE | problems("backend_unavailable", "draining", "internal_error")
 LIVE_ANSWERS = _DONE
@@ -49,26 +63,34 @@ METRICS_ANSWER: dict[int | str, Json] = {
     200: {"headers": headers_of(200), "content": {"text/plain": _TEXT, "application/openmetrics-text": _TEXT}},
 }
 _FORM, _JSON = "multipart/form-data", "application/json"
-CERTIFY_REQUEST: Json = {
-    # openapi-python-client 0.29 also needs it: without an optional parameter, its code for two kinds of bodies names a
-    # type that it does not import (openapi-python-client#1451).
-    "parameters": [
-        {
-            "name": "X-Request-ID",
-            "in": "header",
-            "required": False,
-            "schema": {"type": "string"},
-            "description": "an id of yours, sent back and logged if it is at most 128 letters, digits and ._~:/+=@-",
-        }
-    ],
-    "requestBody": {
-        "required": True,
-        "content": {
-            _FORM: {"schema": {"$ref": "#/components/schemas/CertifyForm"}},
-            _JSON: {"schema": {"$ref": "#/components/schemas/CertifyJson"}},
+
+
+def _request(name: str) -> Json:
+    """A body of two kinds, each a component."""
+    return {
+        # openapi-python-client 0.29 also needs it: without an optional parameter, its code for two kinds of bodies
+        # names a type that it does not import (openapi-python-client#1451).
+        "parameters": [
+            {
+                "name": "X-Request-ID",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string"},
+                "description": "an id of yours, sent back and logged if it is at most 128 letters, digits and "
+                "._~:/+=@-",
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                _FORM: {"schema": {"$ref": f"#/components/schemas/{name}Form"}},
+                _JSON: {"schema": {"$ref": f"#/components/schemas/{name}Json"}},
+            },
         },
-    },
-}
+    }
+
+
+CERTIFY_REQUEST, BATCH_REQUEST, PREVIEW_REQUEST = map(_request, ("Certify", "CertifyBatch", "Preview"))
 
 
 def use_openapi(app: FastAPI, settings: Settings) -> None:
@@ -106,42 +128,57 @@ def _document(app: FastAPI, settings: Settings) -> Json:
         servers=[{"url": settings.root_path}] if settings.root_path else None,
     )
     components = schema.setdefault("components", {})
-    components.setdefault("schemas", {}).update(
-        problem_schemas(), CertifyForm=_form(), CertifyJson=_json(), Timing=Timing.model_json_schema()
-    )
+    schemas = components.setdefault("schemas", {})
+    schemas.update(problem_schemas(), **_bodies(), Timing=Timing.model_json_schema())
+    for model in (BatchLine, Progress):  # of streams, which no operation names
+        own = model.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+        for name, each in {**own.pop("$defs"), model.__name__: own}.items():
+            schemas.setdefault(name, each)
     if settings.api_keys_file is not None:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        for path in _CERTIFY_PATHS:
+        for path in _KEYED_PATHS:
             schema["paths"][path]["post"]["security"] = [{"key": []}]
     return schema
 
 
-def _form() -> Json:
-    """A form has no null: a field left blank is absent."""
-    image = {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP file, one frame"}
-    return _body(image, _fields())
-
-
-def _json() -> Json:
-    """null is absent, and one number stands for a list of one."""
-    fields = {}
-    for name, field in _fields().items():
-        said = field.pop("description")
-        kinds = [field, field["items"]] if FIELD_KINDS[name].is_list else [field]
-        fields[name] = {"anyOf": [*kinds, {"type": "null"}], "description": said}
-    image = {
+def _bodies() -> Json:
+    """A form has no null: a blank field is absent. In JSON null is, and one number stands for a list of one."""
+    file: Json = {"type": "string", "format": "binary", "description": "PNG, JPEG or WebP file, one frame"}
+    text: Json = {
         "type": "string",
         "contentEncoding": "base64",
         "description": "PNG, JPEG or WebP file in base64; a data URL, the URL-safe alphabet and no padding are fine",
     }
-    return _body(image, fields)
+    names: Json = {"type": "array", "items": {"type": "string"}, "description": "of the images, as many as there are"}
+    form, json_fields = _fields(CertifyFields), _json_fields(CertifyFields)
+    return {
+        "CertifyForm": _body({"image": file, **form}),
+        "CertifyJson": _body({"image": text, **json_fields}),
+        "CertifyBatchForm": _body({"image": _several(file), **form}),
+        "CertifyBatchJson": _body({"image": _several(text), "name": names, **json_fields}),
+        "PreviewForm": _body({"image": file, **_fields(PreviewFields)}),
+        "PreviewJson": _body({"image": text, **_json_fields(PreviewFields)}),
+    }
 
 
-def _fields() -> Json:
+def _several(image: Json) -> Json:
+    return {"type": "array", "items": image, "minItems": 1, "description": "at most as many as /info says"}
+
+
+def _json_fields(model: type[BaseModel]) -> Json:
+    fields = {}
+    for name, field in _fields(model).items():
+        said = field.pop("description")
+        kinds = [field, field["items"]] if kinds_of(model)[name].is_list else [field]
+        fields[name] = {"anyOf": [*kinds, {"type": "null"}], "description": said}
+    return fields
+
+
+def _fields(model: type[BaseModel]) -> Json:
     """Each field without null and its default, which the description says instead: generators would take a member with
     a default for one that is always there."""
     fields = {}
-    for name, field in CertifyFields.model_json_schema()["properties"].items():
+    for name, field in model.model_json_schema()["properties"].items():
         kinds = field.get("anyOf", [field])
         (kind,) = (each for each in kinds if each != {"type": "null"})
         said = field["description"]
@@ -152,10 +189,5 @@ def _fields() -> Json:
     return fields
 
 
-def _body(image: Json, fields: Json) -> Json:
-    return {
-        "type": "object",
-        "required": ["image"],
-        "additionalProperties": False,
-        "properties": {"image": image, **fields},
-    }
+def _body(properties: Json) -> Json:
+    return {"type": "object", "required": ["image"], "additionalProperties": False, "properties": properties}

@@ -22,6 +22,7 @@ _NAMES = {
     422: "UnprocessableContent",
     429: "TooManyRequests",
     500: "InternalServerError",
+    501: "NotImplemented",
     503: "ServiceUnavailable",
     504: "GatewayTimeout",
 }
@@ -33,6 +34,7 @@ _HINTS: Json = {
     "expected_width": {"type": "integer", "description": "of the bundle's images, in pixels"},
     "expected_height": {"type": "integer", "description": "of the bundle's images, in pixels"},
     "sigmas": {"type": "array", "items": {"type": "number"}, "description": "the bundle's"},
+    "max_batch": {"type": "integer", "description": "most images of one batch"},
     "max_samples": {"type": "integer", "description": "most samples that may be asked for"},
     "min_samples": {"type": "integer", "description": "smallest samples at which anything can be certified"},
     "max_radius": {"type": "number", "description": "largest radius that these scales, samples and alpha certify"},

@@ -30,7 +30,7 @@ from ..errors import (
     Unauthorized,
 )
 
-__all__ = ("CODES", "MEDIA_TYPE", "Faults", "Kind", "install", "problem")
+__all__ = ("CODES", "MEDIA_TYPE", "Faults", "Kind", "Occasion", "install", "problem", "streamed")
 
 MEDIA_TYPE = "application/problem+json"
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ CODES: dict[str, Kind] = {
         status=422,
         title="A value is out of range",
         example="alpha: Input should be less than or equal to 0.1, got 0.5",
-        hints={"field": "alpha", "max_samples": 100000},
+        hints={"field": "alpha", "max_samples": 100000, "max_batch": 256},
     ),
     "unknown_sigma": Kind(
         status=422,
@@ -154,6 +154,12 @@ CODES: dict[str, Kind] = {
     "internal_error": Kind(
         status=500, title="The service has a fault", example="an unexpected error; its log entry has this instance's id"
     ),
+    "preview_unavailable": Kind(
+        status=501,
+        title="The backend has no pictures to show",
+        example="preview: expected a backend that runs the network in this process (embedded), got triton, which "
+        "returns votes alone",
+    ),
     "backend_unavailable": Kind(
         status=503,
         title="The backend does not answer",
@@ -194,10 +200,10 @@ _CLIENT_LEFT = 499
 
 def install(app: FastAPI) -> None:
     """Make every error that leaves `app` a problem document; see Faults for those that nobody expects."""
-    app.add_exception_handler(CertifyError, _on_certify_error)
+    app.add_exception_handler(CertifyError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    app.add_exception_handler(MemoryError, _on_memory_error)
+    app.add_exception_handler(MemoryError, _on_error)
 
 
 class Faults:
@@ -220,7 +226,7 @@ class Faults:
             if scope["type"] != "http" or begun:
                 raise
             request = Request(scope, receive)
-            await (await _on_fault(request, error))(scope, receive, send)
+            await (await _on_error(request, error))(scope, receive, send)
 
 
 def problem(
@@ -231,51 +237,83 @@ def problem(
     headers: Mapping[str, str] | None = None,
     extra: Mapping[str, object] | None = None,
 ) -> Response:
-    kind = CODES[code]
-    """The document for `code`. extra: its hints."""
-    gateway = request.app.state.gateway
-    # Only images are posted.
-    waited = time.monotonic() - request.state.arrival if request.method == "POST" else None
-    gateway.metrics.failed(code, waited)
+    """The response with the document for `code`. extra: its hints."""
     request.state.code = code
     if code in _RETRY_SECONDS:
         headers = {"Retry-After": str(_RETRY_SECONDS[code]), **(headers or {})}
-    phases = request.state.phases
-    timing = Timing(
-        total_seconds=round(time.monotonic() - request.state.arrival, 6),
-        sampling_seconds=round(phases.get("sampling", 0.0), 6),
-    )
+    made = _document(request, code, detail, Occasion.of(request), extra)
+    return JSONResponse(made.model_dump(mode="json"), made.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occasion:
+    """What a problem is about: a request, or one image of a batch."""
+
+    id: str  # a UUID
+    arrival: float  # in time.monotonic's seconds
+    phases: dict[str, float]  # what its time went to, in seconds
+
+    @classmethod
+    def of(cls, request: Request) -> Occasion:
+        state = request.state
+        return cls(id=state.request_id, arrival=state.arrival, phases=state.phases)
+
+
+def streamed(request: Request, error: Exception, occasion: Occasion) -> Problem:
+    """The document for an error that comes once a stream has begun, and has no headers of its own."""
+    code, detail, hints, seconds = _told(error)
+    extra = hints if seconds is None else {**hints, "retry_after_seconds": seconds}
+    return _document(request, code, detail, occasion, extra)
+
+
+def _document(
+    request: Request, code: str, detail: str, occasion: Occasion, extra: Mapping[str, object] | None
+) -> Problem:
+    kind = CODES[code]
+    waited = time.monotonic() - occasion.arrival
+    # Only images are posted.
+    request.app.state.gateway.metrics.failed(code, waited if request.method == "POST" else None)
+    timing = Timing(total_seconds=round(waited, 6), sampling_seconds=round(occasion.phases.get("sampling", 0.0), 6))
     extra = {"timing": timing, **(extra or {})}
     if request.scope["path"].startswith(f"{request.scope.get('root_path', '')}/v2/"):
         extra["error"] = detail  # the Open Inference Protocol's only member of an error
-    document = Problem(
+    return Problem(
         type=f"urn:certify:problem:{code}",
         title=kind.title,
         status=kind.status,
         detail=detail,
-        instance=f"urn:uuid:{request.state.request_id}",
+        instance=f"urn:uuid:{occasion.id}",
         code=code,
         **extra,
     )
-    return JSONResponse(document.model_dump(mode="json"), kind.status, headers=headers, media_type=MEDIA_TYPE)
 
 
-async def _on_certify_error(request: Request, exc: Exception) -> Response:
-    if isinstance(exc, RequestError):
-        return problem(request, exc.code, exc.detail, extra=exc.extra)
-    code = _CODE_OF_ERROR.get(type(exc))  # type: ignore[arg-type]
+def _told(error: Exception) -> tuple[str, str, Mapping[str, object], int | None]:
+    """Its code, detail and hints, and after how many seconds it may have passed. What nobody expects is logged."""
+    if isinstance(error, RequestError):
+        return error.code, error.detail, error.extra, None
+    if isinstance(error, MemoryError):
+        logger.error("out of memory", exc_info=error)
+        return "out_of_memory", CODES["out_of_memory"].example, {}, _RETRY_SECONDS["out_of_memory"]
+    code = _CODE_OF_ERROR.get(type(error))  # type: ignore[arg-type]
     if code is None:
-        return await _on_fault(request, exc)
-    headers: dict[str, str] | None = None
-    if isinstance(exc, QueueFull | BudgetSpent):
-        headers = {"Retry-After": str(exc.retry_after_seconds)}
-    if isinstance(exc, Unauthorized):
-        headers = {"WWW-Authenticate": "Bearer"}
+        logger.error("unexpected error", exc_info=error)
+        return "internal_error", CODES["internal_error"].example, {}, None
+    if isinstance(error, QueueFull | BudgetSpent):
+        return code, str(error), {}, int(error.retry_after_seconds or 1)
     if code == "backend_unavailable":
         # One line: while the backend is away every request says so. Where it came from is for whoever looks closely.
-        closely = exc if logger.isEnabledFor(logging.DEBUG) else None
-        logger.warning("the backend failed: %s", exc, exc_info=closely)
-    return problem(request, code, str(exc), headers=headers)
+        closely = error if logger.isEnabledFor(logging.DEBUG) else None
+        logger.warning("the backend failed: %s", error, exc_info=closely)
+    return code, str(error), {}, _RETRY_SECONDS.get(code)
+
+
+async def _on_error(request: Request, exc: Exception) -> Response:
+    code, detail, hints, seconds = _told(exc)
+    headers = {} if seconds is None else {"Retry-After": str(seconds)}
+    if code == "unauthorized":
+        headers["WWW-Authenticate"] = "Bearer"
+    return problem(request, code, detail, headers=headers, extra=hints)
 
 
 async def _on_http_error(request: Request, exc: Exception) -> Response:
@@ -299,13 +337,3 @@ async def _on_disconnect(request: Request, exc: Exception) -> Response:
     request.app.state.gateway.metrics.disconnects.inc()
     request.state.code = "client_left"
     return Response(status_code=_CLIENT_LEFT)
-
-
-async def _on_memory_error(request: Request, exc: Exception) -> Response:
-    logger.error("out of memory", exc_info=exc)
-    return problem(request, "out_of_memory", CODES["out_of_memory"].example)
-
-
-async def _on_fault(request: Request, exc: Exception) -> Response:
-    logger.error("unexpected error", exc_info=exc)
-    return problem(request, "internal_error", CODES["internal_error"].example)

@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from ..answering.certify import certify, prepare
 from ..answering.plans import make_plan
@@ -20,6 +20,7 @@ from ..settings import Settings
 from . import policies
 from .certificates import Certificates
 from .fixed_budget import FixedSampler, pilot_size
+from .gathered import Gathered
 from .policies import Outcome, Policy
 from .tables import ABSTAIN
 from .votes_file_parts import VoteParts
@@ -38,6 +39,7 @@ class Verdict:
     outcome: str  # as CertifyAnswer.outcome, or "invalid": the image cannot be used
     reason: str | None  # as CertifyAnswer.abstain_reason; of an invalid one, the code of what is wrong
     samples: int  # drawn
+    seconds: float | None = None  # that it took, where asking took longer: it went along with others
 
 
 class RowCertifier(Protocol):
@@ -166,14 +168,16 @@ class LocalCertifier:
 
 
 class RemoteCertifier:
-    """Asked of a running service, whose bundle, key and backend are its own."""
+    """Asked of a running service, whose bundle, key and backend are its own: what is asked at once goes as a batch."""
 
     def __init__(
         self, client: AsyncClient, info: Info, texts: Mapping[str, str], *, certificates: Certificates | None = None
     ) -> None:
         """info: as the client's service gives it. texts: the request's fields, with evidence for certificates."""
         self._certificates = certificates
-        self._client, self._info, self._texts = client, info, dict(texts)
+        self._client, self._info = client, info
+        self._texts: dict[str, Any] = dict(texts)
+        self._gathered = Gathered(client, self._texts)
         self.classes = tuple(info.bundle.classes)
         self.input_shape = info.bundle.input_shape
 
@@ -184,7 +188,11 @@ class RemoteCertifier:
     ) -> AsyncIterator[RemoteCertifier]:
         """Raises BackendUnavailable when there is no service at `url`."""
         async with AsyncClient(url, key=key) as client:
-            yield cls(client, await client.info(), texts, certificates=certificates)
+            certifier = cls(client, await client.info(), texts, certificates=certificates)
+            try:
+                yield certifier
+            finally:
+                await certifier._gathered.close()
 
     def facts(self) -> dict[str, object]:
         backend, bundle = self._info.backend, self._info.bundle
@@ -201,10 +209,10 @@ class RemoteCertifier:
         }
 
     async def certify(self, idx: int, label: int, data: bytes) -> Verdict:
-        answer = await self._client.certify(data, **self._texts)
+        answer = await self._gathered.certify(data)
         if self._certificates is not None:
             await asyncio.to_thread(self._certificates.put, idx, answer)
-        return _verdict(answer)
+        return replace(_verdict(answer), seconds=answer.timing.total_seconds)
 
 
 def _verdict(answer: CertifyAnswer) -> Verdict:

@@ -87,6 +87,8 @@ async def _timed(dataset: DataSet, certifier: RowCertifier, label: int, position
         return _without("invalid", code), str(error), time.monotonic() - began
     try:
         verdict = await certifier.certify(idx, label, data)
+        if verdict.seconds is not None:
+            return verdict, None, verdict.seconds
     except RequestError as error:
         if error.code not in OF_ONE_IMAGE:
             raise DataError(f"{dataset.name}, image {idx}: {error.detail}") from error

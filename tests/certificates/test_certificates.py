@@ -17,7 +17,7 @@ pytest.importorskip("cryptography", reason="signs (pip install 'certify[signing]
 
 from certify import verify
 from certify.envelope import PAYLOAD_TYPE, Unreadable, opened, signers
-from certify.service.answering.evidence import votes_text
+from certify.service.answering.evidence import votes_texts
 from certify.service.answering.evidence_schemas import Evidence
 from certify.service.answering.images import decode_image
 from certify.service.answering.replay import Differs, planned_again, scope_of, voted_again
@@ -163,8 +163,11 @@ def test_what_was_counted_is_counted_again(key_file: Path, cut: int) -> None:
             whole, sigma = described["grey_steps"], float(described["sigma"])
             pieces = [(low, min(whole, low + cut)) for low in range(0, whole, cut)]
             level["chunks"] = [
-                votes_text(await backend.count_votes(picture.tensor, sigma=sigma, seed=0, first=low, count=high - low))
+                text
                 for low, high in pieces
+                for text in votes_texts(
+                    (await backend.count_votes(picture.tensor, sigma=sigma, seed=0, first=low, count=high - low))[None]
+                )
             ]
         assert all(check.holds for check in verify.checks(payload, verify.canonical(payload)))
         return await voted_again(payload, picture.tensor, backend, lambda *_: 0)
@@ -236,11 +239,24 @@ def test_what_is_revealed_is_one_question_s_seeds(key_file: Path, tmp_path: Path
     payload, seeds = payload_of(certificate.read_bytes()), json.loads(out)
     scope = scope_of(payload)
     assert seeds["scope_sha256"] == scope.sha256 and len(seeds["seeds"]) == 6
-    sigma = float(payload["function"]["levels"][0]["sigma"])
-    assert seeds["seeds"][f"pilot {sigma:g}"] == str(scope.seed(SEED_KEY.encode(), "pilot", sigma))
+    sigma = payload["function"]["levels"][0]["sigma"]
+    assert seeds["seeds"][f"pilot {sigma}"] == str(scope.seed(SEED_KEY.encode(), "pilot", float(sigma)))
     secret.write_text("another key of thirty-two bytes and more")
     code, _, err = certify("reveal", str(certificate), "--seed-key-file", str(secret))
     assert code == 1 and "expected the key" in err
+
+
+def test_streams_of_sigmas_that_are_almost_equal_have_names_of_their_own(key_file: Path, tmp_path: Path) -> None:
+    certificate, secret = tmp_path / "c.json", tmp_path / "seed.key"
+    info = replace(FAKE_INFO, sigmas=(0.25000000000000006, 0.2500000000000001, 1.0))
+    certificate.write_bytes(asyncio.run(made(key_file, info=info, samples="2000")))
+    secret.write_text(SEED_KEY)
+    code, out, err = certify("reveal", str(certificate), "--seed-key-file", str(secret))
+    assert code == 0, err
+    names = ["0.25000000000000006", "0.2500000000000001", "1"]
+    seeds, scope = json.loads(out)["seeds"], scope_of(payload_of(certificate.read_bytes()))
+    assert sorted(seeds) == sorted(f"{purpose} {name}" for purpose in ("pilot", "estimation") for name in names)
+    assert seeds["pilot 0.2500000000000001"] == str(scope.seed(SEED_KEY.encode(), "pilot", 0.2500000000000001))
 
 
 def test_another_image_is_not_the_certificates(key_file: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from certify.envelope import PAYLOAD_TYPE, canonical, opened
 from certify.models.noises import NoiseKind
 from certify.service.answering.signing import Signer, envelope, new_key, read_signer
+from certify.service.backends.base import BackendInfo
 from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from tests import pictures
 from tests.servers import in_process
@@ -27,9 +28,9 @@ FOLDER = Path(__file__).parents[1] / "golden" / "certificates"
 Json = dict[str, Any]
 
 
-async def made(signer_file: Path, /, *noise: NoiseKind, **fields: str) -> bytes:
+async def made(signer_file: Path, /, *noise: NoiseKind, info: BackendInfo = FAKE_INFO, **fields: str) -> bytes:
     """An answer of the fake backend, signed. noise: of each scale, not Gaussian at all of them."""
-    info = replace(FAKE_INFO, noise=noise, norm="l1") if noise else FAKE_INFO
+    info = replace(info, noise=noise, norm="l1") if noise else info
     async with in_process(FakeBackend(info), signing_key_file=signer_file) as service:
         files = {"image": ("a.png", pictures.png())}
         reply = await service.client.post("/v1/certify", files=files, data={"signed": "true", **fields})

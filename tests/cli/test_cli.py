@@ -268,3 +268,23 @@ def test_a_wrong_option_of_triton_is_an_error_in_words() -> None:
 
 def test_the_version_is_printed() -> None:
     assert certify("--version") == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.slow
+def test_several_files_are_asked_together_and_answered_in_their_order(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(6)]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(pictures.png(number) if number != 2 else b"no image")
+    paths = [*(tmp_path / name for name in names), tmp_path / "missing.png"]
+    with real_process(tmp_path / "log") as service:
+        code, out, _ = certify("image", *paths, "--url", service.url, "--samples=1000", "--json")
+        said = [json.loads(line) for line in out.splitlines()]
+        assert code == 1 and [Path(each["path"]) for each in said] == paths
+        codes = [each["error"]["code"] if "error" in each else None for each in said]
+        assert codes == [None, None, "unsupported_format", None, None, None, "missing_field"]
+        code, out, _ = certify("image", *paths[:2], "--url", service.url, "--samples=1", "--json")
+        assert (
+            code == 1 and [json.loads(line)["error"]["code"] for line in out.splitlines()] == ["budget_too_small"] * 2
+        )
+        requests = [entry["path"] for entry in service.log_entries() if entry["message"] == "request"]
+        assert requests == ["/v1/certify/batch"] * 2

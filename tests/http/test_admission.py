@@ -252,3 +252,64 @@ async def test_a_small_request_does_not_wait_for_large_ones_of_its_client() -> N
     end.set()
     await asyncio.gather(*tasks)
     assert house.idle
+
+
+async def test_an_image_of_a_batch_waits_for_a_place_and_leaves_a_quarter_of_them() -> None:
+    house, _ = admission(1, 7)
+    went_in: list[int] = []
+    leave = [asyncio.Event() for _ in range(9)]
+
+    async def image(number: int, client: Client) -> None:
+        async with house.next_place(client, 1000):
+            went_in.append(number)
+            await leave[number].wait()
+
+    async def settle() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(image(number, ANYBODY)) for number in range(7)]
+    await settle()
+    assert went_in == [*range(6)]  # of eight
+    with house.place(), house.place():
+        with pytest.raises(QueueFull):
+            house.check(ANYBODY)
+        # Whoever has none comes in, as to any place.
+        tasks.append(asyncio.create_task(image(7, replace(ANYBODY, peer="elsewhere"))))
+        await settle()
+        assert went_in == [*range(6), 7]
+        leave[0].set()
+        await settle()
+        assert went_in == [*range(6), 7]  # 8 of 8 again
+    await settle()
+    leave[1].set()
+    leave[2].set()
+    await settle()
+    assert went_in == [*range(6), 7, 6]
+    for event in leave:
+        event.set()
+    await asyncio.gather(*tasks)
+    assert house.idle
+
+
+async def test_a_batch_keeps_to_its_clients_places_and_to_those_of_large_requests() -> None:
+    house, _ = admission(1, 7)
+    few = Client(name="few", samples_a_minute=None, places=1)
+    async with house.next_place(few, QUANTUM):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01), house.next_place(few, QUANTUM):
+                raise AssertionError("a second place was given")
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(6):
+            place = stack.enter_context(house.place())
+            stack.enter_context(house.size(place, QUANTUM + 1))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01), house.next_place(ANYBODY, QUANTUM + 1):
+                raise AssertionError("a seventh large request was let in")
+
+
+def test_a_batch_between_two_images_is_at_work() -> None:
+    house, _ = admission(1, 1)
+    with house.batch():
+        assert not house.idle
+    assert house.idle

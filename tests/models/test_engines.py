@@ -154,3 +154,17 @@ def test_one_call_may_have_a_scale_for_each_image(torch_pipeline: Pipeline):
     apart = [logits(torch_pipeline, sigma, of=noisy(0.25)) for sigma in (0.12, 0.5)]
     assert np.allclose(mixed[::2], apart[0][::2], atol=1e-4)
     assert np.allclose(mixed[1::2], apart[1][1::2], atol=1e-4)
+
+
+@pytest.mark.parametrize("sigma", SCALES)
+def test_engines_show_the_same_denoised_picture(torch_pipeline: Pipeline, sigma: float) -> None:
+    image = pictures.tensor()
+    seen = {}
+    for pipeline in (torch_pipeline, in_float32("openvino")):
+        noisy_one, denoised = pipeline.pictures(image, sigma=sigma, seed=5, count=3)
+        assert denoised is not None and denoised.shape == (3, 1, 8, 8)
+        assert denoised.min() >= 0.0 and denoised.max() <= 1.0
+        seen[pipeline.engine.name] = noisy_one, denoised
+    (noise, one), (other_noise, other) = seen.values()
+    assert np.array_equal(noise, other_noise)
+    np.testing.assert_allclose(one, other, atol=1e-4)

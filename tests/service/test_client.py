@@ -16,17 +16,21 @@ from typing import Any
 import httpx
 import pytest
 
-from certify import AsyncClient, Client
-from certify.service.answering.schemas import CertifyAnswer, Info
-from certify.service.client import Retries, read_image
-from certify.service.errors import (
+from certify import (
+    AsyncClient,
     BackendUnavailable,
+    CertifyAnswer,
     CertifyError,
+    Client,
     DeadlineExceeded,
     Draining,
     QueueFull,
     RequestError,
+    Retries,
+    Unauthorized,
 )
+from certify.service.answering.schemas import CertifyFields, Info
+from certify.service.client import Fields, read_image
 from certify.service.http.problems import CODES
 from tests import pictures
 from tests.answer_rules import check
@@ -36,14 +40,22 @@ QUICK = Retries(attempts=3, first_contact_attempts=2, first_pause=0.01, longest_
 ONCE = Retries(first_pause=3600, longest_pause=3600)  # a second try would outlast the test
 
 
-def ask(kind: str, url: str, image: bytes | Path, *, retries: Retries | None = None, **fields: object) -> CertifyAnswer:
+def ask(
+    kind: str,
+    url: str,
+    image: bytes | Path,
+    *,
+    retries: Retries | None = None,
+    timeout: float | None = None,
+    **fields: Any,
+) -> CertifyAnswer:
     """By either client."""
     if kind == "sync":
-        with Client(url, retries=retries) as client:
+        with Client(url, retries=retries, timeout=timeout) as client:
             return client.certify(image, **fields)
 
     async def wait() -> CertifyAnswer:
-        async with AsyncClient(url, retries=retries) as client:
+        async with AsyncClient(url, retries=retries, timeout=timeout) as client:
             return await client.certify(image, **fields)
 
     return asyncio.run(wait())
@@ -96,8 +108,10 @@ def test_what_the_service_refuses_is_a_request_error_with_its_hints(kind: str, s
     with pytest.raises(RequestError) as refused:
         ask(kind, service.url, pictures.png(), radius=100)
     assert refused.value.code == "radius_unreachable"
-    assert refused.value.extra["max_radius"] > 1  # type: ignore[operator]
-    assert str(refused.value.extra["instance"]).startswith("urn:uuid:")
+    assert (refused.value.status, refused.value.field) == (422, "radius")
+    assert refused.value.hints.keys() == {"max_radius"} and refused.value.hints["max_radius"] > 1  # type: ignore[operator]
+    assert refused.value.request_id in service.log.read_text()
+    assert str(refused.value.extra["instance"]).endswith(refused.value.request_id)
     with pytest.raises(RequestError, match="epsilon: expected one of"):
         ask(kind, service.url, pictures.png(), epsilon=1)
     with pytest.raises(RequestError) as refused:
@@ -189,7 +203,7 @@ def standing_in(*script: tuple[int, dict[str, str], bytes]) -> Iterator[Threadin
 
 
 @both
-@pytest.mark.parametrize("status", [200, 302, 404, 500])
+@pytest.mark.parametrize("status", [200, 302, 404, 500, 501])
 def test_something_that_is_no_certify_service_is_told_apart(kind: str, status: int) -> None:
     with standing_in((status, {}, b"<html>hello</html>")) as server:
         with pytest.raises(BackendUnavailable, match="expected the answer of a certify service"):
@@ -198,10 +212,11 @@ def test_something_that_is_no_certify_service_is_told_apart(kind: str, status: i
 
 
 @both
-def test_a_balancers_own_503_is_tried_again_and_its_date_is_no_number(kind: str) -> None:
-    away = (503, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, b"<html>no endpoints</html>")
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_what_a_balancer_says_of_itself_is_tried_again_and_its_date_is_no_number(kind: str, status: int) -> None:
+    away = (status, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, b"<html>no endpoints</html>")
     with standing_in(away) as server:
-        with pytest.raises(BackendUnavailable, match="answered 503, tried 3 times"):
+        with pytest.raises(BackendUnavailable, match=f"answered {status}, tried 3 times"):
             ask(kind, f"http://127.0.0.1:{server.server_port}", pictures.png(), retries=QUICK)
         bodies = server.bodies  # type: ignore[attr-defined]
         assert len(bodies) == 3 and len(set(bodies)) == 1  # the same request, whole, each time
@@ -258,9 +273,12 @@ def test_every_problem_of_the_service_is_an_error_of_ours(kind: str, code: str) 
     ).encode()
     with standing_in((status, {}, document)) as server, pytest.raises(CertifyError) as raised:
         ask(kind, f"http://127.0.0.1:{server.server_port}", pictures.png(), retries=QUICK)
-    assert (status < 500 and status != 429) == isinstance(raised.value, RequestError)
-    if isinstance(raised.value, RequestError):
-        assert (raised.value.code, raised.value.detail, raised.value.extra["hint"]) == (code, "d", 3)
+    error = raised.value
+    assert (status < 500 and status not in (401, 429)) == isinstance(error, RequestError)
+    assert (status == 401) == isinstance(error, Unauthorized)
+    assert (error.code, error.status, dict(error.hints), error.request_id) == (code, status, {"hint": 3}, "1")
+    if isinstance(error, RequestError):
+        assert (error.detail, error.extra["hint"]) == ("d", 3)
 
 
 def test_pauses_grow_to_a_bound_and_the_services_own_go_first() -> None:
@@ -279,5 +297,26 @@ def test_a_file_or_a_field_that_cannot_be_sent_is_refused_here(kind: str, tmp_pa
         read_image(tmp_path)
     with pytest.raises(RequestError, match="radius: expected text, a number"):
         ask(kind, "http://127.0.0.1:9", b"", radius=object())
-    with pytest.raises(TypeError, match="image: expected bytes or a Path, got str"):
-        ask(kind, "http://127.0.0.1:9", "digit.png")  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=r"signed: .*Client.certificate\(\)"):
+        ask(kind, "http://127.0.0.1:9", b"", signed=True)
+    with pytest.raises(TypeError, match="image: expected a path, bytes, an array or a PIL image, got NoneType"):
+        ask(kind, "http://127.0.0.1:9", None)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@both
+def test_a_timeout_ends_all_tries_together(kind: str, tmp_path: Path) -> None:
+    with real_process(tmp_path / "log", fake_delay_seconds=3600, grace_seconds=0.1) as slow:
+        with pytest.raises(DeadlineExceeded, match=r"no answer within the client's timeout of 0\.3 s"):
+            ask(kind, slow.url, pictures.png(), timeout=0.3)
+        slow.wait_for("certify_in_flight", 0)  # whoever gives up has left
+    away = (503, {"Retry-After": "60"}, b"")
+    with standing_in(away) as server:
+        with pytest.raises(DeadlineExceeded) as late:
+            ask(kind, f"http://127.0.0.1:{server.server_port}", pictures.png(), timeout=30)
+        assert isinstance(late.value.__cause__, BackendUnavailable)  # it does not wait for what comes too late
+        assert len(server.bodies) == 1  # type: ignore[attr-defined]
+
+
+def test_the_fields_that_are_typed_are_those_of_a_request() -> None:
+    assert Fields.__annotations__.keys() == CertifyFields.model_fields.keys() - {"signed"}

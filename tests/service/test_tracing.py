@@ -82,6 +82,33 @@ async def test_every_look_is_a_span_below_the_requests_below_the_callers(spans: 
 
 
 @pytest.mark.anyio
+async def test_each_image_of_a_batch_is_a_span_around_its_looks(spans: InMemorySpanExporter) -> None:
+    files = [("image", (f"{seed}.png", pictures.png(seed))) for seed in range(2)]
+    async with in_process() as service:
+        response = await service.client.post("/v1/certify/batch", files=files, data={"samples": "640"})
+    answers = [json.loads(line)["answer"] for line in response.text.splitlines() if line]
+    images = [span for span in spans.get_finished_spans() if span.name == "image"]
+    (request,) = [span for span in spans.get_finished_spans() if span.kind.name == "SERVER"]
+    assert request.name == "POST /v1/certify/batch"
+    assert {image.parent.span_id for image in images if image.parent} == {request.context.span_id}
+    said = {(image.attributes or {})["certify.request_id"]: image.attributes or {} for image in images}
+    assert {key: value["certify.outcome"] for key, value in said.items()} == {a["id"]: a["outcome"] for a in answers}
+    looks = [span for span in spans.get_finished_spans() if span.name == "look"]
+    assert {look.parent.span_id for look in looks if look.parent} == {image.context.span_id for image in images}
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_comes_as_events_is_said_of_its_request(spans: InMemorySpanExporter) -> None:
+    async with in_process() as service:
+        asked = {"files": {"image": pictures.png()}, "headers": {"accept": "text/event-stream"}}
+        response = await service.client.post("/v1/certify", data={"samples": "640"}, **asked)  # type: ignore[arg-type]
+    *looks, request = spans.get_finished_spans()
+    assert "event: answer" in response.text and request.attributes is not None
+    assert request.name == "POST /v1/certify" and 0 < int(str(request.attributes["certify.samples_used"])) <= 640
+    assert {look.parent.span_id for look in looks if look.parent} == {request.context.span_id}
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("root_path", ["", "/api"])
 async def test_a_request_is_named_by_its_route_and_probes_are_not_traced(
     root_path: str, spans: InMemorySpanExporter

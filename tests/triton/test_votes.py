@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+from functools import partial
 
 import httpx
 import numpy as np
@@ -11,8 +13,15 @@ import pytest
 
 pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[torch]')")
 
+from certify.service.answering.certify import certify
+from certify.service.answering.evidence import payload_of
+from certify.service.answering.images import decode_image
+from certify.service.answering.replay import Differs, scope_of, voted_again
+from certify.service.answering.schemas import CertifyFields
+from certify.service.answering.seeds import key_from_number
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.backends.triton import TritonBackend
+from certify.service.settings import load_settings
 from tests import pictures
 from tests.answer_rules import check
 from tests.servers import real_gateway, real_process
@@ -85,6 +94,24 @@ def test_the_gateway_gives_the_same_answers_on_both(fields, triton_server, digit
             assert reply.status_code == 200, reply.text
             answers.append({k: v for k, v in check(reply.json()).items() if k not in ("id", "timing")})
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("spot", [None, 44])
+async def test_a_certificate_of_one_is_drawn_again_on_the_other(spot, embedded, triton, digit):
+    """Of the same runtime: a replay needs not the backend that answered."""
+    settings, key = load_settings(), key_from_number(7)
+    fields = CertifyFields(evidence=True, samples=4_000)
+    for asked, other in ((triton, embedded), (embedded, triton)):
+        answer = await certify(digit, fields, asked, settings, key)
+        payload = json.loads(payload_of(answer.evidence))
+        tensor = decode_image(digit, (1, 8, 8), resize=False, max_pixels=64).tensor
+        seed_of = partial(scope_of(payload).seed, key)
+        assert "drawn again are equal" in await voted_again(payload, tensor, other, seed_of, spot=spot)
+        if spot is None:
+            level = next(level for level in payload["counts"]["levels"] if level["taken"])
+            level["chunks"][-1] = "7:32"
+            with pytest.raises(Differs, match="other votes were drawn"):
+                await voted_again(payload, tensor, other, seed_of)
 
 
 BAD = {

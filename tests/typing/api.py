@@ -1,22 +1,33 @@
 """The public types, as a user writes them. mypy reads this file; nothing runs it."""
 
+import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, assert_type
 
+import numpy as np
+from PIL import Image
+
 from certify import (
+    AsyncClient,
     Cascade,
     Certificate,
     Certifier,
+    CertifyAnswer,
     CertifyError,
     Client,
+    Progress,
+    Reply,
+    RequestError,
+    SignedCertificate,
     __version__,
     cascade_certificate,
     clopper_pearson_lower,
     clopper_pearson_upper,
 )
-from certify.service.answering.schemas import CertifyAnswer, Info, Label
+from certify.service.answering.evidence_schemas import Evidence
+from certify.service.answering.schemas import Info, Label
 from certify.service.core import Query, Reason, Result, StageResult, max_radius, min_samples
-from certify.service.errors import RequestError
 
 assert_type(__version__, str)
 
@@ -58,10 +69,45 @@ def ask(url: str) -> float:
             answer = client.certify(Path("digit.png"), radius=0.3)
         except RequestError as error:
             assert_type(error.code, str)
+            assert_type(error.field, str | None)
             raise
-        except CertifyError:
+        except CertifyError as failure:
+            assert_type(failure.retry_after_seconds, float | None)
+            assert_type(failure.request_id, str | None)
+            assert_type(failure.hints.get("max_radius"), object)
             return 0.0
     assert_type(answer, CertifyAnswer)
     assert_type(answer.label, Label | None)
     assert_type(answer.outcome, Literal["certified", "below_radius", "abstained"])
     return answer.radius
+
+
+def any_image(client: Client) -> None:
+    """An image in any form, and fields of their types."""
+    for image in ("a.png", Path("a.png"), b"", np.zeros((8, 8), np.uint8), Image.new("L", (8, 8))):
+        client.certify(image, sigmas=[0.25, 0.5], threshold=0.6, norm="linf", samples=None)
+    client.certify(3)  # type: ignore[arg-type]
+    client.certify("a.png", radius="wide")  # type: ignore[arg-type]
+    client.certify("a.png", epsilon=0.3)  # type: ignore[call-arg]
+    client.certify("a.png", signed=True)  # type: ignore[call-arg]
+    client.certify("a.png", progress=lambda progress: assert_type(progress, Progress))
+    certificate = client.certificate("a.png")
+    assert_type(certificate, SignedCertificate)
+    assert_type(certificate.envelope, bytes)
+    assert_type(certificate.evidence, Evidence)
+
+
+def many(client: Client, images: Iterable[Path]) -> list[CertifyAnswer]:
+    for reply in client.certify_many(images, radius=0.3):
+        assert_type(reply, Reply)
+        assert_type(reply.answer, CertifyAnswer | None)
+        assert_type(reply.error, CertifyError | None)
+    return [reply.certified() for reply in client.certify_many(images, at_once=8)]
+
+
+async def awaited(client: AsyncClient) -> None:
+    assert_type(await client.certify("a.png"), CertifyAnswer)
+    assert_type([reply async for reply in client.certify_many(["a.png"])], list[Reply])
+    assert_type(
+        await asyncio.gather(client.certify("a.png"), client.certify("b.png")), tuple[CertifyAnswer, CertifyAnswer]
+    )

@@ -1,4 +1,4 @@
-"""POST /v1/certify, and /certify, its alias: a form or JSON in, an answer out."""
+"""POST /v1/certify, and /certify, its alias: a form or JSON in, an answer out; and a batch of them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...answering.evidence import payload_of
-from ...answering.schemas import CertifyAnswer
-from ...answering.signing import PAYLOAD_TYPE, Signer
-from ...errors import RequestError
-from ..asking import certified
+from ...answering.schemas import CertifyAnswer, CertifyFields
+from ...answering.signing import PAYLOAD_TYPE
+from ..accepts import asks_for
+from ..batches import certified_batch
 from ..bodies import Body, parse_body
-from ..context import gateway_of
-from ..openapi import CERTIFY_ANSWERS, CERTIFY_REQUEST
+from ..certificates import envelope_of, with_signature
+from ..certifying import certified
+from ..openapi import BATCH_ANSWERS, BATCH_REQUEST, CERTIFY_ANSWERS, CERTIFY_REQUEST
+from ..watching import EVENTS, watched
 
 __all__ = ("router",)
 
@@ -43,12 +44,16 @@ async def certify(request: Request) -> Response:
 
     With `signed`, or `Accept: application/vnd.certify.certificate.v1+json`, the answer is a certificate of that type: a
     DSSE envelope around the evidence (docs/certificates.md).
+
+    With `Accept: text/event-stream`, what is proved so far comes as server-sent events, then the answer (docs/api.md).
     """
+    if asks_for(request.headers, EVENTS):
+        return await watched(request, _read)
     made = await certified(request, _read)
     request.state.outcome = made.outcome
-    if request.state.signed and made.evidence is not None:
-        signer = _signer_of(request)
-        return Response(signer.sign(payload_of(made.evidence)), media_type=PAYLOAD_TYPE)
+    envelope = envelope_of(made, request)
+    if envelope is not None:
+        return Response(envelope, media_type=PAYLOAD_TYPE)
     return Response(made.model_dump_json(), media_type="application/json")
 
 
@@ -66,21 +71,24 @@ async def _alias(request: Request) -> Response:
     return await certify(request)
 
 
-def _read(body: bytes, request: Request) -> Body:
+@router.post(
+    "/v1/certify/batch",
+    operation_id="certifyBatch",
+    responses=BATCH_ANSWERS,
+    openapi_extra=BATCH_REQUEST,
+    response_class=Response,
+    summary="As /v1/certify, of many images",
+)
+async def _batch(request: Request) -> Response:
+    """Certify many images with one set of parameters.
+
+    The answer is `application/x-ndjson`: a BatchLine for each image as soon as it is known, with its index and name; a
+    bad image is its own line's problem. Empty lines mean nothing (docs/api.md).
+    """
+    return await certified_batch(request)
+
+
+def _read(body: bytes, request: Request) -> Body[CertifyFields]:
     headers = request.headers
     read = parse_body(body, content_type=headers.get("content-type"), content_encoding=headers.get("content-encoding"))
-    request.state.signed = read.fields.signed or PAYLOAD_TYPE in headers.get("accept", "")
-    if not request.state.signed:
-        return read
-    _signer_of(request)  # before anything is drawn
-    return replace(read, fields=read.fields.model_copy(update={"signed": True}))
-
-
-def _signer_of(request: Request) -> Signer:
-    """Raises RequestError where there is none, or none that is good today."""
-    signer = gateway_of(request).signer
-    if signer is not None and signer.good:
-        return signer
-    lack = "no key to sign with" if signer is None else f"no key that is good today, its {signer.keys[0].id} is not"
-    detail = f"signed: expected false, since this service has {lack} (CERTIFY_SIGNING_KEY_FILE)"
-    raise RequestError("out_of_range", detail, field="signed")
+    return replace(read, fields=with_signature(read.fields, request))

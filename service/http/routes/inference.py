@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ... import __version__
-from ..asking import certified
+from ...answering.schemas import CertifyFields
 from ..bodies import Body, check_encoding
+from ..certifying import certified
 from ..context import gateway_of
 from ..inference import INPUT, MODEL, OUTPUTS, VERSION, Inference, parse_inference, write_inference
 from .health import livez, readyz
@@ -51,7 +52,7 @@ async def _infer(request: Request) -> Response:
     pixels = math.prod(gateway_of(request).info.input_shape)
     asked: list[Inference] = []
 
-    def read(body: bytes, request: Request) -> Body:
+    def read(body: bytes, request: Request) -> Body[CertifyFields]:
         check_encoding(request.headers.get("content-encoding"))
         parsed, inference = parse_inference(body, header_length=request.headers.get(_HEADER_LENGTH), pixels=pixels)
         asked.append(inference)

@@ -59,6 +59,7 @@ async def info(request: Request) -> Info:
             max_radius=largest_radius(make_plan(fields, bundle, max_samples_allowed=fields.samples)),
             max_body_bytes=settings.max_body_bytes,
             max_pixels=settings.max_pixels,
+            max_batch=settings.max_batch,
             max_running=settings.running,
             max_queued=settings.max_queued,
         ),
