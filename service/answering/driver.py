@@ -250,10 +250,10 @@ class _Calls:
         if not tracing.is_on():
             return await self._votes(query)
         sigma = self._sigmas[query.level]
-        facts = {"sigma": sigma, "purpose": query.purpose, "first": query.first, "count": query.count}
-        with tracing.span("look", facts) as current:
+        with tracing.span("look"):
+            tracing.annotate(sigma=sigma, purpose=query.purpose, first=query.first, count=query.count)
             votes = await self._votes(query)
-            current.set_attribute("votes", votes.tolist())
+            tracing.annotate(votes=votes.tolist())
         return votes
 
     async def _votes(self, query: Query) -> NDArray[np.int64]:

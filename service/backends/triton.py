@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,7 @@ ATTEMPTS = 5
 BACKOFF_SECONDS = 0.1  # doubled each time: 1.5 s in all, the time a stub or a connection takes to come back
 START_SECONDS = 60.0  # for a command: a server on a laptop is ready within 15 s
 WATCH_SECONDS = 5.0  # how soon a new, lost or exchanged server is noticed; a look-up and a small call each cost nothing
+_METHOD = "inference.GRPCInferenceService/ModelInfer"
 
 
 class TritonBackend:
@@ -179,6 +181,7 @@ class TritonBackend:
         count: int,
     ) -> NDArray[np.int64]:
         from tritonclient.grpc import InferInput
+        from tritonclient.utils import InferenceServerException
 
         inputs = []
         for name, kind, value in (
@@ -191,17 +194,24 @@ class TritonBackend:
             tensor = InferInput(name, list(value.shape), kind)
             tensor.set_data_from_numpy(value)
             inputs.append(tensor)
-        answer = await replica.ask(
-            replica.client.infer(
-                MODEL,
-                inputs,
-                # The first is how long it may wait in the server's queue, the second gRPC's deadline for all of it.
-                timeout=int(self._call_seconds * 1_000_000),
-                client_timeout=self._call_seconds,
-                parameters={"identity": served.identity},
-                headers=tracing.outgoing(),
-            )
-        )
+        with _call_span(replica) as current:
+            try:
+                answer = await replica.ask(
+                    replica.client.infer(
+                        MODEL,
+                        inputs,
+                        # The first is how long it may wait in the server's queue, the second gRPC's deadline for all.
+                        timeout=int(self._call_seconds * 1_000_000),
+                        client_timeout=self._call_seconds,
+                        parameters={"identity": served.identity},
+                        headers=tracing.outgoing(),
+                    )
+                )
+            except InferenceServerException as error:
+                current.set({"rpc.response.status_code": _status(error)})
+                current.fail(_status(error))
+                raise
+            current.set({"rpc.response.status_code": "OK"})
         votes = answer.as_numpy("VOTES")
         return np.zeros(0, dtype=np.int64) if votes is None else votes.reshape(-1)
 
@@ -277,7 +287,7 @@ def _failed(replica: Replica, error: InferenceServerException | Abandoned) -> Ex
     if isinstance(error, Abandoned):
         replica.rest()
         return BackendUnavailable(f"triton: {error}")
-    status, message = str(error.status()).removeprefix("StatusCode."), str(error.message())
+    status, message = _status(error), str(error.message())
     if "maximum queue size" in message:
         return QueueFull(f"triton's queue is full at {replica.url}", retry_after_seconds=1)
     if message.startswith("identity:"):
@@ -286,6 +296,19 @@ def _failed(replica: Replica, error: InferenceServerException | Abandoned) -> Ex
     replica.rest()
     logger.info("triton at %s: %s %s; asking again", replica.url, status, message)
     return BackendUnavailable(f"triton at {replica.url} failed: {status}: {message}")
+
+
+def _status(error: InferenceServerException) -> str:
+    """gRPC's word for it: UNAVAILABLE."""
+    return str(error.status()).removeprefix("StatusCode.")
+
+
+def _call_span(replica: Replica) -> AbstractContextManager[tracing.Span]:
+    """https://opentelemetry.io/docs/specs/semconv/rpc/grpc/"""
+    host, _, port = replica.url.rpartition(":")
+    known: dict[str, tracing.Value] = {"rpc.system.name": "grpc", "rpc.method": _METHOD}
+    known |= {"server.address": host.strip("[]"), "server.port": int(port)}
+    return tracing.span(_METHOD, known, kind="client")
 
 
 def _slices(first: int, count: int, grain: int, lanes: int) -> Iterator[tuple[int, int]]:

@@ -37,6 +37,7 @@ from .readiness import Readiness
 from .routes import certify, docs, health, inference, info, keys, page, previews
 from .scopes import Scopes
 from .serving import Serving
+from .spans import Spans
 
 __all__ = ("create_app",)
 
@@ -94,6 +95,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
     if settings.origins:
         app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(RequestLog, root_path=settings.root_path)
+    app.add_middleware(Spans, root_path=settings.root_path)
     problems.install(app)
     for asking in (certify.router, previews.router, inference.model_router):
         app.include_router(asking, dependencies=[Depends(_no_query), Depends(_something_served)])

@@ -68,8 +68,8 @@ class _Certifying:
 
     async def work(self, content: list[bytes], feed: Feed) -> None:
         """content: the body, taken out of it."""
-        gateway, facts = self._gateway, {"request_id": self._request.state.request_id}
-        with gateway.admission.batch(), span("POST /certify/batch", facts, headers=self._request.headers):
+        gateway = self._gateway
+        with gateway.admission.batch():
             with phase(self._request.state.phases, "parsing"):
                 question = await parse(content, gateway, self._read, self._held_against_bundle, quick=self._quick)
             gateway.admission.check(self._client)
@@ -115,7 +115,8 @@ class _Certifying:
         occasion = Occasion(id=str(uuid.uuid4()), arrival=time.monotonic(), phases={})
         facts: dict[str, object] = {"id": occasion.id, "index": index}
         try:
-            made = await self._answer(held, question, occasion)
+            with span("image", {"certify.request_id": occasion.id, "certify.index": index}):
+                made = await self._answer(held, question, occasion)
             facts |= {"outcome": made.outcome, "seconds": made.timing.total_seconds}
             envelope = envelope_of(made, self._request)
             member = ("answer", _json(made)) if envelope is None else ("certificate", envelope)

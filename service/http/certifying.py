@@ -23,6 +23,7 @@ from ..answering.progress import Watch
 from ..answering.schemas import CertifyAnswer, CertifyFields
 from ..backends.base import BackendInfo
 from ..errors import BackendUnavailable, DeadlineExceeded
+from ..tracing import annotate
 from .admission import Place
 from .asking import arrived, parse, phase, unless_gone, with_refusals_held_back
 from .bodies import Body
@@ -127,11 +128,13 @@ def finish(drawn: Drawn, gateway: Gateway, client: Client, *, request_id: str) -
     if isinstance(done, CertifyAnswer):
         made = again(job, done, request_id=request_id)
         gateway.metrics.repeated(made)
+        annotate(outcome=made.outcome, samples_used=0)
         return made
     made = answer(job, done, gateway.seed_key, request_id=request_id)
     gateway.metrics.answered(made, leading=dict(zip(job.plan.sigmas, done.leading, strict=True)), client=client.name)
     gateway.metrics.drew_ahead(done.ahead)
     gateway.answers.keep(job, client.name, done, made)
+    annotate(outcome=made.outcome, samples_used=made.samples_used)
     return made
 
 

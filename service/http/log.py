@@ -22,18 +22,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import tracing
 
-__all__ = ("JsonFormatter", "OnceAMinute", "RequestLog", "configure")
+__all__ = ("LONGEST_PATH", "JsonFormatter", "OnceAMinute", "RequestLog", "configure", "is_quiet")
 
 logger = logging.getLogger(__name__)
 _MINUTE_SECONDS = 60.0
 # Of UUIDs, ULIDs, base64 and what proxies make; nothing that a log, a header or a shell reads otherwise.
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
+LONGEST_PATH = 200  # characters of a path that are kept
 _QUIET = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/certify/ready")
 _request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 
 
 class JsonFormatter(logging.Formatter):
-    """time (UTC), level, logger, message, request_id and exception if any, and what `extra={"facts": ...}` has."""
+    """time (UTC), level, logger, message, what `extra={"facts": ...}` has, and if any: request_id, trace_id, span_id,
+    exception.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -44,6 +47,10 @@ class JsonFormatter(logging.Formatter):
         }
         if (request_id := _request_id.get()) is not None:
             entry["request_id"] = request_id
+        if (trace := tracing.current()) is not None:
+            entry["trace_id"] = trace.trace_id
+            if trace.span_id is not None:
+                entry["span_id"] = trace.span_id
         entry.update(getattr(record, "facts", {}))
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
@@ -111,7 +118,6 @@ class RequestLog:
         state["phases"] = phases
         sent = _header(scope, b"x-request-id")
         their_id = sent.decode() if _SAFE_ID.fullmatch(sent) else None
-        trace = tracing.follow(_header(scope, b"traceparent").decode("latin-1"))
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -130,18 +136,23 @@ class RequestLog:
         finally:
             facts = {
                 "method": scope["method"],
-                "path": scope["path"][:200],
+                "path": scope["path"][:LONGEST_PATH],
                 "status": status,
                 "code": state.get("code"),
                 "outcome": state.get("outcome"),
                 "client": state.get("client"),
+                "address": scope["client"][0] if scope.get("client") else None,
                 "client_request_id": their_id,
-                "trace_id": trace,
                 "seconds": round(time.monotonic() - began, 6),
             }
             # Probes and scrapes come every few seconds for ever: they are only worth a line when one is looking.
-            quiet = scope["path"].removeprefix(self._root_path) in _QUIET and status < 400
+            quiet = is_quiet(scope["path"], self._root_path) and status < 400
             logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"facts": facts})
+
+
+def is_quiet(path: str, root_path: str) -> bool:
+    """Whether it is a probe's or a scrape's."""
+    return path.removeprefix(root_path) in _QUIET
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

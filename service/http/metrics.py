@@ -1,4 +1,5 @@
-"""Prometheus metrics, all of them on the registry given, prefix `certify_`, seconds and samples as units.
+"""Prometheus metrics, all of them on the registry given, prefix `certify_` (`process_` for the process's own, as all
+clients of Prometheus have it), seconds and samples as units. What is counted in a sampled trace has its id as exemplar.
 
 Every series exists before its first event, so that a rate over that event is right: a bundle's from the moment that it
 is served. Labels take values only from the bundle's scales and from fixed lists: no request can add a series. The
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TypeVar, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from .. import tracing
 from ..answering.ahead import Drawn
 from ..answering.schemas import AbstainReason, CertifyAnswer, Outcome, Stage
 from ..backends.base import BackendInfo
@@ -38,6 +40,11 @@ _STAGE_OUTCOMES = get_args(Stage.model_fields["outcome"].annotation)
 def sigma_label(sigma: float) -> str:
     """A scale as a label value: 0.25 -> "0.25"."""
     return format(sigma, ".15g")
+
+
+def _exemplar() -> dict[str, str] | None:
+    trace = tracing.current()
+    return {"trace_id": trace.trace_id} if trace is not None and trace.sampled else None
 
 
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
@@ -166,6 +173,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry, *, version: str, codes: tuple[str, ...]) -> None:
         self.registry = registry
+        ProcessCollector(registry=registry)
         rows = (*_answer_rows(()), *_process_rows(codes), *_info_rows(version))
         self._metrics = {row.key: row.register(registry) for row in rows}
         self._series: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}  # found before
@@ -201,14 +209,15 @@ class Metrics:
         leading: each asked sigma's share of its most voted class, None where nothing was drawn. client: the name of
         one that the file of keys names, or that of everybody.
         """
+        exemplar = _exemplar()
         self._of(Counter, "client_samples", client).inc(answer.samples_used)
         self._outcome(answer)
         if answer.abstain_reason is not None:
             self._abstained(answer.abstain_reason, leading)
-        self._of(Histogram, "samples_used").observe(answer.samples_used)
+        self._of(Histogram, "samples_used").observe(answer.samples_used, exemplar)
         for stage in answer.stages:
             self._of(Counter, "stages", sigma_label(stage.sigma), stage.outcome).inc()
-        self._of(Histogram, "sampling_seconds").observe(answer.timing.sampling_seconds)
+        self._of(Histogram, "sampling_seconds").observe(answer.timing.sampling_seconds, exemplar)
 
     def repeated(self, answer: CertifyAnswer) -> None:
         """Count an answer that was kept: nothing was drawn for it."""
@@ -216,14 +225,15 @@ class Metrics:
         self._outcome(answer)
 
     def _outcome(self, answer: CertifyAnswer) -> None:
+        exemplar = _exemplar()
         sigma = "none" if answer.sigma is None else sigma_label(answer.sigma)
         self._of(Counter, "requests", answer.outcome, sigma).inc()
         self._of(Counter, "answers_by_scales", str(len(answer.noise)), answer.outcome).inc()
         if answer.abstain_reason is None:
-            self._of(Histogram, "certified_radius", sigma).observe(answer.radius)
+            self._of(Histogram, "certified_radius", sigma).observe(answer.radius, exemplar)
         else:
-            self._of(Counter, "abstentions", answer.abstain_reason).inc()
-        self._of(Histogram, "request_seconds", "answered").observe(answer.timing.total_seconds)
+            self._of(Counter, "abstentions", answer.abstain_reason).inc(exemplar=exemplar)
+        self._of(Histogram, "request_seconds", "answered").observe(answer.timing.total_seconds, exemplar)
 
     def drew_ahead(self, drawn: Drawn) -> None:
         """Count what one answered request had drawn ahead."""
@@ -242,9 +252,10 @@ class Metrics:
         seconds: from the arrival of the request to certify that it answers; None for a probe or another path, whose
         refusals are nobody's failed requests.
         """
-        self._of(Counter, "errors", code).inc()
+        exemplar = _exemplar()
+        self._of(Counter, "errors", code).inc(exemplar=exemplar)
         if seconds is not None and code in _FAILURES:
-            self._of(Histogram, "request_seconds", "failed").observe(seconds)
+            self._of(Histogram, "request_seconds", "failed").observe(seconds, exemplar)
 
     def _abstained(self, reason: str, leading: Mapping[float, float | None]) -> None:
         for sigma, share in leading.items():

@@ -59,8 +59,9 @@ PREVIEW_ANSWERS = _DONE | problems(_OF_PREVIEW, *(code for code in _ASKING if co
 INFO_ANSWERS = _DONE | problems("unknown_field", "backend_unavailable", "internal_error")
 READY_ANSWERS = _DONE | problems("backend_unavailable", "draining", "internal_error")
 LIVE_ANSWERS = _DONE
+_TEXT: Json = {"schema": {"type": "string"}}
 METRICS_ANSWER: dict[int | str, Json] = {
-    200: {"headers": headers_of(200), "content": {"text/plain": {"schema": {"type": "string"}}}},
+    200: {"headers": headers_of(200), "content": {"text/plain": _TEXT, "application/openmetrics-text": _TEXT}},
 }
 _FORM, _JSON = "multipart/form-data", "application/json"
 

@@ -39,4 +39,7 @@ class Scopes:
                 message = {**message, "body": b""}
             await send(message)
 
-        await self._app(inner, receive, sending)
+        try:
+            await self._app(inner, receive, sending)
+        finally:
+            scope["route"] = inner.get("route")  # for who is outside, and has the other scope

@@ -15,7 +15,6 @@ from starlette.responses import Response
 
 from ..answering.progress import Watch
 from ..answering.progress_schemas import Progress
-from ..tracing import span
 from .asking import arrived, with_refusals_held_back
 from .certificates import envelope_of
 from .certifying import Reader, finish, work
@@ -50,16 +49,12 @@ async def _begin(request: Request, read: Reader, gateway: Gateway) -> Response:
 async def _work(
     content: list[bytes], request: Request, read: Reader, gateway: Gateway, client: Client, feed: Feed
 ) -> None:
-    request_id = request.state.request_id
     watch = Watch(feed.begin)
     teller = _Teller(watch, feed)
-    with span("POST /certify", {"request_id": request_id}, headers=request.headers) as current:
-        async with teller.at_work():
-            with gateway.admission.place(client) as place:
-                drawn = await work(content, request, read, gateway, client, place, watch)
-        made = finish(drawn, gateway, client, request_id=request_id)
-        current.set_attribute("outcome", made.outcome)
-        current.set_attribute("samples_used", made.samples_used)
+    async with teller.at_work():
+        with gateway.admission.place(client) as place:
+            drawn = await work(content, request, read, gateway, client, place, watch)
+    made = finish(drawn, gateway, client, request_id=request.state.request_id)
     request.state.outcome = made.outcome
     feed.begin()  # an answer that was kept has had no samples
     if watch.begun:

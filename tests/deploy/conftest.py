@@ -126,9 +126,15 @@ def containers(pod: Object) -> list[Object]:
     return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
 
 
+def gateways(objects: list[Object]) -> dict[str, Object]:
+    """The gateways' Deployments, of each bundle, by name."""
+    found = {each["metadata"]["name"]: each for each in of(objects, "Deployment")}
+    return {name: each for name, each in found.items() if name.endswith("-gateway")}
+
+
 def gateway_of(objects: list[Object]) -> Object:
-    """The gateways' Deployment."""
-    (found,) = [each for each in of(objects, "Deployment") if each["metadata"]["name"].endswith("-gateway")]
+    """The only one of a release with one bundle."""
+    (found,) = gateways(objects).values()
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from certify.service.http.keys import ApiKeys
-from tests.deploy.conftest import CHART, EVERYTHING, Object, gateway_of, objects_of, of, render, rendered
+from tests.deploy.conftest import CHART, EVERYTHING, Object, gateway_of, gateways, objects_of, of, render, rendered
 
 CLIENTS = [
     {"name": "camera-app", "samplesPerMinute": 600000, "places": 8},
@@ -131,6 +131,26 @@ def test_a_secret_of_the_users_comes_first_and_its_change_starts_pods_again(clus
         cluster.secrets["mine"] = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}, "data": data}
         sums.append(checksum(cluster.render(values)))
     assert sums[0] == sums[1] != sums[2] and None not in sums
+
+
+def test_another_signing_key_starts_pods_again(cluster: Cluster) -> None:
+    values = {"signingKey": {"existingSecret": "mine"}}
+    sums = []
+    for key in (b"a", b"a", b"b"):
+        data = {"signing.pem": base64.b64encode(key).decode()}
+        cluster.secrets["mine"] = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}, "data": data}
+        pod = gateway_of(cluster.render(values))["spec"]["template"]["metadata"]
+        sums.append(pod["annotations"]["checksum/signing-key"])
+    assert sums == [hashlib.sha256(key).hexdigest() for key in (b"a", b"a", b"b")]
+
+
+def test_bundles_beside_each_other_have_one_seed_key(cluster: Cluster) -> None:
+    objects = cluster.render({"bundles": {"green": {}}})
+    assert len(of(objects, "Secret")) == 1
+    found = [each["spec"]["template"]["metadata"]["annotations"] for each in gateways(objects).values()]
+    assert len(found) == 2 and found[0] == found[1] == {
+        "checksum/seed-key": hashlib.sha256(text(of(objects, "Secret")[0], "seed-key").encode()).hexdigest()
+    }
 
 
 def test_a_given_value_is_the_key() -> None:

@@ -63,7 +63,7 @@ async def test_every_series_exists_from_the_start_at_zero() -> None:
 async def test_every_metric_has_the_prefix_and_a_help_text() -> None:
     async with in_process() as service:
         for family in text_string_to_metric_families(await service.metrics_text()):
-            assert family.name.startswith("certify_")
+            assert family.name.startswith(("certify_", "process_"))
             assert family.documentation
 
 

@@ -13,7 +13,6 @@ import pytest
 
 pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[torch]')")
 
-from certify.service import tracing
 from certify.service.answering.certify import certify
 from certify.service.answering.evidence import payload_of
 from certify.service.answering.images import decode_image
@@ -56,16 +55,6 @@ async def test_it_says_what_the_embedded_backend_says_of_itself(embedded, triton
     for name in ("bundle_name", "bundle_digest", "class_names", "input_shape", "sigmas", "thresholds", "final"):
         assert getattr(ours, name) == getattr(theirs, name)
     assert (ours.chunk, ours.grain, ours.runtime) == (theirs.chunk, theirs.grain, theirs.runtime)
-
-
-async def test_a_caller_s_traceparent_goes_along_and_changes_no_vote(triton):
-    call = {"sigma": triton.info().sigmas[0], "seed": 1, "first": 0, "count": 64}
-    votes = (await triton.count_votes(image(0), **call)).tolist()
-    try:
-        assert tracing.follow(f"00-{'a' * 32}-{'b' * 16}-01")
-        assert (await triton.count_votes(image(0), **call)).tolist() == votes
-    finally:
-        tracing.follow("")
 
 
 async def test_votes_are_the_embedded_backends_alone_and_among_32_in_any_order(embedded, triton):

@@ -1,4 +1,4 @@
-{{/* What Prometheus calls this release's gateways. */}}
+{{/* What Prometheus calls a set's gateways. */}}
 {{- define "certify.gatewaySelector" -}}
 {{- default (printf "namespace=%q, job=%q" .Release.Namespace (include "certify.gateway" .)) .Values.monitoring.prometheusRule.gatewaySelector -}}
 {{- end -}}
@@ -12,7 +12,9 @@
 {{/* An alert's labels and annotations. Argument: (list $ name severity summary), and a map of other labels. */}}
 {{- define "certify.alert" -}}
 {{- $rule := (index . 0).Values.monitoring.prometheusRule -}}
-labels: {{ include "certify.merged" (concat (list (dict "severity" (index . 2))) (slice . 4) (list $rule.alertLabels)) | nindent 2 }}
+{{- $bundle := dict -}}
+{{- with get (index . 0) "Bundle" }}{{ $bundle = dict "bundle" . }}{{ end -}}
+labels: {{ include "certify.merged" (concat (list (dict "severity" (index . 2)) $bundle) (slice . 4) (list $rule.alertLabels)) | nindent 2 }}
 annotations:
   summary: {{ index . 3 | quote }}
   runbook_url: {{ printf "%s#%s" $rule.runbookUrl (index . 1 | lower) | quote }}

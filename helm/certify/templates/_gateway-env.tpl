@@ -4,6 +4,9 @@
 # Every address of both families.
 - {name: CERTIFY_HTTP_HOST, value: "::"}
 - {name: CERTIFY_HTTP_PORT, value: "8000"}
+{{- with get . "Bundle" }}
+- {name: CERTIFY_ROOT_PATH, value: {{ include "certify.bundlePath" . }}}
+{{- end }}
 {{- if .Values.embedded.enabled }}
 - {name: CERTIFY_BACKEND, value: embedded}
 - {name: CERTIFY_BUNDLE, value: {{ include "certify.bundle" .Values.embedded | quote }}}

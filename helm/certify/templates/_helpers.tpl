@@ -12,8 +12,8 @@
 {{- end -}}
 {{- end -}}
 
-{{- define "certify.gateway" -}}{{ include "certify.fullname" . }}-gateway{{- end -}}
-{{- define "certify.triton" -}}{{ include "certify.fullname" . }}-triton{{- end -}}
+{{- define "certify.gateway" -}}{{ include "certify.set" . }}-gateway{{- end -}}
+{{- define "certify.triton" -}}{{ include "certify.set" . }}-triton{{- end -}}
 
 {{/* A number as it is written: Helm's own way turns 10485760 into 1.048576e+07, which no setting takes. */}}
 {{- define "certify.text" -}}
@@ -35,13 +35,14 @@
 {{- define "certify.selector" -}}
 app.kubernetes.io/name: {{ include "certify.name" (index . 0) }}
 app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
-app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/component: {{ with get (index . 0) "Bundle" }}{{ . }}-{{ end }}{{ index . 1 }}
 {{- end -}}
 
 {{/* Argument: (list $ "gateway"), and maps of the component's own labels. */}}
 {{- define "certify.labels" -}}
 {{- $root := index . 0 -}}
 {{- $own := include "certify.selector" . | fromYaml -}}
+{{- with get $root "Bundle" }}{{ $_ := set $own "certify/bundle" . }}{{ end -}}
 {{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion -}}
 {{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service -}}
 {{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}

@@ -52,6 +52,16 @@ says; nothing where there is none to ask. API keys are read again by themselves.
 {{- end -}}
 {{- end -}}
 
+{{/* The same of the signing key, which is always a Secret of the user's. */}}
+{{- define "certify.signingChecksum" -}}
+{{- with .Values.signingKey.existingSecret -}}
+{{- $found := (lookup "v1" "Secret" $.Release.Namespace .).data | default dict -}}
+{{- with index $found $.Values.signingKey.existingSecretKey -}}
+{{- . | b64dec | sha256sum -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The Secret whose key holds the clients; nothing where anybody may ask. */}}
 {{- define "certify.apiKeysSecret" -}}
 {{- if .Values.apiKeys.existingSecret -}}

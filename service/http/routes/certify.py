@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from ...answering.schemas import CertifyAnswer, CertifyFields
 from ...answering.signing import PAYLOAD_TYPE
-from ...tracing import span
 from ..accepts import asks_for
 from ..batches import certified_batch
 from ..bodies import Body, parse_body
@@ -50,10 +49,7 @@ async def certify(request: Request) -> Response:
     """
     if asks_for(request.headers, EVENTS):
         return await watched(request, _read)
-    with span("POST /certify", {"request_id": request.state.request_id}, headers=request.headers) as current:
-        made = await certified(request, _read)
-        current.set_attribute("outcome", made.outcome)
-        current.set_attribute("samples_used", made.samples_used)
+    made = await certified(request, _read)
     request.state.outcome = made.outcome
     envelope = envelope_of(made, request)
     if envelope is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...answering.schemas import Probe
 from ...errors import Draining
 from ..context import gateway_of
+from ..exposition import expose
 from ..openapi import LIVE_ANSWERS, METRICS_ANSWER, READY_ANSWERS
 
 __all__ = ("router",)
@@ -41,6 +41,10 @@ async def readyz(request: Request) -> Probe:
     responses=METRICS_ANSWER,
 )
 async def metrics(request: Request) -> Response:
-    """Text format. The abstention rate is the ratio of two counters; see certify_requests_total's outcomes."""
-    body = generate_latest(gateway_of(request).metrics.registry)
-    return Response(body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    """In the text format, or as OpenMetrics with exemplars (Accept: application/openmetrics-text); gzip where accepted.
+
+    The abstention rate is the ratio of two counters; see certify_requests_total's outcomes.
+    """
+    accept, accept_encoding = (request.headers.get(name, "") for name in ("accept", "accept-encoding"))
+    made = expose(gateway_of(request).metrics.registry, accept=accept, accept_encoding=accept_encoding)
+    return Response(made.body, headers=made.headers)

@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse, Response
 
 from ... import __version__
 from ...answering.schemas import CertifyFields
-from ...tracing import span
 from ..bodies import Body, check_encoding
 from ..certifying import certified
 from ..context import gateway_of
@@ -59,10 +58,7 @@ async def _infer(request: Request) -> Response:
         asked.append(inference)
         return parsed
 
-    with span("POST /v2/infer", {"request_id": request.state.request_id}, headers=request.headers) as current:
-        made = await certified(request, read)
-        current.set_attribute("outcome", made.outcome)
-        current.set_attribute("samples_used", made.samples_used)
+    made = await certified(request, read)
     request.state.outcome = made.outcome
     body, head = write_inference(made, asked[0])
     if head is None:
