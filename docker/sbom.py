@@ -44,12 +44,13 @@ def debian_packages() -> Iterator[Component]:
 
 def licences(found: Distribution) -> list[dict[str, Any]]:
     """An SPDX expression where the package has one (PEP 639), else the names that its authors chose."""
-    if expression := found.metadata.get("License-Expression"):
+    for expression in found.metadata.get_all("License-Expression", []):
         return [{"expression": expression}]
     classifiers = [line.split(" :: ") for line in found.metadata.get_all("Classifier", [])]
     names = [words[-1] for words in classifiers if words[0] == "License" and words[-1] != "OSI Approved"]
     # Some packages put the whole text there: its first line then.
-    names = names or [line.strip() for line in found.metadata.get("License", "").splitlines() if line.strip()][:1]
+    text = "\n".join(found.metadata.get_all("License", []))
+    names = names or [line.strip() for line in text.splitlines() if line.strip()][:1]
     return [{"license": {"name": name}} for name in names]
 
 
