@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # gateway, Triton's stubs) is not counted. Raise it when it is beaten; never lower it.
 COVERAGE := 93
 
-.PHONY: help demo demo-photo serve triton test test-first test-second lint format lock bench bench-gpu bench-triton soak train clean
+.PHONY: help demo demo-photo serve triton test test-first test-second test-images lint format lock bench bench-gpu bench-triton soak train clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,10 +47,11 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/mypy
 
 # Two halves at once, since most tests wait: for a server, a child process, a deadline. Of models half goes into each.
-# deploy has a process of its own: Helm's engine, in Go, and the networks' libraries end each other in one.
+# deploy has a process of its own: Helm's engine, in Go, and the networks' libraries end each other in one. images is not
+# in it: it takes minutes and root.
 FIRST := $(addprefix tests/, answering/ backends/ benchmarks/ certificates/ cli/ core/ http/ research/ service/ remote/ \
     models/classifiers/ models/train/)
-SECOND := $(filter-out $(FIRST) tests/deploy/ tests/cases/ tests/golden/ tests/typing/ %__pycache__/, $(wildcard tests/*/ tests/test_*.py))
+SECOND := $(filter-out $(FIRST) tests/deploy/ tests/images/ tests/cases/ tests/golden/ tests/typing/ %__pycache__/, $(wildcard tests/*/ tests/test_*.py))
 
 test: lint ## everything: lint, types, unit, statistics, HTTP against a real process, a real Triton; coverage
 	rm -f .coverage .coverage.*
@@ -65,6 +66,9 @@ test-first: $(STAMP)
 	$(BIN)/python -m pytest -q --cov --cov-append --cov-report= $(FIRST)
 test-second: $(STAMP)
 	$(BIN)/python -m pytest -q --cov --cov-report= $(addprefix --ignore=, $(filter tests/models/%, $(FIRST))) $(SECOND)
+
+test-images: $(STAMP) ## the gateway's images built and run for real; as root, with buildah, runc and debootstrap
+	$(BIN)/python -m pytest -q tests/images/
 
 format: $(STAMP) ## rewrite the sources as ruff would have them
 	$(BIN)/ruff check --fix .

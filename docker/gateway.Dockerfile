@@ -15,10 +15,16 @@ COPY service ./service
 COPY models ./models
 RUN python -m venv /opt/certify
 # Every file against its hash in constraints.txt. EXTRAS is a list of words, hence no quotes.
-# openvino-telemetry reports every start to its makers; openvino does without it.
+# openvino-telemetry reports every start to its makers; openvino does without it. pip and setuptools have done their work.
 # hadolint ignore=DL3059,SC2086
-RUN PIP_NO_CACHE_DIR=1 /opt/certify/bin/python install.py ${EXTRAS} \
-    && /opt/certify/bin/python -m pip uninstall --yes openvino-telemetry
+RUN PIP_NO_CACHE_DIR=1 /opt/certify/bin/python install.py --small ${EXTRAS} \
+    && /opt/certify/bin/python -m pip uninstall --yes openvino-telemetry setuptools pip
+# No weights where nothing can run them. Bytecode of what is loaded, since nothing is written later; not held against
+# dates, which a layer may change.
+RUN set -- /opt/certify/lib/python3*/site-packages \
+    && if [ ! -d "$1/openvino" ] && [ ! -d "$1/torch" ]; then rm -r "$1/certify/models/bundles"; fi \
+    && /opt/certify/bin/python -m compileall -q --invalidation-mode unchecked-hash \
+        -x "pygments/lexers|scipy/(?!_lib|special)" "$1"
 
 FROM python:3.12.8-slim-bookworm@sha256:2199a62885a12290dc9c5be3ca0681d367576ab7bf037da120e564723292a2f0
 RUN groupadd --gid 10001 certify && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin certify

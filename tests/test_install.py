@@ -58,13 +58,17 @@ def test_a_package_that_has_another_version_for_each_python_is_taken_with_all_of
         assert len(re.findall(rf"^{re.escape(name)}==", block, re.MULTILINE)) == pinned.count(name)
 
 
-def test_slim_removes_what_other_devices_load_and_nothing_else(tmp_path):
+def test_slim_removes_what_other_devices_and_tests_load_and_nothing_else(tmp_path):
     libs = tmp_path / "openvino" / "libs"
     libs.mkdir(parents=True)
     kept = {"libopenvino.so.2641", "libopenvino_intel_cpu_plugin.so", "libopenvino_ir_frontend.so.2641", "libtbb.so.12"}
     gone = {"libopenvino_intel_gpu_plugin.so", "libopenvino_intel_npu_plugin.so", "cache.json"}
     for name in kept | gone:
         (libs / name).touch()
+    for name in ("numpy/tests", "scipy/special/tests/data", "scipy/special/_tests", "fastapi/tests"):
+        (tmp_path / name).mkdir(parents=True)
     install.slim(tmp_path)
     assert {path.name for path in libs.iterdir()} == kept
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*tests")}
+    assert left == {"scipy/special/_tests", "fastapi/tests"}
     install.slim(tmp_path / "without openvino")

@@ -74,12 +74,14 @@ class OnceLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore
         return dict(super().construct_mapping(node, deep))
 
 
-def rendered(values: dict[str, Any], *, name: str = "release", namespace: str = "ml") -> dict[str, str]:
+def rendered(
+    values: dict[str, Any], *, name: str = "release", namespace: str = "ml", chart: Path = CHART
+) -> dict[str, str]:
     """Template -> its text."""
     from helm_python import Chart
 
-    with Chart.load(str(CHART)) as chart:
-        return dict(chart.render(values, name=name, namespace=namespace))
+    with Chart.load(str(chart)) as loaded:
+        return dict(loaded.render(values, name=name, namespace=namespace))
 
 
 def render(values: dict[str, Any], *, name: str = "release", namespace: str = "ml") -> list[dict[str, Any]]:

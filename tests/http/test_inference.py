@@ -35,7 +35,7 @@ async def infer(service: InProcess, image: dict[str, Any] = FILE, **members: Any
 
 @pytest.mark.slow
 def test_tritons_client_gets_certificates_of_files_and_tensors(tmp_path: Path) -> None:
-    pytest.importorskip("geventhttpclient", reason="needs pip install 'tritonclient[http]'")
+    pytest.importorskip("geventhttpclient", reason="needs geventhttpclient, of certify[dev]")
     import tritonclient.http as triton
 
     with real_process(tmp_path / "log") as service:
