@@ -10,10 +10,11 @@ from typing import Any
 from benchmarks.cost import size
 from benchmarks.machine import machine, sentence
 from certify.models.bundle import Manifest, load_manifest, save_manifest
-from certify.service.research.curves import Curve
+from certify.service.research.curves import INTERVALS, Curve, markdown
+from certify.service.research.field import compared, field_of, field_table
 from certify.service.research.votes_file import VotesFile
 
-__all__ = ("figures", "here", "listed", "publish")
+__all__ = ("certificates", "figures", "here", "listed", "publish")
 
 
 def figures(
@@ -34,12 +35,24 @@ def figures(
 
 def _of_curve(row: Curve, radii: Sequence[float]) -> dict[str, Any]:
     return {
+        "images": len(row),
         "accuracy": {f"{r:g}": row.accuracy(r) for r in radii},
+        "accuracy_interval": {f"{r:g}": row.accuracy_interval(r) for r in radii},
         "acr": row.acr,
+        "acr_interval": row.acr_interval,
         "abstained": row.abstention,
         "wrong": row.wrong,
         "mean_samples": row.mean_samples,
     }
+
+
+def certificates(rows: Sequence[Curve], radii: Sequence[float], field: str | None = None) -> str:
+    """Markdown: the rows with n and intervals; then the field's figures for that data set, and who leads where."""
+    parts = [markdown(rows, radii), INTERVALS]
+    if field is not None:
+        published = field_of(field)
+        parts += [field_table(published, radii), "\n".join(compared(rows, published))]
+    return "\n\n".join(parts)
 
 
 def publish(folder: Path, measured: Mapping[str, Any], card: str) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import DataError
@@ -36,16 +36,27 @@ class DataSet:
     def __len__(self) -> int:
         return len(self.idx)
 
-    def digest(self) -> str:
-        """ "sha256:..." of every idx, class and file: two runs with the same one saw the same images and labels."""
-        whole = hashlib.sha256()
-        for position, (idx, label) in enumerate(zip(self.idx, self.labels, strict=True)):
+    def contents(self) -> list[str | None]:
+        """SHA-256 of each image as it lies on the disk, in hex; None of one that cannot be read."""
+
+        def content(position: int) -> str | None:
             try:
-                content = hashlib.sha256((self.stored or self.read)(position)).hexdigest()
+                return hashlib.sha256((self.stored or self.read)(position)).hexdigest()
             except DataError:
-                content = "unreadable"
+                return None
+
+        return [content(position) for position in range(len(self))]
+
+    def digest(self, contents: Sequence[str | None] | None = None) -> str:
+        """ "sha256:..." of every idx, class and file: two runs with the same one saw the same images and labels.
+
+        contents: as contents() gives them, from whoever has them already.
+        """
+        whole = hashlib.sha256()
+        for idx, label, content in zip(self.idx, self.labels, contents or self.contents(), strict=True):
             # A folder's name may hold bytes that are no UTF-8.
-            whole.update(f"{idx}\t{self.classes[label]}\t{content}\n".encode(errors="surrogateescape"))
+            line = f"{idx}\t{self.classes[label]}\t{content or 'unreadable'}\n"
+            whole.update(line.encode(errors="surrogateescape"))
         return f"sha256:{whole.hexdigest()}"
 
     def part(self, *, limit: int | None = None, shard: tuple[int, int] = (1, 1)) -> DataSet:
@@ -58,14 +69,17 @@ class DataSet:
             raise DataError(f"shard: expected i/n with 1 <= i <= n, got {number}/{of}")
         if limit is not None and limit < 1:
             raise DataError(f"limit: expected at least 1, got {limit}")
-        kept = range(len(self))[:limit][number - 1 :: of]
+        return self.chosen(range(len(self))[:limit][number - 1 :: of])
+
+    def chosen(self, positions: Sequence[int]) -> DataSet:
+        """These images, in this order."""
         stored = self.stored
         return replace(
             self,
-            idx=tuple(self.idx[i] for i in kept),
-            labels=tuple(self.labels[i] for i in kept),
-            read=lambda position: self.read(kept[position]),
-            stored=None if stored is None else lambda position: stored(kept[position]),
+            idx=tuple(self.idx[i] for i in positions),
+            labels=tuple(self.labels[i] for i in positions),
+            read=lambda position: self.read(positions[position]),
+            stored=None if stored is None else lambda position: stored(positions[position]),
         )
 
     def labels_in(self, classes: tuple[str, ...]) -> tuple[int, ...]:

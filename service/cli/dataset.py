@@ -22,7 +22,7 @@ from ..errors import DataError
 from ..research.certificates import Certificates
 from ..research.certifiers import LocalCertifier, RemoteCertifier, RowCertifier
 from ..research.crops import center_cropped, marked_as_cropped
-from ..research.curves import curves_of_tables, markdown
+from ..research.curves import INTERVALS, curves_of_tables, markdown
 from ..research.dataset_run import certify_dataset, run_id
 from ..research.policies import POLICIES, Policy
 from ..research.run_notes import RunNotes
@@ -39,6 +39,7 @@ __all__ = ("dataset",)
 class _Order:
     dataset: DataSet  # the part that is asked for
     data_facts: Mapping[str, object]  # of the whole
+    place: Mapping[str, object]  # of the part in what all shards are
     crop: bool  # images to the bundle's size, by their centre
     out: Path
     policy: Policy
@@ -58,7 +59,9 @@ def dataset(
     *,
     resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
-    shard: Annotated[str, typer.Option(help="i/n: every n-th image, beginning with the i-th.")] = "1/1",
+    shard: Annotated[
+        str, typer.Option(help="i/n: every n-th image, beginning with the i-th; all with one --seed.")
+    ] = "1/1",
     seed: Annotated[int | None, typer.Option(help="Of the noise [random; a run that goes on keeps its own].")] = None,
     votes: Annotated[Path | None, typer.Option(help="Keep all votes in this .npz, for every policy at once.")] = None,
     certificates: Annotated[
@@ -91,6 +94,7 @@ def dataset(
             "data_digest": whole.digest(),
             **({"crop": "center"} if crop else {}),
         },
+        place={"images": len(whole.part(limit=limit)), "shard": shard},
         crop=crop,
         out=out,
         policy=_policy(policy),
@@ -104,7 +108,7 @@ def dataset(
     else:
         settings = load_settings(backend=backend, bundle=bundle)
         asyncio.run(_here(order, settings, _seed(seed, out)))
-    typer.echo(markdown(curves_of_tables([read_table(out)])))
+    typer.echo(f"{markdown(curves_of_tables([read_table(out)]))}\n\n{INTERVALS}")
 
 
 def _certificates(folder: Path) -> Certificates:
@@ -174,7 +178,7 @@ async def _certify(order: _Order, certifier: RowCertifier) -> Container[int]:
     """The idx of every image that cannot be used."""
     facts = {**order.data_facts, **certifier.facts()}
     run, dataset = run_id(facts), _prepared(order, certifier)
-    notes = RunNotes(order.out, run, facts, dataset, certifier.classes)
+    notes = RunNotes(order.out, run, facts, dataset, certifier.classes, place=order.place)
     with open_table(order.out, run, facts, notes.as_facts()) as table, Live(len(dataset), table.done) as live:
 
         def on_invalid(idx: int, wrong: str) -> None:

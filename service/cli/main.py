@@ -18,6 +18,7 @@ _COMMANDS = {
     "serve": ("serve", "serve"),
     "image": ("image", "image"),
     "dataset": ("dataset", "dataset"),
+    "gate": ("gate", "gate"),
     "curve": ("curve", "curve"),
     "tune": ("tune", "tune"),
     "verify": ("verify", "verify"),
@@ -45,7 +46,7 @@ class _Lazy(TyperGroup):
             group = offered
         else:
             group = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
-            group.command(cmd_name)(errors_as_text()(offered))
+            group.command(cmd_name, cls=getattr(offered, "command_class", None))(errors_as_text()(offered))
         command = typer.main.get_command(group)
         command.name = cmd_name
         return command

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from ...models.files import check_file
-from ..research.curves import Curve, draw_choice, markdown
+from ..research.curves import INTERVALS, Curve, draw_choice, markdown
 from ..research.threshold_choice import Choice, best_curve, check_split
 from ..research.threshold_choice import tune as choose
 from ..research.votes_file import load_votes
@@ -53,6 +53,7 @@ def tune(
     if other is not None:
         typer.echo(f"\njudged by {', '.join(map(str, judge or ()))}:\n")
         typer.echo(markdown([best_curve(other, chosen, rule)]))
+    typer.echo(f"\n{INTERVALS}")
     if out is not None:
         _draw(choice, radius, out)
 

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from .certificate import Cascade, Certificate, cascade_certificate
     from .certifier import Certifier
     from .counted import Counter, counted_certificate, counted_limit, whole_counts
+    from .gate import Gate, GateVerdict, Requirement, Standing
     from .laws import Noise
     from .limits import max_radius, min_samples, reachable
+    from .population import Population, by_class, images_needed, interval, truly
     from .reasons import Reason
     from .replay import PilotPlan, plan_from_pilot
     from .results import ProtocolError, Query, Result, StageOutcome, StageResult
@@ -32,24 +34,33 @@ _HOMES = {
     "Certificate": "certificate",
     "Certifier": "certifier",
     "Counter": "counted",
+    "Gate": "gate",
+    "GateVerdict": "gate",
     "Noise": "laws",
     "PilotPlan": "replay",
+    "Population": "population",
     "ProtocolError": "results",
     "Query": "results",
     "Reason": "reasons",
+    "Requirement": "gate",
     "Result": "results",
     "StageOutcome": "results",
     "StageResult": "results",
+    "Standing": "gate",
+    "by_class": "population",
     "cascade_certificate": "certificate",
     "clopper_pearson_lower": "bounds",
     "clopper_pearson_upper": "bounds",
     "counted_certificate": "counted",
     "counted_limit": "counted",
     "floor_radius": "bounds",
+    "images_needed": "population",
+    "interval": "population",
     "max_radius": "limits",
     "min_samples": "limits",
     "plan_from_pilot": "replay",
     "reachable": "limits",
+    "truly": "population",
     "whole_counts": "counted",
 }
 
@@ -58,23 +69,32 @@ __all__ = (
     "Certificate",
     "Certifier",
     "Counter",
+    "Gate",
+    "GateVerdict",
     "Noise",
     "PilotPlan",
+    "Population",
     "ProtocolError",
     "Query",
     "Reason",
+    "Requirement",
     "Result",
     "StageOutcome",
     "StageResult",
+    "Standing",
+    "by_class",
     "cascade_certificate",
     "clopper_pearson_lower",
     "clopper_pearson_upper",
     "counted_certificate",
     "counted_limit",
     "floor_radius",
+    "images_needed",
+    "interval",
     "max_radius",
     "min_samples",
     "plan_from_pilot",
     "reachable",
+    "truly",
     "whole_counts",
 )

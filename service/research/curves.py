@@ -1,12 +1,14 @@
 """Certified accuracy against radius, as the field draws it, and the table that goes with it.
 
 Certified accuracy at r: the share of images whose prediction is right and whose radius is at least r. ACR: the average
-certified radius, 0 where wrong or abstained.
+certified radius, 0 where wrong or abstained. Each stands with n and an interval over images: another sample of as many
+images would give another figure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,16 @@ from numpy.typing import NDArray
 
 from ...models.bundle import Final
 from ...models.files import whole_file
-from ..core import Cascade, PilotPlan, plan_from_pilot
+from ..core import Cascade, PilotPlan, interval, plan_from_pilot
 from ..errors import DataError
+from .missing import expected_images, missing_of
 from .policies import POLICIES, Outcome, Policy, certify
+from .radii import radii_up_to
 from .tables import ABSTAIN, Table, facts_path, load_facts, read_table
 from .votes_file import VotesFile, load_votes
 
 __all__ = (
-    "RADII",
+    "INTERVALS",
     "Curve",
     "curve_of_outcomes",
     "curves_of_tables",
@@ -33,10 +37,15 @@ __all__ = (
     "load",
     "markdown",
     "plans_of",
+    "radii_of",
     "save_figure",
+    "with_interval",
 )
 
-RADII = (0.0, 0.25, 0.5, 0.75, 1.0)  # where the field's tables are cut
+ERROR = 0.05  # of an interval, both sides together, as the field's tables have it
+INTERVALS = "n: images. In brackets: 95% intervals, exact (Clopper and Pearson) of a share, a bootstrap's of the ACR."
+RESAMPLES = 1_000  # of the bootstrap: the ends of its interval are then good to a twentieth of its width
+_SUFFIXES = (".tsv", ".csv", ".txt")  # "sigma_0.25" has none
 FINALS: tuple[Final, ...] = ("threshold", "plurality")  # how one scale alone can decide
 
 
@@ -53,9 +62,31 @@ class Curve:
     radius: NDArray[np.float64]
     samples: NDArray[np.int64] | None
     norm: str = "l2"  # of its radii
+    expected: int | None = None  # images that its run has in all
+    missing: tuple[str, ...] = ()  # what of them is not here, in lines for people
+
+    def __len__(self) -> int:
+        return len(self.correct)
 
     def accuracy(self, radius: float) -> float:
         return float(np.mean(self.correct & (self.radius >= radius)))
+
+    def accuracy_interval(self, radius: float) -> tuple[float, float]:
+        """The exact 95% interval of the certified accuracy, over images."""
+        return self.interval_of(self.accuracy(radius))
+
+    def interval_of(self, share: float) -> tuple[float, float]:
+        """The exact 95% interval of a share of these images."""
+        return interval(round(share * len(self)), len(self), ERROR)
+
+    @property
+    def acr_interval(self) -> tuple[float, float]:
+        """95%, over images, by resampling them: not exact."""
+        values, random = self.correct * self.radius, np.random.default_rng(0)
+        shape = (RESAMPLES // 20, len(values))  # a twentieth at a time: all would be gigabytes
+        means = [values[random.integers(0, len(values), shape)].mean(axis=1) for _ in range(20)]
+        low, high = np.quantile(means, [ERROR / 2, 1 - ERROR / 2])
+        return float(low), float(high)
 
     @property
     def acr(self) -> float:
@@ -86,33 +117,52 @@ def load(paths: Sequence[Path]) -> list[Curve]:
 
 def curves_of_tables(tables: Sequence[Table]) -> list[Curve]:
     """A curve for each table; tables of one run are its shards and become one."""
-    groups: dict[str, list[Table]] = {}
-    for table in tables:
-        if not len(table):
-            raise DataError(f"{table.path}: expected at least one row")
-        groups.setdefault(table.run or str(table.path), []).append(table)
     curves = []
-    for shards in groups.values():
+    groups = _runs(tables)
+    for shards, name in zip(groups, _names([shards[0].path for shards in groups]), strict=True):
         idx = np.concatenate([shard.idx for shard in shards])
         if len(set(idx.tolist())) != len(idx):
             raise DataError(
                 f"{', '.join(str(shard.path) for shard in shards)}: expected shards, and an image is in two"
             )
+        order = np.argsort(idx)  # the whole's, however it was cut
         samples = [shard.samples for shard in shards if shard.samples is not None]
         curves.append(
             Curve(
-                name=shards[0].path.stem if len(shards) == 1 else f"{shards[0].path.stem} and {len(shards) - 1} more",
+                name=name if len(shards) == 1 else f"{name} and {len(shards) - 1} more",
                 policy=shards[0].policy,
                 sigma=None,
                 final=None,
-                correct=np.concatenate([shard.correct for shard in shards]),
-                abstained=np.concatenate([shard.predict for shard in shards]) == ABSTAIN,
-                radius=np.concatenate([shard.radius for shard in shards]),
-                samples=np.concatenate(samples) if len(samples) == len(shards) else None,
+                correct=np.concatenate([shard.correct for shard in shards])[order],
+                abstained=np.concatenate([shard.predict for shard in shards])[order] == ABSTAIN,
+                radius=np.concatenate([shard.radius for shard in shards])[order],
+                samples=np.concatenate(samples)[order] if len(samples) == len(shards) else None,
                 norm=_norm_of(shards[0]),
+                expected=expected_images(shards),
+                missing=tuple(missing_of(shards)),
             )
         )
     return curves
+
+
+def _runs(tables: Sequence[Table]) -> list[list[Table]]:
+    """Tables of one run together; one of no run is by itself."""
+    groups: dict[str, list[Table]] = {}
+    for table in tables:
+        if not len(table):
+            raise DataError(f"{table.path}: expected at least one row")
+        groups.setdefault(table.run or str(table.path), []).append(table)
+    return list(groups.values())
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Files' names, with as many of their folders as tell them apart: the field names a file by its noise alone."""
+    parts = [(*path.absolute().parent.parts, path.stem if path.suffix in _SUFFIXES else path.name) for path in paths]
+    for count in range(1, max(map(len, parts), default=1)):
+        names = ["/".join(each[-count:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
 
 
 def _norm_of(table: Table) -> str:
@@ -181,26 +231,44 @@ def curve_of_outcomes(
     )
 
 
-def markdown(curves: Sequence[Curve], radii: Sequence[float] = RADII) -> str:
-    """A table: certified accuracy at each radius, ACR, abstention, share of wrong certificates, mean samples."""
-    head = ["", *(f"{r:g}" for r in radii), "ACR", "abstained", "wrong", "mean samples"]
+def radii_of(curves: Sequence[Curve], *, least: float = 0.0) -> tuple[float, ...]:
+    """Where a table of these curves is cut: as far as any of them goes, and to `least`."""
+    return radii_up_to(max((float((c.correct * c.radius).max(initial=least)) for c in curves), default=least))
+
+
+def markdown(curves: Sequence[Curve], radii: Sequence[float] | None = None) -> str:
+    """A table: n, certified accuracy at each radius, ACR, abstention, share of wrong certificates, mean samples.
+
+    Figures over images stand with their intervals (INTERVALS says which). radii: None = as far as the curves go.
+    """
+    cuts = radii_of(curves) if radii is None else radii
+    head = ["", "n", *(f"{r:g}" for r in cuts), "ACR", "abstained", "wrong", "mean samples"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
     for curve in curves:
         samples = curve.mean_samples
-        cells = [
-            curve.name,
-            *(f"{curve.accuracy(r):.3f}" for r in radii),
-            f"{curve.acr:.4f}",
-            f"{curve.abstention:.3f}",
-            f"{curve.wrong:.3f}",
-            "" if samples is None else f"{samples:.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+        partial = curve.expected is not None and curve.expected > len(curve)
+        shares = [*(curve.accuracy(r) for r in cuts), curve.abstention, curve.wrong]
+        cells = [with_interval(f"{share:.3f}", curve.interval_of(share), 3) for share in shares]
+        cells.insert(len(cuts), with_interval(f"{curve.acr:.4f}", curve.acr_interval, 4))
+        count = f"{len(curve)} of {curve.expected}" if partial else f"{len(curve)}"
+        lines.append("| " + " | ".join([curve.name, count, *cells, "" if samples is None else f"{samples:.0f}"]) + " |")
     return "\n".join(lines)
 
 
-def draw(curves: Sequence[Curve], out: Path, *, title: str = "") -> list[Path]:
-    """Write out.png and out.svg (whatever the suffix of `out`). Raises DataError without matplotlib."""
+def with_interval(figure: str, ends: tuple[float, float], digits: int) -> str:
+    """`0.430 (0.331 to 0.533)`: the ends are rounded outward."""
+    scale = 10**digits
+    low, high = math.floor(ends[0] * scale) / scale, math.ceil(ends[1] * scale) / scale
+    return f"{figure} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def draw(
+    curves: Sequence[Curve], out: Path, *, title: str = "", points: Mapping[str, Mapping[float, float]] | None = None
+) -> list[Path]:
+    """Write out.png and out.svg (whatever the suffix of `out`). Raises DataError without matplotlib.
+
+    points: others' certified accuracy at some radii, by their names.
+    """
     figure, axes = _figure()
     for curve in curves:
         # A step down at each certified radius: exact, where a grid of radii would blur it.
@@ -209,6 +277,8 @@ def draw(curves: Sequence[Curve], out: Path, *, title: str = "") -> list[Path]:
         x = np.concatenate([[0.0], radii])
         y = np.concatenate([[len(radii) / n], (len(radii) - np.arange(1, len(radii) + 1)) / n])
         axes.step(x, y, where="post", label=f"{curve.name} (ACR {curve.acr:.3f})", linewidth=1.4)
+    for name, accuracy in (points or {}).items():
+        axes.plot(list(accuracy), list(accuracy.values()), "o:", label=name, linewidth=0.8, markersize=3)
     # An L2 radius is one in L1 too: beside one in L1 it stands as that.
     norm = "L1" if any(curve.norm == "l1" for curve in curves) else "L2"
     axes.set_xlabel(f"radius ({norm}, pixels in [0, 1])")

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from ...models.datasets import DataSet
 from ..errors import DataError, DeadlineExceeded, RequestError
@@ -44,7 +44,7 @@ async def certify_dataset(
     run: str,
     jobs: int,
     on_invalid: Callable[[int, str], None],
-) -> AsyncIterator[Row]:
+) -> AsyncGenerator[Row, None]:
     """Certify each image that the table lacks, in order, `jobs` at a time; each row is on disk before it is yielded.
 
     on_invalid: called with the idx of an image that cannot be used and what is wrong, before its row is written.

@@ -17,17 +17,25 @@ class RunNotes:
     """Kept in the table's OUT.json as they come, so that a run that is killed and goes on loses none."""
 
     def __init__(
-        self, out: Path, run: str, facts: Mapping[str, object], dataset: DataSet, classes: tuple[str, ...]
+        self,
+        out: Path,
+        run: str,
+        facts: Mapping[str, object],
+        dataset: DataSet,
+        classes: tuple[str, ...],
+        *,
+        place: Mapping[str, object] | None = None,
     ) -> None:
-        """facts: what the run's rows depend on. classes: the bundle's."""
+        """facts: what the run's rows depend on. classes: the bundle's. place: which part of which whole this is."""
         self._out, self._run, self._facts = out, run, facts
+        self._place = dict(place or {})
         self._skipped = dict(dataset.skipped)
         used = {dataset.classes[label] for label in dataset.labels}
         self._by_number = not dataset.named and not used <= set(classes)
         self.invalid = _kept(out, run)  # idx -> what is wrong with the image
 
     def as_facts(self) -> dict[str, object]:
-        notes: dict[str, object] = {"labels": "by number"} if self._by_number else {}
+        notes: dict[str, object] = {**self._place, **({"labels": "by number"} if self._by_number else {})}
         if self._skipped:
             notes["skipped"] = self._skipped
         if self.invalid:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,6 +95,7 @@ class Table:
     radius: NDArray[np.float64]
     correct: NDArray[np.bool_]
     samples: NDArray[np.int64] | None
+    outcome: tuple[str, ...] | None
     policy: str | None
     run: str | None
 
@@ -127,12 +129,12 @@ class TableWriter:
     """Made by open_table()."""
 
     def __init__(self, path: Path, stream: FileIO, done: Table) -> None:
-        self._path, self._stream = path, stream
+        self.path, self._stream = path, stream
         self.done = done  # the rows that were there
 
     def append(self, row: Row) -> None:
         """Raises DataError when it cannot be written whole; what was of it is dropped when the run goes on."""
-        with _written(self._path):
+        with _written(self.path):
             _write(self._stream, row.line().encode())
             os.fsync(self._stream.fileno())
 
@@ -197,13 +199,15 @@ def _write(stream: FileIO, content: bytes) -> None:
 def read_table(path: Path) -> Table:
     """Raises DataError, naming line and column, unless it is a table with at least the field's columns."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected a table of results: {error}") from error
     names = lines[0].split("\t") if lines else []
     if missing := [name for name in FIELD_COLUMNS if name not in names and name != "time"]:
         raise DataError(f"{path}: expected tab-separated columns {', '.join(FIELD_COLUMNS)}; there is no {missing[0]}")
     cells: dict[str, list[str]] = {name: [] for name in names}
+    while lines and not lines[-1].strip():  # an editor's
+        lines.pop()
     for number, line in enumerate(lines[1:], start=2):
         values = line.split("\t")
         if len(values) != len(names):
@@ -226,16 +230,24 @@ def read_table(path: Path) -> Table:
         radius=radius.astype(np.float64),
         correct=integers("correct") != 0,
         samples=integers("samples") if "samples" in cells else None,
+        outcome=tuple(cells["outcome"]) if "outcome" in cells else None,
         policy=_only(path, "policy", cells),
         run=_only(path, "run", cells),
     )
 
 
+_WORDS = {"True": 1, "False": 0}  # of `correct`, as pandas writes it
+
+
 def _number(path: Path, at: int, name: str, text: str, kind: type[int] | type[float]) -> float:
+    """As kind; a whole number may be written 3.0. Radii are finite, so that a mean of them is."""
     try:
-        return kind(text)
+        value = _WORDS[text] if name == "correct" and text in _WORDS else float(text)
+        if math.isfinite(value) and (kind is float or value == int(value)):
+            return kind(text if kind is int and text.lstrip("-").isdecimal() else value)
     except ValueError:
-        raise DataError(f"{path}: line {at + 2}, {name}: expected a number, got {text!r}") from None
+        pass
+    raise DataError(f"{path}: line {at + 2}, {name}: expected a number, got {text!r}")
 
 
 def _only(path: Path, name: str, cells: dict[str, list[str]]) -> str | None:

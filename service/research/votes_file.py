@@ -145,7 +145,8 @@ def join_votes(files: Sequence[VotesFile]) -> VotesFile:
         for name in (each.name for each in fields(VotesFile) if each.name not in EACH):
             ours, theirs = getattr(first, name), getattr(other, name)
             if not np.array_equal(ours, theirs):
-                raise DataError(f"{name}: expected votes of one run, got {ours} and {theirs}")
+                why = "; give all shards one --seed" if name == "seed" else ""
+                raise DataError(f"{name}: expected votes of one run, got {ours} and {theirs}{why}")
     try:
         whole: dict[str, Any] = {name: np.concatenate([getattr(file, name) for file in files]) for name in EACH}
     except ValueError as error:  # other numbers of samples or classes

@@ -1,0 +1,56 @@
+"""What tables lack of the run that they are of: shards that are not there, rows of a run that was cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import DataError
+from .tables import Table, facts_path, load_facts
+
+__all__ = ("expected_images", "missing_of")
+
+
+def expected_images(shards: Sequence[Table]) -> int | None:
+    """How many images their run has in all, as the facts beside them say; None where they do not."""
+    counts = [count for shard in shards if (count := _facts(shard)[0]) is not None]
+    return max(counts, default=None)
+
+
+def missing_of(shards: Sequence[Table]) -> list[str]:
+    """What is missing from tables of one run, a line for people each; empty where nothing is, or nobody knows."""
+    whole = expected_images(shards)
+    rows = sum(map(len, shards))
+    if whole is None or rows >= whole:
+        return []
+    named = shards[0].path if len(shards) == 1 else f"{shards[0].path} and {len(shards) - 1} more"
+    lines = [f"{named}: {rows} of {whole} images"]
+    there: dict[int, set[int]] = {}
+    for shard in shards:
+        _, place = _facts(shard)
+        if place is None:
+            continue
+        number, of = place
+        there.setdefault(of, set()).add(number)
+        size = len(range(number - 1, whole, of))
+        if len(shard) < size:
+            lines.append(f"{shard.path}: {len(shard)} of {size} rows: its run did not end")
+    if len(there) == 1:  # shards of several numbers overlap, and nobody can say what is missing
+        ((of, numbers),) = there.items()
+        if absent := sorted(set(range(1, of + 1)) - numbers):
+            lines.append("no table of shard " + ", ".join(f"{number}/{of}" for number in absent))
+    return lines
+
+
+def _facts(table: Table) -> tuple[int | None, tuple[int, int] | None]:
+    """(images of the run in all, (i, n) of the shard), as far as the file beside it says."""
+    path = facts_path(table.path)
+    if table.run is None or not path.exists():
+        return None, None
+    facts = load_facts(path)
+    images, shard = facts.get("images"), facts.get("shard", "1/1")
+    if images is None:  # a table of before this was kept
+        return None, None
+    number, slash, of = str(shard).partition("/")
+    if type(images) is not int or not (slash and number.isdecimal() and of.isdecimal()):
+        raise DataError(f"{path}: expected images as a number and shard as i/n, got {images!r} and {shard!r}")
+    return images, (int(number), int(of))
