@@ -51,8 +51,8 @@ def device_noise(
 def block_numbers(shape: tuple[int, ...], device: str) -> Tensor:
     """Of a chunk's blocks of four words, int64 (1, blocks), from 1.
 
-    An argument of device_noise: of an arange inside it torch's compiler makes 32-bit indices, which cannot be multiplied
-    by Philox's 64-bit factors.
+    An argument of device_noise: of an arange inside it torch's compiler makes 32-bit indices, which Philox's 64-bit
+    factors do not fit.
     """
     return torch.arange(1, 1 + -(-math.prod(shape) // 4), device=device)[None]
 

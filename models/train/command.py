@@ -1,12 +1,12 @@
 """`certify train RUN`: a named run, trained as the type of its configuration says, ends as bundles.
 
     certify train digits                         # both networks from nothing: WORK/bundle, with thresholds of 1/2
-    certify train cifar10_cpu --data DIR         # one after the other, then fine-tuned: WORK/plain, WORK/finetuned
+    certify train cifar10_cpu --data DIR         # both, of a data file: WORK/bundle
     certify train digits_brier [--bundle B]      # goes on from a bundle: WORK/bundle
     certify train photo --data DIR               # a denoiser alone, of a folder of photographs: WORK/denoiser
     accelerate launch -m certify train RUN       # several GPUs; a run's batch is each process's
 
-Choosing thresholds and measuring is not training: `python -m benchmarks.digits` and `python -m benchmarks.cifar10`.
+Choosing thresholds and measuring is not training: `python -m benchmarks.digits` and `python -m benchmarks.pictures`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor
 from ..bundle import find_bundle, load_manifest
 from ..errors import BundleError, DataError
 from ..write import check_place, replaces_bundle
-from . import joint, photo, separate
-from .config import FinetuneConfig, PairConfig, PhotoConfig, TrainConfig
+from . import from_file, joint, photo
+from .config import FileConfig, FinetuneConfig, PhotoConfig, TrainConfig
 from .data import SPLIT_NAME, digits_split, load_digits
 from .finetune import finetune, write_finetuned
 from .runs import find_run
@@ -47,7 +47,7 @@ def train_run(
 
     data: a folder with train.npz, or of photographs, for runs that are not of the digits. out: the bundle's folder
     (default: WORK/bundle).
-    work: of checkpoints (default: runs/NAME-seedN, runs/NAME for a pair). limit: only so many images, to try it.
+    work: of checkpoints (default: runs/NAME-seedN, runs/NAME of a data file). limit: only so many images, to try it.
     seed: another than the run's. bundle: what a fine-tuning begins from. threads: of torch on a CPU; None = 1, since
     small convolutions run slower on two OpenMP threads than on one.
     Raises DataError for a wrong argument or wrong data, BundleError for a wrong bundle or a full `out`,
@@ -58,11 +58,11 @@ def train_run(
         if value is not None and value < 1:
             raise DataError(f"{name}: expected at least 1, got {value}")
     torch.set_num_threads(threads or 1)
-    if isinstance(config, PairConfig):
-        _refuse(run, "is trained in three stages into WORK/plain and WORK/finetuned", out=out, seed=seed, bundle=bundle)
+    if isinstance(config, FileConfig):
+        _refuse(run, "ends as WORK/bundle, from nothing", out=out, seed=seed, bundle=bundle)
         if data is None:
             raise DataError(f"data: expected a folder with train.npz, which {run} learns from, got none")
-        separate.run(config, data, work or WORK / config.name, command=f"certify train {run}", limit=limit)
+        from_file.run(config, data, work or WORK / config.name, command=f"certify train {run}", limit=limit)
         return
     if isinstance(config, PhotoConfig):
         _refuse(run, "ends as WORK/denoiser, from nothing", out=out, seed=seed, bundle=bundle)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from ..bundle import Final
 
-__all__ = ("FinetuneConfig", "Optimisation", "PairConfig", "PhotoConfig", "TrainConfig")
+__all__ = ("FileConfig", "FinetuneConfig", "JointConfig", "Optimisation", "PhotoConfig", "TrainConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +35,21 @@ class Optimisation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Optimisation):
+class JointConfig(Optimisation):
     """Both networks together, from nothing. Scales are in units of [0, 1] pixels."""
 
     # what comes out
-    name: str  # of the bundle that ships; what is trained first comes out as <name>_plain
+    name: str  # of the run
     version: str
     dtype: Literal["float32", "bfloat16"]  # in which both run
-    final: Final  # how the finest scale decides
-    finetune: str  # the run that goes on from the plain bundle
-    finetune_seed: int
     # networks
     unet_channels: tuple[int, ...]  # width at each resolution, finest first
+    unet_layers: int = 1  # residual blocks at each, on the way down
     unet_groups: int  # of its group norms
     unet_attention: bool
     classifier: str  # timm's name for it
+    classifier_args: tuple[tuple[str, int | tuple[int, ...]], ...] = ()  # more for timm.create_model
+    classifier_size: int | None = None  # images are resized to it: timm's stems are made for large ones; None = not
     # diffusion
     timesteps: int
     beta_start: float
@@ -60,19 +60,54 @@ class TrainConfig(Optimisation):
     augment_scale: float
     augment_shear: float
     augment_shift_pixels: float
+    augment_flip: bool = False  # digits are not their mirror images
+    augment_whole_pixels: bool = False  # shifts that blur nothing
     # losses
     sigma_low: float  # training draws scales log-uniformly between these two
     sigma_high: float
+    loss: Literal["brier", "cross_entropy"] = "cross_entropy"  # of the denoised images' classes
+    consistency: float = 0.0  # weight of that loss between two draws of an image; 0 draws one noise for each
     denoise_weight: float
     clean_share: float  # clean images for each denoised one in the classifier's loss
     clean_weight: float
-    # choosing and measuring
+    # of the bundle
     sigmas: tuple[float, ...]  # of the cascade
+    log_every: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(JointConfig):
+    """The digits' run: what is trained first comes out as <name>_plain."""
+
+    final: Final  # how the finest scale decides
+    finetune: str  # the run that goes on from the plain bundle
+    finetune_seed: int
+    # choosing and measuring
     report_sigmas: tuple[float, ...]  # single scales in the card
     tune_samples: int  # draws a scale on the tuning part
     evaluate_samples: int  # draws a scale on the held-out part, at the end of the command
     max_images: int | None  # of each part; None = all (the smoke test takes a few)
-    log_every: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileConfig(JointConfig):
+    """A run of a data file, train.npz."""
+
+    # Fields on which the weights do not depend.
+    NOT_TRAINING: ClassVar = frozenset(
+        ("version", "dtype", "sigmas", "log_every", "checkpoint_every", "judge_images", "tune_samples", "samples")
+        + ("cost_images",)
+    )
+
+    bundle: str  # the name of what it becomes
+    says: str  # what the data is, for the provenance
+    shape: tuple[int, int, int]  # (C, H, W) of the images
+    tune_images: int  # the first of the training images, held aside to choose thresholds
+    # choosing and measuring
+    judge_images: int  # test images
+    tune_samples: int  # estimation samples at each scale of the images held aside
+    samples: int  # of the test images
+    cost_images: int  # of the table of draws and seconds, every policy on each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,50 +132,6 @@ class FinetuneConfig(Optimisation):
         super().__post_init__()
         if self.anti_consistency < 0:
             raise ValueError(f"anti_consistency: expected at least 0, got {self.anti_consistency}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairConfig:
-    """A classifier and a denoiser, trained apart, then the denoiser fine-tuned through the classifier."""
-
-    # Fields on which the classifier's and the denoiser's weights do not depend.
-    NOT_TRAINING: ClassVar = frozenset(
-        ("version", "dtype", "finetune", "sigmas", "judge_images", "tune_samples", "cost_images")
-        + ("samples_before", "samples_after")
-    )
-
-    name: str
-    version: str
-    dtype: Literal["float32", "bfloat16"]  # in which the bundle runs
-    # networks
-    unet_channels: tuple[int, ...]
-    unet_layers: int
-    unet_groups: int
-    unet_attention: bool
-    classifier: str  # timm's name
-    classifier_args: tuple[tuple[str, int | tuple[int, ...]], ...]  # more for timm.create_model
-    classifier_size: int  # images are resized to it: timm's stems are made for large ones
-    # diffusion
-    timesteps: int
-    beta_start: float
-    beta_end: float
-    sigma_low: float  # training draws scales log-uniformly between these two
-    sigma_high: float
-    # data
-    augment_shift_pixels: float
-    tune_images: int  # the first of the training images, held aside to choose thresholds
-    # stages
-    classifier_stage: Optimisation
-    label_smoothing: float
-    denoiser_stage: Optimisation
-    finetune: FinetuneConfig
-    # choosing and measuring
-    sigmas: tuple[float, ...]
-    judge_images: int
-    tune_samples: int  # estimation samples at each scale of the images held aside
-    cost_images: int  # of the table of draws and seconds, every policy on each
-    samples_before: int  # estimation samples at each scale, before fine-tuning
-    samples_after: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,13 +59,14 @@ def as_pixels(images: Tensor) -> Tensor:
 
 
 def augment(
-    images: Tensor, *, share: float, degrees: float, scale: float, shear: float, shift_pixels: float, flip: bool = False
-) -> Tensor:
+    images: Tensor, *, share: float, degrees: float, scale: float, shear: float, shift_pixels: float,
+    flip: bool = False, whole_pixels: bool = False,
+) -> Tensor:  # fmt: skip
     """Random affine copies of a `share` of the images, (N, C, H, W) in [0, 1]; the rest stays as it is.
 
     Each image gets a rotation up to `degrees`, one scale for each axis within 1 +- `scale`, a shear up to `shear` and
     a shift up to `shift_pixels`; all uniform, bilinear, black outside. Kept small: at 8x8 one pixel is an eighth.
-    flip: half of all images are mirrored.
+    flip: half of all images are mirrored. whole_pixels: shifts are rounded to pixels, so that they blur nothing.
     """
     n, side = len(images), images.shape[-1]
     on = (torch.rand(n) < share).float()
@@ -73,11 +74,14 @@ def augment(
     def uniform(limit: float) -> Tensor:
         return on * (2 * torch.rand(n) - 1) * limit
 
+    def shift() -> Tensor:
+        pixels = uniform(shift_pixels)
+        return (pixels.round() if whole_pixels else pixels) * 2 / side  # affine_grid's coordinates run from -1 to 1
+
     turn, sx, sy = uniform(math.radians(degrees)), 1 + uniform(scale), 1 + uniform(scale)
-    to_grid = 2 / side  # affine_grid's coordinates run from -1 to 1
     rows = [
-        torch.stack([turn.cos() * sx, -turn.sin() * sx + uniform(shear), uniform(shift_pixels * to_grid)], dim=1),
-        torch.stack([turn.sin() * sy, turn.cos() * sy, uniform(shift_pixels * to_grid)], dim=1),
+        torch.stack([turn.cos() * sx, -turn.sin() * sx + uniform(shear), shift()], dim=1),
+        torch.stack([turn.sin() * sy, turn.cos() * sy, shift()], dim=1),
     ]
     matrix = torch.stack(rows, dim=1)
     if flip:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..schedule import Schedule, to_signed
-from .config import PairConfig, TrainConfig
+from .config import JointConfig
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ("build_denoiser", "build_scheduler", "denoising_loss")
 
 
-def build_scheduler(config: TrainConfig | PairConfig) -> DDPMScheduler:
+def build_scheduler(config: JointConfig) -> DDPMScheduler:
     """v-prediction: its error in x0 stays of one size over the scales, while epsilon's grows with sigma."""
     from diffusers import DDPMScheduler
 
@@ -29,19 +29,21 @@ def build_scheduler(config: TrainConfig | PairConfig) -> DDPMScheduler:
     )
 
 
-def build_denoiser(config: TrainConfig, shape: tuple[int, int, int]) -> Denoiser:
+def build_denoiser(config: JointConfig, shape: tuple[int, int, int]) -> Denoiser:
     """A fresh UNet2DModel for images of `shape` (C, H, W)."""
     from diffusers import UNet2DModel
 
     levels = len(config.unet_channels)
+    # Attention where the maps are smallest: at 32x32 it costs as much as the convolutions.
+    kinds = ["AttnDownBlock2D" if config.unet_attention and k == levels - 1 else "DownBlock2D" for k in range(levels)]
     unet = UNet2DModel(
         sample_size=shape[1],
         in_channels=shape[0],
         out_channels=shape[0],
-        layers_per_block=1,
+        layers_per_block=config.unet_layers,
         block_out_channels=config.unet_channels,
-        down_block_types=("DownBlock2D",) * levels,
-        up_block_types=("UpBlock2D",) * levels,
+        down_block_types=tuple(kinds),
+        up_block_types=tuple(kind.replace("Down", "Up") for kind in reversed(kinds)),
         norm_num_groups=config.unet_groups,
         add_attention=config.unet_attention,
     )

@@ -1,4 +1,4 @@
-"""What fine-tuning minimises, of the frozen classifier's answers on denoised images (arXiv 2310.16779, section 3.2).
+"""What training minimises, of the classifier's answers on denoised images (arXiv 2310.16779, section 3.2).
 
 F(x + d) is the softmax over classes on the denoised image x + d, and y the target class. All losses are means over the
 batch, of logits (N, K) and targets int64 (N,).
@@ -6,11 +6,13 @@ batch, of logits (N, K) and targets int64 (N,).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ("anti_consistency", "brier", "cross_entropy")
+__all__ = ("anti_consistency", "brier", "consistency", "cross_entropy")
 
 
 def brier(logits: Tensor, target: Tensor) -> Tensor:
@@ -41,3 +43,16 @@ def anti_consistency(first: Tensor, second: Tensor, target: Tensor) -> Tensor:
     others = second.masked_fill(functional.one_hot(label, second.shape[1]).bool(), -torch.inf)
     penalty = second.logsumexp(dim=1) - others.logsumexp(dim=1)
     return torch.where(penalised, penalty, torch.zeros_like(penalty)).mean()
+
+
+def consistency(first: Tensor, second: Tensor) -> Tensor:
+    """Mean Kullback-Leibler divergence of both draws' F from their mean, plus half that mean's entropy.
+
+    first, second: logits (N, K) of two draws of each image. What votes alike under noise has a large radius (Jeong and
+    Shin, Consistency regularization for certified robustness, NeurIPS 2020: equation 9, with their eta = 0.5).
+    """
+    logs = torch.stack([first, second]).log_softmax(dim=2)  # (2, N, K)
+    mean = logs.logsumexp(dim=0) - math.log(2)
+    divergence = (logs.exp() * (logs - mean)).sum(dim=2).mean(dim=0)
+    entropy = -(mean.exp() * mean).sum(dim=1)
+    return (divergence + 0.5 * entropy).mean()

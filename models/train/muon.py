@@ -42,37 +42,44 @@ class Muon(torch.optim.AdamW):
         """One step. Gradients of Muon's groups are gone afterwards: AdamW passes over them."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
-            for weight in group["params"] if group["scale"] else ():
-                if weight.grad is not None:
-                    self._turn(weight, weight.grad, group["lr"] * group["scale"])
-                    weight.grad = None
+            if group["scale"]:
+                self._turn([weight for weight in group["params"] if weight.grad is not None], group)
         super().step()
         return loss
 
-    def _turn(self, weight: nn.Parameter, gradient: Tensor, rate: float) -> None:
-        state = self.state[weight]
-        if not state:  # AdamW, reading a checkpoint, expects a "step" in every state
-            state.update(step=torch.zeros(()), momentum=torch.zeros_like(weight))
-        state["step"] += 1
-        momentum: Tensor = state["momentum"]
-        momentum.lerp_(gradient, 1 - MOMENTUM)
-        ahead = torch.lerp(gradient, momentum, MOMENTUM).flatten(1)  # Nesterov's
-        # Wide matrices' entries are small by themselves; tall ones are stretched as the author does.
-        stretch = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
-        weight.add_(orthogonal(ahead).view_as(weight), alpha=-rate * stretch)
+    def _turn(self, weights: list[nn.Parameter], group: dict[str, Any]) -> None:
+        """Weights of one shape at once: on a GPU the many small products would wait for each other's launch."""
+        ahead: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
+        for weight in weights:
+            state, gradient = self.state[weight], weight.grad
+            assert gradient is not None
+            if not state:  # AdamW, reading a checkpoint, expects a "step" in every state
+                state.update(step=torch.zeros(()), momentum=torch.zeros_like(weight))
+            state["step"] += 1
+            momentum: Tensor = state["momentum"]
+            momentum.lerp_(gradient, 1 - MOMENTUM)
+            matrix = torch.lerp(gradient, momentum, MOMENTUM).flatten(1)  # Nesterov's
+            ahead.setdefault((matrix.shape[0], matrix.shape[1]), []).append((weight, matrix))
+            weight.grad = None
+        for (height, width), pairs in ahead.items():
+            # Wide matrices' entries are small by themselves; tall ones are stretched as the author does.
+            rate = group["lr"] * group["scale"] * max(1.0, height / width) ** 0.5
+            turned = orthogonal(torch.stack([matrix for _, matrix in pairs]))
+            for (weight, _), step in zip(pairs, turned, strict=True):
+                weight.add_(step.view_as(weight), alpha=-rate)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About the nearest orthogonal matrix, (N, M) -> (N, M): singular values end between .7 and 1.2.
+    """About the nearest orthogonal matrices, (..., N, M) -> (..., N, M): singular values end between .7 and 1.2.
 
     Newton-Schulz in the small Gram matrix: X -> (a + b A + c A^2) X with A = X X^T, whose factors all commute, so that
     the long side is multiplied twice, not eleven times.
     """
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonal(matrix.T).T
-    matrix = matrix / matrix.norm().clamp(min=1e-7)
-    gram = matrix @ matrix.T
-    unit = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    if matrix.shape[-2] > matrix.shape[-1]:
+        return orthogonal(matrix.mT).mT
+    matrix = matrix / matrix.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    gram = matrix @ matrix.mT
+    unit = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     a, b, c = COEFFICIENTS
     whole = unit
     for _ in range(ROUNDS):

@@ -1,6 +1,6 @@
 """The named runs, a folder for each data set: `certify train NAME`, where NAME is a CONFIG's name.
 
-A CONFIG's type says how it is trained: TrainConfig by models.train.joint, PairConfig by models.train.separate,
+A CONFIG's type says how it is trained: TrainConfig by models.train.joint, FileConfig by models.train.from_file,
 PhotoConfig by models.train.photo, FinetuneConfig by models.train.finetune.
 """
 
@@ -10,11 +10,11 @@ import importlib
 import pkgutil
 
 from ...errors import DataError
-from ..config import FinetuneConfig, PairConfig, PhotoConfig, TrainConfig
+from ..config import FileConfig, FinetuneConfig, PhotoConfig, TrainConfig
 
 __all__ = ("RunConfig", "find_run", "named_runs")
 
-RunConfig = TrainConfig | PairConfig | PhotoConfig | FinetuneConfig
+RunConfig = TrainConfig | FileConfig | PhotoConfig | FinetuneConfig
 
 
 def named_runs() -> dict[str, RunConfig]:

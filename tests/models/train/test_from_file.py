@@ -1,4 +1,4 @@
-"""The CIFAR-10 recipe on forty drawn images: every stage, resumed, and the bundles that come out."""
+"""The CIFAR-10 recipe on forty drawn images, resumed, and the bundle that comes out."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from certify.models.bundle import load_manifest, verify
 from certify.models.datasets import open_dataset
 from certify.models.errors import DataError
 from certify.models.runtime import load_pipeline
-from certify.models.train.config import Optimisation
+from certify.models.train.classifier import build_classifier
 from certify.models.train.data import augment, decode
+from certify.models.train.denoiser import build_denoiser
+from certify.models.train.from_file import run
 from certify.models.train.runs.cifar10.cpu import CONFIG as CPU
 from certify.models.train.runs.cifar10.gpu import CONFIG as GPU
-from certify.models.train.separate import build, run
+from certify.models.write import Networks
 
 pytestmark = pytest.mark.slow
 
@@ -48,36 +50,26 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def tiny(stage: Optimisation) -> Optimisation:
-    return dataclasses.replace(stage, steps=3, batch=4, warmup_steps=1, mixed_precision="no")
-
-
 TINY = dataclasses.replace(
-    CPU,
-    unet_channels=(8, 16),
-    tune_images=8,
-    classifier_stage=tiny(CPU.classifier_stage),
-    denoiser_stage=tiny(CPU.denoiser_stage),
-    finetune=tiny(CPU.finetune),
+    CPU, unet_channels=(8, 16), tune_images=8, steps=3, batch=4, warmup_steps=1, mixed_precision="no", log_every=1
 )
 
 
-def test_it_ends_with_two_bundles_that_run_and_does_nothing_twice(folder: Path, tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    run(TINY, folder, work, command="by this test")
-    plain, tuned = load_manifest(work / "plain"), load_manifest(work / "finetuned")
-    for name, manifest in (("plain", plain), ("finetuned", tuned)):
-        verify(work / name, manifest)
-        votes = load_pipeline(work / name).votes(
-            np.zeros((3, 32, 32), dtype=np.float32), sigma=0.5, seed=1, first=0, count=32
-        )
-        assert votes.shape == (2,) and votes.sum() == 32
-    assert plain.provenance["command"] == tuned.provenance["finetuned_by"] == "by this test"
-    changed = {name for name in plain.files if plain.files[name] != tuned.files[name]}
-    # The graph holds the denoiser's weights too.
-    assert changed == {"denoiser/diffusion_pytorch_model.safetensors", "graph/graph.bin"}
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
+def test_it_ends_with_a_bundle_that_runs_and_does_nothing_twice(
+    folder: Path, tmp_path: Path, consistency: float
+) -> None:
+    work, config = tmp_path / "work", dataclasses.replace(TINY, consistency=consistency)
+    run(config, folder, work, command="by this test")
+    manifest = load_manifest(work / "bundle")
+    verify(work / "bundle", manifest)
+    votes = load_pipeline(work / "bundle").votes(
+        np.zeros((3, 32, 32), dtype=np.float32), sigma=0.5, seed=1, first=0, count=32
+    )
+    assert votes.shape == (2,) and votes.sum() == 32
+    assert manifest.provenance["command"] == "by this test"
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*")}
-    run(TINY, folder, work, command="by this test")
+    run(config, folder, work, command="by this test")
     assert {path: path.stat().st_mtime_ns for path in work.rglob("*")} == before
 
 
@@ -90,12 +82,12 @@ def test_too_few_images_to_learn_from_are_refused(folder: Path, tmp_path: Path) 
 def test_the_networks_are_within_their_budget(config) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    networks = build(config, 10)
+    networks = Networks(build_denoiser(config, (3, 32, 32)), build_classifier(config, (3, 32, 32), 10))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         networks.classifier(networks.denoiser(torch.zeros(1, 3, 32, 32), torch.tensor([0.5])))
-    assert counter.get_total_flops() <= (1e9 if config is CPU else 7e9)
+    assert counter.get_total_flops() <= (0.8e9 if config is CPU else 1.5e9)
     weights = sum(p.numel() for network in networks for p in network.parameters())
-    assert weights * (4 if config.dtype == "float32" else 2) <= 40e6
+    assert weights * (4 if config.dtype == "float32" else 2) <= 10e6
 
 
 def test_decoding_is_the_services(folder: Path) -> None:

@@ -1,0 +1,179 @@
+"""A bundle of small pictures, from a data file to a shipped bundle with its tables: `python -m benchmarks.pictures RUN`.
+
+    python -m benchmarks.pictures cifar10 --data DIR      # RUN: a run of models/train/runs that learns from a data file
+
+DIR holds train.npz and test.npz. It trains what is not there yet; votes of the first training images, which training
+held aside, choose the thresholds; votes of the first test images judge. It writes the bundle's folder under
+models/bundles with its card, and a part of docs/results.md. Stopped and started again it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.cards import certificates, figures, here, listed, publish
+from benchmarks.report import table
+from benchmarks.tables import CURVES, ROOT, named, write
+from benchmarks.votes import adaptive, votes_of
+from certify.models.bundle import BUNDLES, Manifest, file_digests, load_manifest, save_manifest
+from certify.models.datasets import open_dataset
+from certify.models.train.config import FileConfig
+from certify.models.train.from_file import run as train
+from certify.models.train.runs import find_run
+from certify.models.train.stage import log
+from certify.service.research.curves import Curve, curves_of_votes, draw
+from certify.service.research.threshold_choice import Choice, best_curve, tune
+from certify.service.research.votes_file import VotesFile
+
+RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+FIELD = {"cifar10": "cifar10"}  # bundles beside whose figures the field's stand
+
+
+def rows_of(votes: VotesFile, thresholds: tuple[float, ...]) -> list[Curve]:
+    """Single scales, the policies at p0 = .5 as published, `best` and the service at the chosen thresholds."""
+    singles = [c for c in curves_of_votes(votes) if c.policy == "single"]
+    halves = [0.5] * len(votes.sigmas)
+    published = [
+        named(c, f"{c.name}, p0 = .5")
+        for c in curves_of_votes(votes, thresholds=halves, final="threshold", singles=False)
+        if c.policy != "max-radius"
+    ]
+    plain = named(best_curve(votes, halves, "plurality"), "best, p0 = .5, plurality")
+    tuned = [
+        named(c, f"{c.name}, tuned")
+        for c in curves_of_votes(votes, thresholds=thresholds, final="plurality", singles=False)
+    ]
+    return [*singles, *published, plain, *tuned, adaptive(votes, votes.samples, list(thresholds), "plurality")]
+
+
+def trade(choice: Choice, tuning: VotesFile, judging: VotesFile) -> str:
+    """What the choice is between, on the images that choose and on those that judge."""
+    coarser = len(tuning.sigmas) - 1
+    kinds = {
+        "chosen": choice.candidates[choice.chosen],
+        "largest ACR, no floor": choice.candidates[choice.unconstrained],
+        "all at .5": (0.5,) * (coarser + 1),
+        "coarse scales never": (0.5, *(0.99,) * coarser),
+    }
+    rows = [
+        [name, listed(thresholds), f"{len(votes.idx)} {where}", *(_share(curve, r) for r in (0.0, 0.25, 0.5))]
+        + [f"{curve.acr:.4f} ({curve.acr_interval[0]:.4f} to {curve.acr_interval[1]:.4f})"]
+        for votes, where in ((tuning, "training"), (judging, "test"))
+        for name, thresholds in kinds.items()
+        for curve in [best_curve(votes, thresholds, "plurality")]
+    ]
+    return table(["", "thresholds", "images", "0", "0.25", "0.5", "ACR"], rows)
+
+
+def _share(curve: Curve, radius: float) -> str:
+    low, high = curve.accuracy_interval(radius)
+    return f"{curve.accuracy(radius):.3f} ({low:.3f} to {high:.3f})"
+
+
+def ship(config: FileConfig, work: Path, tuning: VotesFile, judging: VotesFile) -> None:
+    """The bundle with its thresholds, figures and card, and the part of docs/results.md."""
+    choice = tune(tuning, target=None, shared=False, final="plurality")
+    thresholds = choice.candidates[choice.chosen]
+    shipped = retuned(work / "bundle", thresholds, BUNDLES / config.bundle, name=config.bundle)
+    rows = rows_of(judging, thresholds)
+    chose = (
+        f"Thresholds chosen on {len(tuning.idx)} training images held aside, N = {tuning.samples} at each scale, for "
+        f"the largest ACR of the choices, out of {len(choice.candidates)}, whose certified accuracy at 0 is at least "
+        f"{choice.floor:.3f} there: the finest scale's alone, less .02."
+    )
+    judged = (
+        f"Judged on {len(judging.idx)} test images, N = {judging.samples} at each scale, alpha = "
+        f"{float(judging.alpha):g}, in {judging.runtime}. The classifier alone is right on "
+        f"{np.mean(judging.plain == judging.labels):.1%} of the same images without noise."
+    )
+    tables = certificates(rows, RADII, FIELD.get(config.bundle))
+    name = f"curves/{config.bundle}.svg"
+    write(
+        config.bundle,
+        f"{chose} {judged}\n\n{trade(choice, tuning, judging)}\n\n{tables}\n\n![certified accuracy]({name})",
+    )
+    shown = [r for r in rows if r.policy == "best" or (r.policy, r.final) == ("single", "plurality")]
+    draw(shown, CURVES / f"{config.bundle}.png", title=f"{config.says.split(',')[0]}, {len(judging.idx)} test images")
+    measured = figures(shipped, judging, rows, RADII, {"finetuned": False})
+    manifest = publish(shipped, measured, card(config, load_manifest(shipped), measured, f"{chose} {judged}", tables))
+    log(f"wrote {shipped.relative_to(ROOT)}: thresholds {listed(thresholds)}, {manifest.digest}")
+
+
+def retuned(folder: Path, thresholds: tuple[float, ...], out: Path, **more: Any) -> Path:
+    """A copy of a bundle with other thresholds, and more of its manifest replaced; `out` if it was there is gone."""
+    if out.exists():
+        shutil.rmtree(out)
+    shutil.copytree(folder, out)
+    manifest = dataclasses.replace(load_manifest(out), thresholds=thresholds, files=file_digests(out), **more)
+    save_manifest(manifest, out)
+    return out
+
+
+def card(config: FileConfig, manifest: Manifest, measured: Mapping[str, Any], how: str, tables: str) -> str:
+    """The bundle's README.md."""
+    side = "x".join(map(str, config.shape[1:]))
+    return f"""\
+# {manifest.name}: a model card
+
+{config.says}: {side}, {"RGB" if config.shape[0] == 3 else "gray"}, {len(manifest.classes)} classes
+({", ".join(manifest.classes)}). A diffusers `UNet2DModel` denoises in one step, a timm `{config.classifier}` classifies
+what comes out; both were trained together, end to end: {measured["mflop_per_sample"]:.0f} MFLOP a sample,
+{measured["weights_megabytes"]:.1f} MB of weights, {manifest.dtype}.
+
+- **Made by** `{manifest.provenance["command"]} --data DIR`, {config.steps:,} steps of {config.batch} images with two
+  draws each; {manifest.provenance["split"]}.
+- **Measured by** `python -m benchmarks.pictures {config.name} --data DIR` in {measured["runtime"]} ({here()}).
+- **Scales** {listed(manifest.sigmas)} (L2 noise in units of [0, 1] pixels), **thresholds**
+  {listed(manifest.thresholds)}, finest scale by {manifest.final}.
+- **Not for** deciding anything about real pictures: it knows {len(manifest.classes)} classes at {side}.
+
+## Certificates
+
+{how} Policies and columns as in docs/results.md.
+
+{tables}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.pictures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", help="cifar10, cifar10_cpu or fashion")
+    parser.add_argument("--data", type=Path, required=True, help="folder with train.npz and test.npz")
+    parser.add_argument("--work", type=Path, help="default: runs/RUN")
+    parser.add_argument("--threads", type=int, default=2, help="of torch, in training on a CPU (default: %(default)s)")
+    parser.add_argument("--tune-images", type=int, help="that choose (default: the run's)")
+    parser.add_argument("--judge-images", type=int, help="that judge (default: the run's)")
+    parser.add_argument("--tune-samples", type=int, help="at each scale, to choose (default: the run's)")
+    parser.add_argument("--samples", type=int, help="at each scale, to judge (default: the run's)")
+    parser.add_argument("--votes-only", action="store_true", help="draw, and change nothing")
+    arguments = parser.parse_args()
+    config = find_run(arguments.run)
+    if not isinstance(config, FileConfig):
+        parser.error(f"run: expected one that learns from a data file, got {arguments.run!r}")
+    work, data = (arguments.work or ROOT / "runs" / config.name).resolve(), arguments.data.resolve()
+    torch.set_num_threads(arguments.threads)
+    train(config, data, work, command=f"certify train {config.name}")
+    torch.set_num_threads(1)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    held_aside, test = open_dataset(str(data / "train.npz")), open_dataset(str(data / "test.npz"))
+    limit = min(arguments.tune_images or config.tune_images, config.tune_images)
+    count = arguments.tune_samples or config.tune_samples
+    tuning = votes_of(held_aside, work / "bundle", work / f"tune-{count}.npz", count, limit=limit, device=device)
+    limit, count = arguments.judge_images or config.judge_images, arguments.samples or config.samples
+    judging = votes_of(test, work / "bundle", work / f"judge-{count}.npz", count, limit=limit, device=device)
+    if not arguments.votes_only:
+        ship(config, work, tuning, judging)
+
+
+if __name__ == "__main__":
+    main()
