@@ -14,6 +14,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from .accepts import weights
+
 __all__ = ("TEXT", "Exposition", "expose")
 
 # Version 1.0.0 of the text would only tell of names with other characters, and there are none.
@@ -31,16 +33,16 @@ class Exposition:
 
 def expose(registry: CollectorRegistry, *, accept: str, accept_encoding: str) -> Exposition:
     """accept, accept_encoding: the request's headers of these names, empty for none."""
-    weights = _weights(accept)
-    plain = max(weights.get(kind, 0.0) for kind in ("text/plain", "text/*", "*/*"))
+    accepted = weights(accept)
+    plain = max(accepted.get(kind, 0.0) for kind in ("text/plain", "text/*", "*/*"))
     lasting = _Lasting(registry)
-    if weights.get(_OPENMETRICS, 0.0) > 0 and weights[_OPENMETRICS] >= plain:
+    if accepted.get(_OPENMETRICS, 0.0) > 0 and accepted[_OPENMETRICS] >= plain:
         body = openmetrics.generate_latest(lasting)  # type: ignore[no-untyped-call]
         kind = openmetrics.CONTENT_TYPE_LATEST
     else:
         body, kind = generate_latest(lasting), TEXT  # also for whoever accepts neither, as Prometheus' own clients do
     headers = {"Content-Type": kind, "Vary": "Accept, Accept-Encoding"}
-    if _weights(accept_encoding).get("gzip", 0.0) > 0:
+    if weights(accept_encoding).get("gzip", 0.0) > 0:
         body = gzip.compress(body, _LEVEL, mtime=0)
         headers["Content-Encoding"] = "gzip"
     return Exposition(body, headers)
@@ -56,23 +58,3 @@ class _Lasting(Collector):
         for metric in self._registry.collect():
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric
-
-
-def _weights(header: str) -> dict[str, float]:
-    """Media types or codings of an Accept header -> the largest weight each has (RFC 9110, section 12.4.2).
-
-    Parameters but the weight are left aside: of each format one version is made.
-    """
-    weights: dict[str, float] = {}
-    for each in header.lower().split(","):
-        name, *parameters = (part.strip() for part in each.split(";"))
-        weight = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                try:
-                    weight = float(parameter[2:])
-                except ValueError:
-                    weight = 0.0
-        if name:
-            weights[name] = max(weights.get(name, 0.0), weight)
-    return weights

@@ -63,7 +63,9 @@ async def test_a_watched_answer_is_the_unwatched_one_and_its_progress_never_fall
             assert last == "answer"
             check_progress(progress, check(answer))
             image = {"image": ("a.png", pictures.png(seed))}
+            service.backend.delay_seconds = 0.0
             alone = await service.client.post("/v1/certify", files=image, data={"samples": "4000", **fields})
+            service.backend.delay_seconds = 0.03
             assert facts(answer) == facts(alone.json())
         assert service.gateway.admission.idle
 
@@ -72,7 +74,7 @@ async def test_a_real_network_that_draws_ahead_is_watched_without_a_change() -> 
     backend: Any = EmbeddedBackend("digits", workers=2)
     async with in_process(backend) as service:
         image = {"image": ("a.png", DIGIT)}
-        for fields in ({"samples": "2000"}, {"samples": "2000", "radius": "0.3"}):
+        for fields in ({"samples": "1000"}, {"samples": "1000", "radius": "0.3"}):
             response = await service.client.post("/v1/certify", files=image, data=fields, headers=ACCEPT)
             *progress, (last, answer) = events_of(response.text)
             assert last == "answer"
@@ -93,9 +95,17 @@ async def test_at_most_ten_events_come_in_a_second() -> None:
 
 
 async def test_what_a_deadline_cuts_short_ends_with_what_was_proved() -> None:
-    async with in_process(FakeBackend(delay_seconds=0.03)) as service:
-        progress, last, answer = await watch(service, samples="20000", alpha="0.00001", deadline_ms="400")
-        assert last == "answer"
+    class Slowing(FakeBackend):
+        """Answers the pilot and some looks, then never again."""
+
+        async def count_votes(self, *args: Any, **kwargs: Any) -> Any:
+            if self.calls >= 6:
+                await asyncio.sleep(3600)
+            return await super().count_votes(*args, **kwargs)
+
+    async with in_process(Slowing()) as service:
+        progress, last, answer = await watch(service, samples="20000", alpha="0.00001", deadline_ms="1000")
+        assert last == "answer" and 0 < answer["samples_used"] < 20000
         check_progress(progress, check(answer))
 
 
