@@ -17,17 +17,32 @@ from ..research.crops import center_cropped, marked_as_cropped
 from ..research.tables import facts_path, load_facts
 from ..settings import load_settings
 from .dataset import dataset, parse_shard
-from .options import DATA_HELP, PART_HELP, RESIZE_HELP, RESIZES, numbers, parse_resize, with_request_options
+from .options import (
+    BackendOption,
+    BundleOption,
+    DataArgument,
+    JobsOption,
+    KeyFileOption,
+    LimitOption,
+    PartOption,
+    ResizeOption,
+    SeedOption,
+    ShardOption,
+    UrlOption,
+    numbers,
+    parse_resize,
+    with_request_options,
+)
 
 __all__ = ("audit",)
 
 
 @with_request_options
 def audit(
-    name: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
+    name: DataArgument,
     out: Annotated[Path, typer.Option(help="A folder; a run that was cut off goes on where it was.")] = Path("audit"),
-    part: Annotated[str | None, typer.Option(help=PART_HELP)] = None,
-    bundle: Annotated[str | None, typer.Option(help="Name or path [CERTIFY_BUNDLE, or digits].")] = None,
+    part: PartOption = None,
+    bundle: BundleOption = None,
     *,
     radius: Annotated[
         str | None, typer.Option(metavar="NUMBER,...", help="Where the report has figures [radii that suit the rows].")
@@ -35,14 +50,14 @@ def audit(
     # .95: what most readers take an interval for when it is not said.
     confidence: Annotated[float, typer.Option(help="Of the report's intervals and bounds, in (0, 1).")] = 0.95,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Show pictures of the data.")] = True,
-    resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
-    shard: Annotated[str, typer.Option(help="i/n: every n-th image, beginning with the i-th.")] = "1/1",
-    seed: Annotated[int | None, typer.Option(help="Of the noise [random; a run that goes on keeps its own].")] = None,
-    url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of working here.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="With --url: a file that holds the key to ask with.")] = None,
-    backend: Annotated[str | None, typer.Option(help="embedded, triton or fake [CERTIFY_BACKEND].")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Images at once; more fill a server, and blur each row's time.")] = 1,
+    resize: ResizeOption = None,
+    limit: LimitOption = None,
+    shard: ShardOption = "1/1",
+    seed: SeedOption = None,
+    url: UrlOption = None,
+    key_file: KeyFileOption = None,
+    backend: BackendOption = None,
+    jobs: JobsOption = None,
     **fields: str | bool | None,
 ) -> None:
     """Audit a model on labelled data: how much is certified at which radius, in which classes not, and what that says.
@@ -52,20 +67,12 @@ def audit(
     is set. With shards, each run writes the report of all rows that the folder has by then.
     """
     radii = sorted(set(numbers("radius", radius))) if radius is not None else []
-    if not 0 < confidence < 1:
-        raise DataError(f"confidence: expected a probability in (0, 1), got {confidence:g}")
-    if fields.get("norm") is not None:
-        raise DataError(
-            "norm: expected none, since an audit asks for no radius: its radii are in the certificates' norm"
-        )
-    check_ready()
-    _check_folder(out)
-    number, of = parse_shard(shard)
-    rows = rows_path(out, (number, of))
-    signing = load_settings().signing_key_file is not None
+    _check(out, confidence, fields)
+    place = parse_shard(shard)
+    rows = rows_path(out, place)
     dataset(
         name, rows, part, bundle, "best", resize=resize, limit=limit, shard=shard, seed=seed, votes=None,
-        certificates=out / CERTIFICATES if signing else None, url=url, key_file=key_file, backend=backend, jobs=jobs,
+        certificates=_certificates(out), url=url, key_file=key_file, backend=backend, jobs=jobs,
         **fields,
     )  # fmt: skip
     whole = open_dataset(name, part=part).part(limit=limit)
@@ -83,7 +90,7 @@ def audit(
         out,
         Audited(
             dataset=center_cropped(marked_as_cropped(whole), (channels, height, width)) if crop else whole,
-            shards=of,
+            shards=place[1],
             radii=radii,
             confidence=confidence,
             resized=resize is not None and not crop,
@@ -94,9 +101,20 @@ def audit(
     _say(out, report)
 
 
-def _check_folder(out: Path) -> None:
+def _check(out: Path, confidence: float, fields: Mapping[str, object]) -> None:
+    if not 0 < confidence < 1:
+        raise DataError(f"confidence: expected a probability in (0, 1), got {confidence:g}")
+    if fields.get("norm") is not None:
+        raise DataError(
+            "norm: expected none, since an audit asks for no radius: its radii are in the certificates' norm"
+        )
+    check_ready()
     if out.exists() and not out.is_dir():
         raise DataError(f"out: expected a folder, or none yet, got {out}")
+
+
+def _certificates(out: Path) -> Path | None:
+    return None if load_settings().signing_key_file is None else out / CERTIFICATES
 
 
 def _command(name: str, options: Mapping[str, object]) -> str:

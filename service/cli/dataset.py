@@ -29,14 +29,27 @@ from ..research.run_notes import RunNotes
 from ..research.tables import facts_path, load_facts, open_table, read_table
 from ..research.votes_file_parts import open_votes
 from ..settings import Settings, load_settings
-from .options import DATA_HELP, PART_HELP, RESIZE_HELP, RESIZES, given, parse_resize, read_key, with_request_options
+from .options import (
+    TOGETHER,
+    BackendOption,
+    BundleOption,
+    DataArgument,
+    JobsOption,
+    KeyFileOption,
+    LimitOption,
+    PartOption,
+    ResizeOption,
+    SeedOption,
+    ShardOption,
+    UrlOption,
+    given,
+    parse_resize,
+    read_key,
+    with_request_options,
+)
 from .progress import Live
 
 __all__ = ("dataset", "parse_shard")
-
-
-# Of a service: as many as the client sends in one request.
-_TOGETHER = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,29 +68,24 @@ class _Order:
 
 @with_request_options
 def dataset(
-    name: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
+    name: DataArgument,
     out: Annotated[Path, typer.Option(help="The table; a run that was cut off goes on where it was.")],
-    part: Annotated[str | None, typer.Option(help=PART_HELP)] = None,
-    bundle: Annotated[str | None, typer.Option(help="Name or path [CERTIFY_BUNDLE, or digits].")] = None,
+    part: PartOption = None,
+    bundle: BundleOption = None,
     policy: Annotated[str, typer.Option(help=f"One of {', '.join(POLICIES)}.")] = "best",
     *,
-    resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
-    shard: Annotated[
-        str, typer.Option(help="i/n: every n-th image, beginning with the i-th; all with one --seed.")
-    ] = "1/1",
-    seed: Annotated[int | None, typer.Option(help="Of the noise [random; a run that goes on keeps its own].")] = None,
+    resize: ResizeOption = None,
+    limit: LimitOption = None,
+    shard: ShardOption = "1/1",
+    seed: SeedOption = None,
     votes: Annotated[Path | None, typer.Option(help="Keep all votes in this .npz, for every policy at once.")] = None,
     certificates: Annotated[
         Path | None, typer.Option(help="Write each row's certificate here, signed if CERTIFY_SIGNING_KEY_FILE is set.")
     ] = None,
-    url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of working here.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="With --url: a file that holds the key to ask with.")] = None,
-    backend: Annotated[str | None, typer.Option(help="embedded, triton or fake [CERTIFY_BACKEND].")] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help=f"Images at once; more blur each row's time [1; with --url {_TOGETHER}, in batches]."),
-    ] = None,
+    url: UrlOption = None,
+    key_file: KeyFileOption = None,
+    backend: BackendOption = None,
+    jobs: JobsOption = None,
     **fields: str | bool | None,
 ) -> None:
     """Certify a labelled data set: a row for each image, in the field's format (idx label predict radius correct time).
@@ -108,7 +116,7 @@ def dataset(
         texts=given({**fields, "resize": resize is not None and not crop, "evidence": certificates is not None}),
         votes=votes,
         certificates=None if certificates is None else _certificates(certificates),
-        jobs=jobs or (1 if url is None else _TOGETHER),
+        jobs=jobs or (1 if url is None else TOGETHER),
     )
     if url is not None:
         asyncio.run(_by_service(order, url, read_key(key_file)))

@@ -33,7 +33,19 @@ from ..research.junit import Case, write_junit
 from ..research.run_notes import RunNotes
 from ..research.tables import facts_path, load_facts, open_table, save_facts
 from ..settings import load_settings
-from .options import DATA_HELP, PART_HELP, RESIZE_HELP, RESIZES, given, parse_resize, read_key, with_request_options
+from .options import (
+    BackendOption,
+    BundleOption,
+    DataArgument,
+    KeyFileOption,
+    PartOption,
+    ResizeOption,
+    UrlOption,
+    given,
+    parse_resize,
+    read_key,
+    with_request_options,
+)
 from .progress import Live
 
 __all__ = ("gate",)
@@ -68,7 +80,7 @@ class _Order:
 
 @with_request_options
 def gate(
-    name: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
+    name: DataArgument,
     radius: Annotated[float | None, typer.Option(help="At which inputs are to be certified, in norm's units.")] = None,
     at_least: Annotated[float | None, typer.Option(help="Share of all inputs, in (0, 1).")] = None,
     confidence: Annotated[float | None, typer.Option(help="Of the verdict, in (0, 1) [0.95].")] = None,
@@ -76,18 +88,18 @@ def gate(
     policy: Annotated[Path | None, typer.Option(help="All of that in a YAML file (docs/gate.md).")] = None,
     max_images: Annotated[int | None, typer.Option(help="Draw no more than these [all].")] = None,
     *,
-    part: Annotated[str | None, typer.Option(help=PART_HELP)] = None,
-    bundle: Annotated[str | None, typer.Option(help="Name or path [CERTIFY_BUNDLE, or digits].")] = None,
-    resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
+    part: PartOption = None,
+    bundle: BundleOption = None,
+    resize: ResizeOption = None,
     seed: Annotated[
         int | None,
         typer.Option(help="Of the order, and of noise drawn here [random; a run that goes on keeps its own]."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Keep a row an image here; a gate cut off goes on from it.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML here, for CI.")] = None,
-    url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of working here.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="With --url: a file that holds the key to ask with.")] = None,
-    backend: Annotated[str | None, typer.Option(help="embedded, triton or fake [CERTIFY_BACKEND].")] = None,
+    url: UrlOption = None,
+    key_file: KeyFileOption = None,
+    backend: BackendOption = None,
     jobs: Annotated[int, typer.Option(min=1, help="Images at once; those beyond the last that counts are lost.")] = 1,
     **fields: str | bool | None,
 ) -> None:

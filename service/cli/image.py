@@ -22,7 +22,7 @@ from ..backends.embedded import EmbeddedBackend
 from ..client import AsyncClient, read_image
 from ..errors import CertifyError, DeadlineExceeded, RequestError
 from ..settings import Settings, load_settings
-from .options import USAGE, given, read_key, with_request_options
+from .options import USAGE, BackendOption, BundleOption, KeyFileOption, UrlOption, given, read_key, with_request_options
 
 __all__ = ("Reply", "image")
 
@@ -34,12 +34,10 @@ def image(
     paths: Annotated[list[Path], typer.Argument(help="PNG, JPEG or WebP files.", metavar="PATH...")],
     *,
     seed: Annotated[int | None, typer.Option(help="Noise of an earlier run, whose output names it [random].")] = None,
-    url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of working here.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="With --url: a file that holds the key to ask with.")] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="embedded, triton or fake [CERTIFY_BACKEND, or embedded].")
-    ] = None,
-    bundle: Annotated[str | None, typer.Option(help="Name or path [CERTIFY_BUNDLE, or digits].")] = None,
+    url: UrlOption = None,
+    key_file: KeyFileOption = None,
+    backend: BackendOption = None,
+    bundle: BundleOption = None,
     evidence: Annotated[bool, typer.Option("--evidence", help="With all that `certify verify` needs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each image.")] = False,
     **fields: str | bool | None,

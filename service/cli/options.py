@@ -22,10 +22,19 @@ from ..settings import ENV_PREFIX, Settings
 __all__ = (
     "DATA_HELP",
     "MARKUP",
-    "PART_HELP",
-    "RESIZES",
-    "RESIZE_HELP",
+    "TOGETHER",
     "USAGE",
+    "BackendOption",
+    "BundleOption",
+    "DataArgument",
+    "JobsOption",
+    "KeyFileOption",
+    "LimitOption",
+    "PartOption",
+    "ResizeOption",
+    "SeedOption",
+    "ShardOption",
+    "UrlOption",
     "errors_as_text",
     "given",
     "numbers",
@@ -56,6 +65,23 @@ RESIZE_HELP = (
     f"{CertifyFields.model_fields['resize'].description}: squash (both sides to the size, as a request's resize) or "
     "center-crop (the shorter side to the size, then the centre)."
 )
+# Of a service: as many as the client sends in one request.
+TOGETHER = 32
+# Options of several commands.
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
+PartOption = Annotated[str | None, typer.Option(help=PART_HELP)]
+BundleOption = Annotated[str | None, typer.Option(help="Name or path [CERTIFY_BUNDLE, or digits].")]
+BackendOption = Annotated[str | None, typer.Option(help="embedded, triton or fake [CERTIFY_BACKEND, or embedded].")]
+ResizeOption = Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))]
+LimitOption = Annotated[int | None, typer.Option(help="Only the first so many images.")]
+ShardOption = Annotated[str, typer.Option(help="i/n: every n-th image, beginning with the i-th; all with one --seed.")]
+SeedOption = Annotated[int | None, typer.Option(help="Of the noise [random; a run that goes on keeps its own].")]
+UrlOption = Annotated[str | None, typer.Option(help="Ask the service at this address instead of working here.")]
+KeyFileOption = Annotated[Path | None, typer.Option(help="With --url: a file that holds the key to ask with.")]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help=f"Images at once; more blur each row's time [1; with --url {TOGETHER}, in batches]."),
+]
 # Only a service has a key to sign with; evidence is each command's own matter.
 _NO_OPTION = {"signed": None, "evidence": None}
 # What a value looks like, for --help. One option may name several: 0.25,0.5.

@@ -26,9 +26,8 @@ from .convert import convert_app
 from .options import (
     DATA_HELP,
     MARKUP,
-    PART_HELP,
-    RESIZE_HELP,
-    RESIZES,
+    PartOption,
+    ResizeOption,
     errors_as_text,
     numbers,
     parse_final,
@@ -120,8 +119,8 @@ def pack(
     chunk: Annotated[int | None, typer.Option(min=1, help="Draws whose noise is made together [32, or fewer].")] = None,
     micro_batch: _MicroBatch = None,
     images: Annotated[str | None, typer.Option(help=f"Try it on: {DATA_HELP}")] = None,
-    part: Annotated[str | None, typer.Option(help=PART_HELP)] = None,
-    resize: Annotated[str | None, typer.Option(help=RESIZE_HELP, metavar="|".join(RESIZES))] = None,
+    part: PartOption = None,
+    resize: ResizeOption = None,
     limit: Annotated[int, typer.Option(help="At most so many images.")] = 64,
     **classifier_fields: Any,
 ) -> None:

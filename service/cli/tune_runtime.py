@@ -25,6 +25,7 @@ from ...models.ranges import cut
 from ..backends.base import Backend, BackendInfo
 from ..errors import BackendUnavailable
 from ..settings import ENV_PREFIX, Settings, load_settings
+from .options import BundleOption
 from .progress import Steps
 
 __all__ = ("Race", "Tunable", "Tuned", "tune", "tune_runtime_command")
@@ -205,7 +206,7 @@ async def _time(backend: Tunable, count: int, seed: int, clock: Callable[[], flo
 
 
 def tune_runtime_command(
-    bundle: Annotated[str | None, typer.Option(help="Name or path [CERTIFY_BUNDLE, or digits].")] = None,
+    bundle: BundleOption = None,
     engine: Annotated[str | None, typer.Option(help="auto, torch or openvino [CERTIFY_ENGINE, or auto].")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda [CERTIFY_DEVICE, or cpu].")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the settings here; they are printed in any case.")] = None,
