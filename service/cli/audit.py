@@ -78,7 +78,6 @@ def audit(
     whole = open_dataset(name, part=part).part(limit=limit)
     crop = parse_resize(resize) == "center-crop"
     facts = load_facts(facts_path(rows))
-    channels, height, width = facts["about"]["input_shape"]
     options = {
         "part": part, "radius": radius, "confidence": f"{confidence:.10g}", "resize": resize, "limit": limit,
         "url": url, "key_file": key_file, "no_images": not images, **fields,
@@ -89,7 +88,7 @@ def audit(
     report = write_report(
         out,
         Audited(
-            dataset=center_cropped(marked_as_cropped(whole), (channels, height, width)) if crop else whole,
+            dataset=center_cropped(marked_as_cropped(whole), facts["about"]["input_shape"]) if crop else whole,
             shards=place[1],
             radii=radii,
             confidence=confidence,
