@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from ...models.data.pictures import png
 from ..backends.base import BackendInfo, Shows
 from .answers import input_facts
 from .driver import CallLimits, Turn, guard
@@ -67,6 +66,5 @@ def _draws(noisy: NDArray[np.float32], denoised: NDArray[np.float32] | None) -> 
 def _png(pixels: NDArray[np.float32]) -> str:
     """A data URL. pixels: (C, H, W), of which only [0, 1] can be shown."""
     shown = np.rint(np.clip(pixels, 0.0, 1.0) * 255).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(shown[0] if len(shown) == 1 else np.moveaxis(shown, 0, -1)).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    file = png(shown[0] if len(shown) == 1 else np.moveaxis(shown, 0, -1))
+    return "data:image/png;base64," + base64.b64encode(file).decode()
