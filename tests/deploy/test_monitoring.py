@@ -129,7 +129,8 @@ def prometheus(
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     command = [binary, "--config.file=prometheus.yml", f"--web.listen-address=127.0.0.1:{port}"]
-    command += ["--enable-feature=exemplar-storage"]
+    composed = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]["prometheus"]["command"]
+    command += [flag for flag in composed if flag.startswith("--enable-feature=")]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([*command, f"--storage.tsdb.path={folder / 'data'}"], cwd=folder, stderr=log)
     server = Prometheus(f"http://127.0.0.1:{port}")
