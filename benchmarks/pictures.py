@@ -1,4 +1,4 @@
-"""A bundle of small pictures, from a data file to a shipped bundle with its tables: `python -m benchmarks.pictures RUN`.
+"""A bundle of small pictures, from a data file to a shipped bundle with its tables.
 
     python -m benchmarks.pictures cifar10 --data DIR      # RUN: a run of models/train/runs that learns from a data file
 

@@ -162,12 +162,14 @@ def test_nothing_is_said_before_the_last_sample():
     counter = Counter(cascade, 2)
     fine, coarse = whole_counts(cascade)
     assert counter.outlook() == []
+    assert counter.progress() == [(fine, False), (coarse, False)]
     first = counter.next()
     assert first == counter.next() == Query(level=1, purpose="estimation", first=0, count=coarse)
     for counts in ([coarse, 1], [coarse + 1, -1], [coarse], [coarse - 1, 0]):
         with pytest.raises(ProtocolError, match=f"expected {coarse} votes of 2 classes"):
             counter.observe(first, counts)
     counter.observe(first, [coarse, 0])
+    assert counter.progress() == [(fine, False), (coarse, True)]
     early = counter.result()
     assert (early.label, early.radius, early.complete, early.has_data) == (None, 0.0, False, False)
     assert (early.reason, early.samples_used, early.stages) == ("no_data", coarse, ())
