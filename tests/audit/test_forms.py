@@ -91,14 +91,15 @@ def cells(found: dict[str, Any]) -> tuple[list[list[str]], list[list[str]]]:
     return radii, classes
 
 
-@pytest.fixture
-def hostile(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A folder whose every name from outside is hostile."""
+    folder = tmp_path_factory.mktemp("hostile")
     names = [HOSTILE, "one", f"{HOSTILE}2", "three"]
     beside = about(classes=names, bundle=HOSTILE).model_dump(mode="json")
-    table(tmp_path, TEN, about=beside, invalid={"9": f"{HOSTILE}.png: cannot be read"}, resize=HOSTILE)
+    table(folder, TEN, about=beside, invalid={"9": f"{HOSTILE}.png: cannot be read"}, resize=HOSTILE)
     data = dataset(TEN, name=HOSTILE, split=HOSTILE, skipped={HOSTILE: 3})
-    return tmp_path, report(tmp_path, data=data, repeat=f"certify audit '{HOSTILE}'")
+    return folder, report(folder, data=data, repeat=f"certify audit '{HOSTILE}'")
 
 
 def test_the_page_has_the_figures_of_report_json(tmp_path: Path) -> None:
