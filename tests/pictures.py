@@ -34,12 +34,12 @@ def png(seed: int = 0, size: tuple[int, int] = (8, 8)) -> bytes:
     return encoded(gray(seed, size))
 
 
-def class_folders(place: Path, images: int, classes: int) -> Path:
+def class_folders(place: Path, images: int, classes: int, size: tuple[int, int] = (8, 8)) -> Path:
     """`place` with a folder for each class, named by numbers; images go round them: 0/0.png, 1/1.png, ..."""
     for number in range(images):
         path = place / str(number % classes) / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png(number))
+        path.write_bytes(png(number, size))
     return place
 
 

@@ -66,18 +66,18 @@ def audit(
     report.json, report.md, junit.xml and model.cdx.json (CycloneDX), and certificates where CERTIFY_SIGNING_KEY_FILE
     is set. With shards, each run writes the report of all rows that the folder has by then.
     """
-    radii = sorted(set(numbers("radius", radius))) if radius is not None else []
+    radii = [] if radius is None else sorted(set(numbers("radius", radius)))
     _check(out, confidence, fields)
     place = parse_shard(shard)
     rows = rows_path(out, place)
     dataset(
         name, rows, part, bundle, "best", resize=resize, limit=limit, shard=shard, seed=seed, votes=None,
-        certificates=_certificates(out), url=url, key_file=key_file, backend=backend, jobs=jobs,
-        **fields,
+        certificates=_certificates(out), url=url, key_file=key_file, backend=backend, jobs=jobs, **fields,
     )  # fmt: skip
     whole = open_dataset(name, part=part).part(limit=limit)
     crop = parse_resize(resize) == "center-crop"
     facts = load_facts(facts_path(rows))
+    channels, height, width = facts["about"]["input_shape"]
     options = {
         "part": part, "radius": radius, "confidence": f"{confidence:.10g}", "resize": resize, "limit": limit,
         "url": url, "key_file": key_file, "no_images": not images, **fields,
@@ -88,7 +88,7 @@ def audit(
     report = write_report(
         out,
         Audited(
-            dataset=center_cropped(marked_as_cropped(whole), facts["about"]["input_shape"]) if crop else whole,
+            dataset=center_cropped(marked_as_cropped(whole), (channels, height, width)) if crop else whole,
             shards=place[1],
             radii=radii,
             confidence=confidence,

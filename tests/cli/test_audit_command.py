@@ -85,6 +85,15 @@ def test_shards_in_one_folder_make_the_report_of_the_whole(folder: str, tmp_path
     }
 
 
+def test_what_is_cropped_is_shown_as_it_was_certified(tmp_path: Path) -> None:
+    folder = str(pictures.class_folders(tmp_path / "data", images=4, classes=2, size=(12, 10)))
+    found = audit(folder, tmp_path / "a", *FAKE, "--resize=center-crop")
+    assert [each["images"]["count"] for each in found["outcomes"] if each["outcome"] == "invalid"] in ([], [0])
+    assert (
+        "--resize=center-crop" in found["repeat"] and "data:image/png" in (tmp_path / "a" / "report.html").read_text()
+    )
+
+
 def test_certificates_are_there_where_there_is_a_key(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
