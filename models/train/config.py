@@ -14,6 +14,8 @@ __all__ = ("FileConfig", "FinetuneConfig", "JointConfig", "Optimisation", "Photo
 class Optimisation:
     """How a stage is trained: linear warm-up, then a cosine."""
 
+    NOT_TRAINING: ClassVar[frozenset[str]] = frozenset()  # fields on which the weights do not depend
+
     seed: int
     steps: int
     batch: int  # images, of each process
@@ -93,7 +95,6 @@ class TrainConfig(JointConfig):
 class FileConfig(JointConfig):
     """A run of a data file, train.npz."""
 
-    # Fields on which the weights do not depend.
     NOT_TRAINING: ClassVar = frozenset(
         ("version", "dtype", "sigmas", "log_every", "checkpoint_every", "judge_images", "tune_samples", "samples")
         + ("cost_images",)
@@ -138,8 +139,7 @@ class FinetuneConfig(Optimisation):
 class PhotoConfig:
     """A denoiser of photographs of any size, for a classifier that is trained already: on pixels, then on features."""
 
-    # Fields on which the weights do not depend.
-    NOT_TRAINING: ClassVar = frozenset(("version", "dtype"))
+    NOT_TRAINING: ClassVar = frozenset(("version", "dtype"))  # as Optimisation's
 
     name: str
     version: str

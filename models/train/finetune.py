@@ -27,7 +27,7 @@ from ..write import Networks, save_classifier, whole_folder
 from .config import FinetuneConfig
 from .data import as_pixels, augment
 from .losses import anti_consistency, brier, cross_entropy
-from .stage import CheckpointError, Stage, make_accelerator, run_stage
+from .stage import CheckpointError, Stage, fields_of, make_accelerator, run_stage
 
 __all__ = ("CheckpointError", "finetune", "write_finetuned")
 
@@ -59,7 +59,7 @@ def finetune(
         trained=trained,
         losses_of=losses_of,
         path=work / "checkpoint.pt",
-        identity={"start bundle": manifest.digest, **dataclasses.asdict(config)},
+        identity={"start bundle": manifest.digest, **fields_of(config)},
         progress=progress,
     )
     run_stage(stage, accelerator)

@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +24,11 @@ from ..classifier import Classifier
 from ..denoiser import Denoiser
 from ..write import Networks, write_bundle
 from .classifier import build_classifier, classification_loss
-from .config import FileConfig, JointConfig, TrainConfig
+from .config import JointConfig, TrainConfig
 from .data import SPLIT_NAME, as_pixels, augment
 from .denoiser import build_denoiser, build_scheduler, denoising_loss
 from .losses import consistency
-from .stage import Losses, Stage, make_accelerator, run_stage
+from .stage import Losses, Stage, fields_of, make_accelerator, run_stage
 
 __all__ = ("train", "write_plain")
 
@@ -64,7 +63,7 @@ def train(
         trained=trained,
         losses_of=lambda running: _losses(config, running, networks.denoiser, pool, truth),
         path=None if work is None else work / "joint.pt",
-        identity={"images": len(images), **identity(config)},
+        identity={"images": len(images), **fields_of(config)},
         progress=False,
         after_step=_Lines(config, log),
     )
@@ -72,12 +71,6 @@ def train(
     # Batch norm's running statistics follow the weights closely (momentum .1), and the weights have all but stopped
     # at the end of the cosine, so they go with the average.
     return networks.ready()
-
-
-def identity(config: JointConfig) -> dict[str, Any]:
-    """What the weights depend on, and not how they are stored, tuned and judged."""
-    left_out = config.NOT_TRAINING if isinstance(config, FileConfig) else frozenset[str]()
-    return {name: value for name, value in dataclasses.asdict(config).items() if name not in left_out}
 
 
 def write_plain(config: TrainConfig, networks: Networks, out: Path, *, command: str) -> Manifest:

@@ -13,7 +13,6 @@ It ends as WORK/denoiser, a folder with denoiser/ and scheduler/ as diffusers wr
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +29,7 @@ from ..schedule import Schedule, to_signed
 from ..write import whole_folder
 from .config import Optimisation, PhotoConfig
 from .photos import Photographs
-from .stage import Losses, Stage, by_one_process, log, make_accelerator, run_stage
+from .stage import Losses, Stage, by_one_process, fields_of, log, make_accelerator, run_stage
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
@@ -172,16 +171,11 @@ def _stage(
 ) -> Stage:  # fmt: skip
     """Its identity is what the weights depend on: of the later stage's settings the first knows nothing."""
     later = () if label == "features" else ("features_stage", "feature_weight", "answer_weight")
-    fields = {
-        name: value
-        for name, value in dataclasses.asdict(config).items()
-        if name not in config.NOT_TRAINING and name not in later
-    }
     return Stage(
         label=label,
         config=optimisation,
         trained=trained,
         losses_of=losses_of,
         path=work / f"{label}.pt",
-        identity={"stage": label, "photographs": ", ".join(photographs.names), **fields},
+        identity={"stage": label, "photographs": ", ".join(photographs.names), **fields_of(config, *later)},
     )
