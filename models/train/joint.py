@@ -11,7 +11,6 @@ classes apart. Scales are drawn log-uniformly around the shipped ones: neither n
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..denoiser import Denoiser
 from ..write import Networks, write_bundle
 from .classifier import build_classifier, classification_loss
 from .config import JointConfig, TrainConfig
-from .data import SPLIT_NAME, as_pixels, augment
+from .data import SPLIT_NAME, augmented, log_uniform
 from .denoiser import build_denoiser, build_scheduler, denoising_loss
 from .losses import consistency
 from .stage import Losses, Stage, fields_of, make_accelerator, run_stage
@@ -143,19 +142,9 @@ def _losses(
     """Of one random batch. Random numbers are the host's: the same on any device but for the noise."""
     device = images.device
     chosen = torch.randint(len(images), (config.batch,)).to(device)
-    x = augment(
-        as_pixels(images[chosen]),
-        share=config.augment_share,
-        degrees=config.augment_degrees,
-        scale=config.augment_scale,
-        shear=config.augment_shear,
-        shift_pixels=config.augment_shift_pixels,
-        flip=config.augment_flip,
-        whole_pixels=config.augment_whole_pixels,
-    )
-    low, high = math.log(config.sigma_low), math.log(config.sigma_high)
+    x = augmented(config, images[chosen])
     draws = 2 if config.consistency else 1
-    sigma = torch.exp(low + (high - low) * torch.rand(config.batch)).repeat(draws)  # (draws * N,)
+    sigma = log_uniform(config.sigma_low, config.sigma_high, config.batch).repeat(draws)  # (draws * N,)
     constants = [torch.as_tensor(values).to(device) for values in denoiser.constants(sigma.double().numpy())]
     sigma, target, labels = sigma.to(device), x.repeat(draws, 1, 1, 1), labels[chosen]
     clean = max(2, round(config.clean_share * config.batch))

@@ -13,7 +13,6 @@ It ends as WORK/denoiser, a folder with denoiser/ and scheduler/ as diffusers wr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -28,6 +27,7 @@ from ..photo import load_lite0
 from ..schedule import Schedule, to_signed
 from ..write import whole_folder
 from .config import Optimisation, PhotoConfig
+from .data import log_uniform
 from .photos import Photographs
 from .stage import Losses, Stage, by_one_process, fields_of, log, make_accelerator, run_stage
 
@@ -122,8 +122,7 @@ def _batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(clean (N, 3, side, side), denoised, sigma (N,))."""
     clean = photographs.crops(count, side, config.size).to(device)
-    low, high = math.log(config.sigma_low), math.log(config.sigma_high)
-    sigma = torch.exp(low + (high - low) * torch.rand(count)).to(device)
+    sigma = log_uniform(config.sigma_low, config.sigma_high, count).to(device)
     return clean, running(clean + sigma.view(-1, 1, 1, 1) * torch.randn_like(clean), sigma).float(), sigma
 
 
