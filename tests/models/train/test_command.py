@@ -20,7 +20,7 @@ from certify.models.bundle import find_bundle, load_manifest, verify  # noqa: E4
 from certify.models.errors import BundleError, CertifyError, DataError  # noqa: E402
 from certify.models.runtime import load_pipeline  # noqa: E402
 from certify.models.train import command, joint  # noqa: E402
-from certify.models.train.config import FinetuneConfig, PairConfig, PhotoConfig, TrainConfig  # noqa: E402
+from certify.models.train.config import FileConfig, FinetuneConfig, PhotoConfig, TrainConfig  # noqa: E402
 from certify.models.train.runs import find_run, named_runs  # noqa: E402
 from certify.models.train.stage import CheckpointError  # noqa: E402
 
@@ -52,8 +52,9 @@ def test_every_run_is_known_by_its_name_and_trained_by_its_type() -> None:
         "digits_brier_anti": FinetuneConfig,
         "digits_classifier": FinetuneConfig,
         "digits_cross_entropy": FinetuneConfig,
-        "cifar10": PairConfig,
-        "cifar10_cpu": PairConfig,
+        "cifar10": FileConfig,
+        "cifar10_cpu": FileConfig,
+        "fashion": FileConfig,
         "photo": PhotoConfig,
     }
     digits = find_run("digits")
@@ -72,8 +73,8 @@ def test_every_run_is_known_by_its_name_and_trained_by_its_type() -> None:
         ("photo", {}, "data: expected a folder of photographs, which photo learns from, got none"),
         ("photo", {"data": Path("x"), "out": Path("y")}, "out: expected none, since photo ends as WORK/denoiser"),
         ("photo", {"data": Path("nowhere")}, "nowhere: expected a folder of pictures, got none"),
-        ("cifar10_cpu", {"data": Path("x"), "seed": 1}, "seed: expected none, since cifar10_cpu is trained in three"),
-        ("cifar10_cpu", {"data": Path("x"), "out": Path("y")}, "out: expected none, since cifar10_cpu is trained"),
+        ("cifar10_cpu", {"data": Path("x"), "seed": 1}, "seed: expected none, since cifar10_cpu ends as WORK/bundle"),
+        ("cifar10_cpu", {"data": Path("x"), "out": Path("y")}, "out: expected none, since cifar10_cpu ends as WORK"),
         ("cifar10_cpu", {"data": Path("nowhere")}, r"got 'nowhere/train\.npz'"),
         ("digits_brier", {"data": Path("x")}, "data: expected none, since digits_brier learns from the digits"),
     ],
@@ -143,8 +144,9 @@ def test_joint_training_learns_and_its_rates_are_the_recipes(tmp_path: Path) -> 
     images, labels = torch.from_numpy(digits.images[train]), torch.from_numpy(digits.labels[train])
     short = dataclasses.replace(config, steps=60, batch=64, warmup_steps=10, log_every=20)
     joint.train(short, images, labels, classes=10, log=lines.append)
-    losses = [[float(word) for word in line.split()[-3::2]] for line in lines]
-    assert len(losses) == 3 and all(last < 0.8 * first for first, last in zip(losses[0], losses[-1], strict=True))
+    first, _, last = (dict(zip(line.split()[4::2], map(float, line.split()[5::2]), strict=True)) for line in lines)
+    assert all(last[name] < 0.8 * first[name] for name in ("total", "denoising", "classification"))
+    assert last["right"] > first["right"]
 
 
 @pytest.mark.slow
