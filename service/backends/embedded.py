@@ -134,13 +134,19 @@ class EmbeddedBackend:
 
             return engine if isinstance(engine, Elsewhere) else None
 
-    async def count_votes(
+    def _ready(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
-    ) -> NDArray[np.int64]:
+    ) -> tuple[BackendInfo, Pipeline, NDArray[np.float32]]:
+        """What a call computes with, the image as its own. Raises ValueError as check_range does."""
         info, pipeline = self.info(), self._pipeline
         check_range(info, image, sigma, seed, first, count)
         assert pipeline is not None
-        image = _own(image)
+        return info, pipeline, _own(image)
+
+    async def count_votes(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
+    ) -> NDArray[np.int64]:
+        info, pipeline, image = self._ready(image, sigma=sigma, seed=seed, first=first, count=count)
         total = np.zeros(len(info.class_names), dtype=np.int64)
 
         def work(low: int, high: int) -> NDArray[np.int64]:
@@ -155,10 +161,7 @@ class EmbeddedBackend:
     async def chunk_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
-        info, pipeline = self.info(), self._pipeline
-        check_range(info, image, sigma, seed, first, count)
-        assert pipeline is not None
-        image = _own(image)
+        info, pipeline, image = self._ready(image, sigma=sigma, seed=seed, first=first, count=count)
         rows = np.zeros((count // info.chunk, len(info.class_names)), dtype=np.int64)
 
         def work(low: int, high: int) -> NDArray[np.int64]:
@@ -217,20 +220,19 @@ class EmbeddedBackend:
             given_up.set()
 
     async def classify(self, image: NDArray[np.float32]) -> int:
-        info, pipeline = self.info(), self._pipeline
+        info = self.info()
         # The checks of an image are count_votes' own; the other arguments are the smallest legal ones.
-        check_range(info, image, info.sigmas[0], 0, 0, info.chunk)
-        assert pipeline is not None
-        return await asyncio.wrap_future(self._submit(partial(pipeline.classify, _own(image))))
+        _, pipeline, image = self._ready(image, sigma=info.sigmas[0], seed=0, first=0, count=info.chunk)
+        return await asyncio.wrap_future(self._submit(partial(pipeline.classify, image)))
 
     def width(self) -> int:
         # What is drawn ahead may be in vain, and a remote classifier is paid for it.
         return 1 if self._elsewhere() else self.workers
 
     def draw_ahead(self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int) -> _Ahead:
-        check_range(self.info(), image, sigma, seed, first, count)
-        assert self._pipeline is not None and self._pool is not None
-        work = partial(self._pipeline.votes, _own(image), sigma=sigma, seed=seed, first=first, count=count)
+        _, pipeline, image = self._ready(image, sigma=sigma, seed=seed, first=first, count=count)
+        assert self._pool is not None
+        work = partial(pipeline.votes, image, sigma=sigma, seed=seed, first=first, count=count)
         return _Ahead(self._pool, self._submit(work, ahead=True))
 
     def _submit(self, work: Callable[[], T], *, ahead: bool = False) -> Future[T]:
