@@ -84,7 +84,7 @@ def _share(curve: Curve, radius: float) -> str:
 
 
 def ship(config: FileConfig, work: Path, tuning: VotesFile, judging: VotesFile, where: str) -> None:
-    """The bundle with its thresholds, figures and card, and the part of docs/results.md. where: the votes were drawn."""
+    """The bundle with its thresholds, figures and card, and docs/results.md. where: the votes were drawn."""
     choice = tune(tuning, target=None, shared=False, final="plurality")
     thresholds = choice.candidates[choice.chosen]
     shipped = retuned(work / "bundle", thresholds, BUNDLES / config.bundle, name=config.bundle)
