@@ -111,8 +111,9 @@ async def drip(port: int, request: bytes) -> None:
 def attacks(image: bytes, key: str) -> dict[str, Attack]:
     """By name. image: an honest picture's file; key: the attacker's, or empty."""
     send = partial(post, key=key)
-    large = [send(form(image, samples=100_000, alpha=1e-3 * (1 - 1e-6 * n))) for n in range(200)]
-    small = [send(form(image, radius=0.25, alpha=1e-3 * (1 - 1e-6 * n))) for n in range(200)]
+    alphas = [f"{99 - n % 90}e-{5 + n // 90}" for n in range(200)]  # two digits, so that each is a valid question
+    large = [send(form(image, samples=100_000, alpha=alpha)) for alpha in alphas]
+    small = [send(form(image, radius=0.25, alpha=alpha)) for alpha in alphas]
 
     def hostile() -> list[bytes]:
         return [send(build(name, _BODY_BYTES), kind=BODIES[name][0]) for name in BODIES]

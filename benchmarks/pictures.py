@@ -34,6 +34,7 @@ from certify.service.research.threshold_choice import Choice, best_curve, tune
 from certify.service.research.votes_file import VotesFile
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+GRAINS = 10
 FIELD = {"cifar10": "cifar10"}  # bundles beside whose figures the field's stand
 
 
@@ -51,7 +52,11 @@ def rows_of(votes: VotesFile, thresholds: tuple[float, ...]) -> list[Curve]:
         named(c, f"{c.name}, tuned")
         for c in curves_of_votes(votes, thresholds=thresholds, final="plurality", singles=False)
     ]
-    return [*singles, *published, plain, *tuned, adaptive(votes, votes.samples, list(thresholds), "plurality")]
+    rows = [*singles, *published, plain, *tuned]
+    # A look is at least one grain (a GPU's is a whole micro-batch): with few of them no sampler shows what it can.
+    if votes.samples >= GRAINS * votes.grain:
+        rows.append(adaptive(votes, votes.samples, list(thresholds), "plurality"))
+    return rows
 
 
 def trade(choice: Choice, tuning: VotesFile, judging: VotesFile) -> str:
@@ -78,8 +83,8 @@ def _share(curve: Curve, radius: float) -> str:
     return f"{curve.accuracy(radius):.3f} ({low:.3f} to {high:.3f})"
 
 
-def ship(config: FileConfig, work: Path, tuning: VotesFile, judging: VotesFile) -> None:
-    """The bundle with its thresholds, figures and card, and the part of docs/results.md."""
+def ship(config: FileConfig, work: Path, tuning: VotesFile, judging: VotesFile, where: str) -> None:
+    """The bundle with its thresholds, figures and card, and docs/results.md. where: the votes were drawn."""
     choice = tune(tuning, target=None, shared=False, final="plurality")
     thresholds = choice.candidates[choice.chosen]
     shipped = retuned(work / "bundle", thresholds, BUNDLES / config.bundle, name=config.bundle)
@@ -91,7 +96,7 @@ def ship(config: FileConfig, work: Path, tuning: VotesFile, judging: VotesFile) 
     )
     judged = (
         f"Judged on {len(judging.idx)} test images, N = {judging.samples} at each scale, alpha = "
-        f"{float(judging.alpha):g}, in {judging.runtime}. The classifier alone is right on "
+        f"{float(judging.alpha):g}, in {judging.runtime} ({where}). The classifier alone is right on "
         f"{np.mean(judging.plain == judging.labels):.1%} of the same images without noise."
     )
     tables = certificates(rows, RADII, FIELD.get(config.bundle))
@@ -130,7 +135,7 @@ what comes out; both were trained together, end to end: {measured["mflop_per_sam
 
 - **Made by** `{manifest.provenance["command"]} --data DIR`, {config.steps:,} steps of {config.batch} images with two
   draws each; {manifest.provenance["split"]}.
-- **Measured by** `python -m benchmarks.pictures {config.name} --data DIR` in {measured["runtime"]} ({here()}).
+- **Measured by** `python -m benchmarks.pictures {config.name} --data DIR`.
 - **Scales** {listed(manifest.sigmas)} (L2 noise in units of [0, 1] pixels), **thresholds**
   {listed(manifest.thresholds)}, finest scale by {manifest.final}.
 - **Not for** deciding anything about real pictures: it knows {len(manifest.classes)} classes at {side}.
@@ -155,6 +160,7 @@ def main() -> None:
     parser.add_argument("--judge-images", type=int, help="that judge (default: the run's)")
     parser.add_argument("--tune-samples", type=int, help="at each scale, to choose (default: the run's)")
     parser.add_argument("--samples", type=int, help="at each scale, to judge (default: the run's)")
+    parser.add_argument("--where", default=here(), help="the machine that drew the test images' votes (default: this)")
     parser.add_argument("--votes-only", action="store_true", help="draw, and change nothing")
     arguments = parser.parse_args()
     config = find_run(arguments.run)
@@ -172,7 +178,7 @@ def main() -> None:
     limit, count = arguments.judge_images or config.judge_images, arguments.samples or config.samples
     judging = votes_of(test, work / "bundle", work / f"judge-{count}.npz", count, limit=limit, device=device)
     if not arguments.votes_only:
-        ship(config, work, tuning, judging)
+        ship(config, work, tuning, judging, arguments.where)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch.nn import functional
 from .errors import BundleError
 from .preprocessing import Library, Preprocessing, read_record
 
-__all__ = ("ONNX", "Classifier", "Elsewhere", "Logits", "quiet_transformers")
+__all__ = ("ONNX", "Classifier", "Logits", "NotInTorch", "quiet_transformers")
 
 ONNX = "model.onnx"  # in the bundle's classifier/
 
@@ -36,13 +36,13 @@ class Classifier(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: Path) -> Classifier:
-        """Load a bundle's classifier/: weights are safetensors, nothing is fetched, an ONNX network is Elsewhere."""
+        """Load a bundle's classifier/: weights are safetensors, nothing is fetched, an ONNX network is NotInTorch."""
         record = read_record(folder)
         loaders: dict[Library, Callable[[Path], nn.Module]] = {
             "timm": _timm,
             "transformers": _transformers,
             "torchvision": _torchvision,
-            "onnx": lambda folder: Elsewhere(),
+            "onnx": lambda folder: NotInTorch(),
         }
         return cls(loaders[record.library](folder), record.preprocessing)
 
@@ -72,7 +72,7 @@ class Classifier(nn.Module):
         return pixels.permute(0, 2, 3, 1) if told.layout == "nhwc" else pixels
 
 
-class Elsewhere(nn.Identity):
+class NotInTorch(nn.Identity):
     """Stands where torch has no form of the network: what comes out is what that network takes."""
 
 

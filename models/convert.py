@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .bundle import GRAPH, Manifest, file_digests
-from .classifier import Classifier, Elsewhere
+from .classifier import Classifier, NotInTorch
 from .denoiser import Denoiser
 from .graph import inputs_of, load_openvino, logits_of
 from .networks import load_networks
@@ -80,7 +80,7 @@ def converted(folder: Path, manifest: Manifest) -> tuple[Any, tuple[float, ...]]
     names = (*(("denoised",) if denoiser is not None else ()), *outputs)
     for name, sigma in outputs.items():
         classifier = networks.classifiers[sigma]
-        if isinstance(classifier, Classifier) and isinstance(classifier.net, Elsewhere):
+        if isinstance(classifier, Classifier) and isinstance(classifier.net, NotInTorch):
             from .classifiers.onnx import behind
 
             model = behind(model, names.index(name), folder / manifest.classifiers[sigma])

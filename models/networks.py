@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .bundle import Manifest
-from .classifier import Classifier, Elsewhere
+from .classifier import Classifier, NotInTorch
 from .denoiser import Denoiser
 from .errors import BundleError
 
@@ -71,7 +71,7 @@ def load_networks(folder: Path, manifest: Manifest) -> Networks:
     if denoiser is not None:
         _check_range(denoiser, manifest)
     for name, classifier in by_name.items():
-        if not isinstance(classifier, Classifier) or isinstance(classifier.net, Elsewhere):
+        if not isinstance(classifier, Classifier) or isinstance(classifier.net, NotInTorch):
             continue  # its answers are seen where it is asked, or where OpenVINO has it
         with torch.inference_mode():
             outputs = classifier(torch.zeros(1, *manifest.input_shape)).shape[1]

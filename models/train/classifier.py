@@ -7,7 +7,7 @@ from torch import Tensor
 from ..classifier import Classifier
 from ..preprocessing import bilinear
 from .config import JointConfig
-from .losses import brier, cross_entropy
+from .losses import LOSSES, cross_entropy
 
 __all__ = ("build_classifier", "classification_loss")
 
@@ -37,6 +37,5 @@ def classification_loss(config: JointConfig, logits: Tensor, labels: Tensor, den
 
     logits: (denoised + clean, K); labels: (denoised + clean,). Both are means: the weight says the same at any batch.
     """
-    loss = brier if config.loss == "brier" else cross_entropy
-    on_denoised = loss(logits[:denoised], labels[:denoised])
+    on_denoised = LOSSES[config.loss](logits[:denoised], labels[:denoised])
     return on_denoised + config.clean_weight * cross_entropy(logits[denoised:], labels[denoised:])

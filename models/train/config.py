@@ -7,12 +7,22 @@ from typing import ClassVar, Literal
 
 from ..bundle import Final
 
-__all__ = ("FileConfig", "FinetuneConfig", "JointConfig", "Optimisation", "PhotoConfig", "TrainConfig")
+__all__ = (
+    "Augmentation",
+    "FileConfig",
+    "FinetuneConfig",
+    "JointConfig",
+    "Optimisation",
+    "PhotoConfig",
+    "TrainConfig",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
     """How a stage is trained: linear warm-up, then a cosine."""
+
+    NOT_TRAINING: ClassVar[frozenset[str]] = frozenset()  # fields on which the weights do not depend
 
     seed: int
     steps: int
@@ -35,7 +45,20 @@ class Optimisation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointConfig(Optimisation):
+class Augmentation:
+    """Of training images, by models.train.data.augmented."""
+
+    augment_share: float
+    augment_degrees: float
+    augment_scale: float
+    augment_shear: float
+    augment_shift_pixels: float
+    augment_flip: bool = False  # digits are not their mirror images
+    augment_whole_pixels: bool = False  # shifts that blur nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointConfig(Optimisation, Augmentation):
     """Both networks together, from nothing. Scales are in units of [0, 1] pixels."""
 
     # what comes out
@@ -54,14 +77,6 @@ class JointConfig(Optimisation):
     timesteps: int
     beta_start: float
     beta_end: float
-    # data
-    augment_share: float
-    augment_degrees: float
-    augment_scale: float
-    augment_shear: float
-    augment_shift_pixels: float
-    augment_flip: bool = False  # digits are not their mirror images
-    augment_whole_pixels: bool = False  # shifts that blur nothing
     # losses
     sigma_low: float  # training draws scales log-uniformly between these two
     sigma_high: float
@@ -93,7 +108,6 @@ class TrainConfig(JointConfig):
 class FileConfig(JointConfig):
     """A run of a data file, train.npz."""
 
-    # Fields on which the weights do not depend.
     NOT_TRAINING: ClassVar = frozenset(
         ("version", "dtype", "sigmas", "log_every", "checkpoint_every", "judge_images", "tune_samples", "samples")
         + ("cost_images",)
@@ -111,7 +125,7 @@ class FileConfig(JointConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(Optimisation):
+class FinetuneConfig(Optimisation, Augmentation):
     """One fine-tuning run of a bundle's denoiser through its frozen classifier, or the reverse."""
 
     name: str  # of the bundle that comes out
@@ -121,12 +135,6 @@ class FinetuneConfig(Optimisation):
     loss: Literal["brier", "cross_entropy"]
     anti_consistency: float  # lambda, the weight of that loss; 0 draws one noise for each image, not two
     target: Literal["label", "oracle"]  # oracle: the start bundle's classifier on the clean image
-    augment_share: float
-    augment_degrees: float
-    augment_scale: float
-    augment_shear: float
-    augment_shift_pixels: float
-    augment_flip: bool = False  # digits are not their mirror images
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,8 +146,7 @@ class FinetuneConfig(Optimisation):
 class PhotoConfig:
     """A denoiser of photographs of any size, for a classifier that is trained already: on pixels, then on features."""
 
-    # Fields on which the weights do not depend.
-    NOT_TRAINING: ClassVar = frozenset(("version", "dtype"))
+    NOT_TRAINING: ClassVar = frozenset(("version", "dtype"))  # as Optimisation's
 
     name: str
     version: str

@@ -19,8 +19,19 @@ from torch.nn import functional
 
 from ..datasets import DIGITS_SPLIT, DataSet, digits_parts, digits_pixels
 from ..errors import DataError
+from .config import Augmentation
 
-__all__ = ("SPLIT_NAME", "Digits", "Split", "as_pixels", "augment", "decode", "digits_split", "load_digits")
+__all__ = (
+    "SPLIT_NAME",
+    "Digits",
+    "Split",
+    "augment",
+    "augmented",
+    "decode",
+    "digits_split",
+    "load_digits",
+    "log_uniform",
+)
 
 SPLIT_NAME = DIGITS_SPLIT  # named in the manifest
 
@@ -51,11 +62,6 @@ def load_digits() -> Digits:
 def digits_split(count: int = 1797) -> Split:
     """`digits-60-15-25-v1`, as `certify dataset` knows it."""
     return Split(**digits_parts(count))
-
-
-def as_pixels(images: Tensor) -> Tensor:
-    """uint8 as the service decodes it, float32 in [0, 1]; float32 stays as it is."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def augment(
@@ -89,6 +95,25 @@ def augment(
     matrix = matrix.to(images.device)  # random numbers are the host's: the same on any device
     grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def augmented(config: Augmentation, images: Tensor) -> Tensor:
+    """`augment` as a run says. images: float32 in [0, 1], or uint8, divided by 255 as the service does."""
+    return augment(
+        images.float() / 255 if images.dtype == torch.uint8 else images,
+        share=config.augment_share,
+        degrees=config.augment_degrees,
+        scale=config.augment_scale,
+        shear=config.augment_shear,
+        shift_pixels=config.augment_shift_pixels,
+        flip=config.augment_flip,
+        whole_pixels=config.augment_whole_pixels,
+    )
+
+
+def log_uniform(low: float, high: float, count: int) -> Tensor:
+    """(count,) random scales whose logarithms are uniform between those of low and high."""
+    return torch.exp(math.log(low) + (math.log(high) - math.log(low)) * torch.rand(count))
 
 
 def decode(data: DataSet, *, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:

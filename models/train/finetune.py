@@ -25,9 +25,9 @@ from ..convert import with_graph
 from ..denoiser import Denoiser
 from ..write import Networks, save_classifier, whole_folder
 from .config import FinetuneConfig
-from .data import as_pixels, augment
-from .losses import anti_consistency, brier, cross_entropy
-from .stage import CheckpointError, Stage, make_accelerator, run_stage
+from .data import augmented
+from .losses import LOSSES, anti_consistency
+from .stage import CheckpointError, Stage, fields_of, make_accelerator, run_stage
 
 __all__ = ("CheckpointError", "finetune", "write_finetuned")
 
@@ -59,7 +59,7 @@ def finetune(
         trained=trained,
         losses_of=losses_of,
         path=work / "checkpoint.pt",
-        identity={"start bundle": manifest.digest, **dataclasses.asdict(config)},
+        identity={"start bundle": manifest.digest, **fields_of(config)},
         progress=progress,
     )
     run_stage(stage, accelerator)
@@ -123,15 +123,7 @@ def _batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Random images (N, C, H, W), targets (N,), and a scale for each image (N,), on the device."""
     chosen = torch.randint(len(images), (config.batch,))
-    x = augment(
-        as_pixels(images[chosen]),
-        share=config.augment_share,
-        degrees=config.augment_degrees,
-        scale=config.augment_scale,
-        shear=config.augment_shear,
-        shift_pixels=config.augment_shift_pixels,
-        flip=config.augment_flip,
-    ).to(device)
+    x = augmented(config, images[chosen]).to(device)
     sigma = sigmas[torch.randint(len(sigmas), (config.batch,))].to(device)
     if config.target == "label":
         return x, labels[chosen].to(device), sigma
@@ -148,7 +140,7 @@ def _losses(config: FinetuneConfig, networks: Networks, x: Tensor, target: Tenso
     # Called as modules, not by method: with several GPUs one of them is wrapped.
     logits = networks.classifier(networks.denoiser(noisy, scales)).float()
     first, second = logits[: len(x)], logits[-len(x) :]
-    main = (brier if config.loss == "brier" else cross_entropy)(first, target)
+    main = LOSSES[config.loss](first, target)
     anti = anti_consistency(first, second, target) if config.anti_consistency else torch.zeros_like(main)
     right = (first.argmax(dim=1) == target).float().mean()
     return {"total": main + config.anti_consistency * anti, "main": main, "anti": anti, "right": right}

@@ -11,11 +11,9 @@ classes apart. Scales are drawn log-uniformly around the shipped ones: neither n
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +23,11 @@ from ..classifier import Classifier
 from ..denoiser import Denoiser
 from ..write import Networks, write_bundle
 from .classifier import build_classifier, classification_loss
-from .config import FileConfig, JointConfig, TrainConfig
-from .data import SPLIT_NAME, as_pixels, augment
+from .config import JointConfig, TrainConfig
+from .data import SPLIT_NAME, augmented, log_uniform
 from .denoiser import build_denoiser, build_scheduler, denoising_loss
 from .losses import consistency
-from .stage import Losses, Stage, make_accelerator, run_stage
+from .stage import Losses, Stage, fields_of, make_accelerator, run_stage
 
 __all__ = ("train", "write_plain")
 
@@ -64,7 +62,7 @@ def train(
         trained=trained,
         losses_of=lambda running: _losses(config, running, networks.denoiser, pool, truth),
         path=None if work is None else work / "joint.pt",
-        identity={"images": len(images), **identity(config)},
+        identity={"images": len(images), **fields_of(config)},
         progress=False,
         after_step=_Lines(config, log),
     )
@@ -72,12 +70,6 @@ def train(
     # Batch norm's running statistics follow the weights closely (momentum .1), and the weights have all but stopped
     # at the end of the cosine, so they go with the average.
     return networks.ready()
-
-
-def identity(config: JointConfig) -> dict[str, Any]:
-    """What the weights depend on, and not how they are stored, tuned and judged."""
-    left_out = config.NOT_TRAINING if isinstance(config, FileConfig) else frozenset[str]()
-    return {name: value for name, value in dataclasses.asdict(config).items() if name not in left_out}
 
 
 def write_plain(config: TrainConfig, networks: Networks, out: Path, *, command: str) -> Manifest:
@@ -150,19 +142,9 @@ def _losses(
     """Of one random batch. Random numbers are the host's: the same on any device but for the noise."""
     device = images.device
     chosen = torch.randint(len(images), (config.batch,)).to(device)
-    x = augment(
-        as_pixels(images[chosen]),
-        share=config.augment_share,
-        degrees=config.augment_degrees,
-        scale=config.augment_scale,
-        shear=config.augment_shear,
-        shift_pixels=config.augment_shift_pixels,
-        flip=config.augment_flip,
-        whole_pixels=config.augment_whole_pixels,
-    )
-    low, high = math.log(config.sigma_low), math.log(config.sigma_high)
+    x = augmented(config, images[chosen])
     draws = 2 if config.consistency else 1
-    sigma = torch.exp(low + (high - low) * torch.rand(config.batch)).repeat(draws)  # (draws * N,)
+    sigma = log_uniform(config.sigma_low, config.sigma_high, config.batch).repeat(draws)  # (draws * N,)
     constants = [torch.as_tensor(values).to(device) for values in denoiser.constants(sigma.double().numpy())]
     sigma, target, labels = sigma.to(device), x.repeat(draws, 1, 1, 1), labels[chosen]
     clean = max(2, round(config.clean_share * config.batch))

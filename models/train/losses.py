@@ -7,12 +7,13 @@ batch, of logits (N, K) and targets int64 (N,).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ("anti_consistency", "brier", "consistency", "cross_entropy")
+__all__ = ("LOSSES", "anti_consistency", "brier", "consistency", "cross_entropy")
 
 
 def brier(logits: Tensor, target: Tensor) -> Tensor:
@@ -27,6 +28,9 @@ def brier(logits: Tensor, target: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """-log F_y(x + d): the baseline that the paper argues against."""
     return functional.cross_entropy(logits, target)
+
+
+LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"brier": brier, "cross_entropy": cross_entropy}
 
 
 def anti_consistency(first: Tensor, second: Tensor, target: Tensor) -> Tensor:

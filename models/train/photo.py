@@ -13,8 +13,6 @@ It ends as WORK/denoiser, a folder with denoiser/ and scheduler/ as diffusers wr
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -29,8 +27,9 @@ from ..photo import load_lite0
 from ..schedule import Schedule, to_signed
 from ..write import whole_folder
 from .config import Optimisation, PhotoConfig
+from .data import log_uniform
 from .photos import Photographs
-from .stage import Losses, Stage, by_one_process, log, make_accelerator, run_stage
+from .stage import Losses, Stage, by_one_process, fields_of, log, make_accelerator, run_stage
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
@@ -123,8 +122,7 @@ def _batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(clean (N, 3, side, side), denoised, sigma (N,))."""
     clean = photographs.crops(count, side, config.size).to(device)
-    low, high = math.log(config.sigma_low), math.log(config.sigma_high)
-    sigma = torch.exp(low + (high - low) * torch.rand(count)).to(device)
+    sigma = log_uniform(config.sigma_low, config.sigma_high, count).to(device)
     return clean, running(clean + sigma.view(-1, 1, 1, 1) * torch.randn_like(clean), sigma).float(), sigma
 
 
@@ -172,16 +170,11 @@ def _stage(
 ) -> Stage:  # fmt: skip
     """Its identity is what the weights depend on: of the later stage's settings the first knows nothing."""
     later = () if label == "features" else ("features_stage", "feature_weight", "answer_weight")
-    fields = {
-        name: value
-        for name, value in dataclasses.asdict(config).items()
-        if name not in config.NOT_TRAINING and name not in later
-    }
     return Stage(
         label=label,
         config=optimisation,
         trained=trained,
         losses_of=losses_of,
         path=work / f"{label}.pt",
-        identity={"stage": label, "photographs": ", ".join(photographs.names), **fields},
+        identity={"stage": label, "photographs": ", ".join(photographs.names), **fields_of(config, *later)},
     )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import CertifyError
 from ..files import whole_file
-from .config import Optimisation
+from .config import Optimisation, PhotoConfig
 from .muon import build_optimizer
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = (
     "Losses",
     "Stage",
     "by_one_process",
+    "fields_of",
     "log",
     "make_accelerator",
     "run_stage",
@@ -67,6 +68,12 @@ def make_accelerator(config: Optimisation) -> Accelerator:
     from accelerate import Accelerator
 
     return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.mixed_precision)
+
+
+def fields_of(config: Optimisation | PhotoConfig, *besides: str) -> dict[str, Any]:
+    """A stage's identity: what its weights depend on of a run's settings, all but NOT_TRAINING and `besides`."""
+    left_out = {*config.NOT_TRAINING, *besides}
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in left_out}
 
 
 def by_one_process(write: Callable[[], None]) -> None:

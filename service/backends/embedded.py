@@ -2,13 +2,14 @@
 
 What computes is imported inside functions, so that a gateway without an engine can import this module.
 
-Fairness without a scheduler: a request is cut into slices and never has more than one for each thread in the workers'
-first-in-first-out queue. Requests take turns slice by slice: a short one waits for the slices ahead of it, not for a
-long request to end, and a cancelled one leaves at most its running slices behind. A slice is one micro-batch: a longer
-one would leave threads idle longer at the end of each look. A thread for which nobody else waits goes on with the next
-slice by itself: a micro-batch of digits takes a few milliseconds, and going by way of the event loop would add one.
-Memory does not grow with `count`: slices are cut as they are needed. Draws ahead wait in a queue of their own, for
-threads that would be idle.
+Fairness with next to no scheduler: a request is cut into slices and never has more than one for each thread in the
+workers' first-in-first-out queue. Requests take turns slice by slice: a short one waits for the slices ahead of it, not
+for a long request to end, and a cancelled one leaves at most its running slices behind. One whose calls are of a slice
+or two finds its thread again at the next (workers.py). A slice is one micro-batch: a longer one would leave threads
+idle longer at the end of each look. A thread for which nobody else waits goes on with the next slice by itself: a
+micro-batch of digits takes a few milliseconds, and going by way of the event loop would add one. Memory does not grow
+with `count`: slices are cut as they are needed. Draws ahead wait in a queue of their own, for threads that would be
+idle.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ...models.ranges import cut
 from ...models.remote.limits import Limits
 from ..errors import BackendUnavailable, BundleError, RemoteError
 from .base import BackendInfo, Runtime, check_range
-from .workers import Workers
+from .workers import Call, Workers
 
 if TYPE_CHECKING:
     from ...models.engines import Elsewhere
@@ -86,9 +87,12 @@ class EmbeddedBackend:
             )  # fmt: skip
             self._lanes = options.callers
             start = partial(limit_threads, options.engine)
-            pool = Workers(self._lanes, busy=self._workers, name="certify-sampler", start=start)
+            # Threads that wait for a remote classifier do not wait for each other.
+            busy = self._lanes if options.remote else self._workers
+            pool = Workers(self._lanes, busy=busy, name="certify-sampler", start=start)
         try:
-            self._pipeline = await asyncio.wrap_future(pool.submit(partial(self._load, options)))
+            loading = pool.submit(partial(self._load, options), call=Call(id(self), short=False))
+            self._pipeline = await asyncio.wrap_future(loading)
         except BaseException:
             pool.close(wait=False)
             raise
@@ -134,13 +138,20 @@ class EmbeddedBackend:
 
             return engine if isinstance(engine, Elsewhere) else None
 
-    async def count_votes(
+    def _ready(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
-    ) -> NDArray[np.int64]:
+    ) -> tuple[BackendInfo, Pipeline, NDArray[np.float32]]:
+        """What a call computes with, the image as its own. Raises ValueError as check_range does."""
         info, pipeline = self.info(), self._pipeline
         check_range(info, image, sigma, seed, first, count)
         assert pipeline is not None
-        image = _own(image)
+        return info, pipeline, _own(image)
+
+    async def count_votes(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
+    ) -> NDArray[np.int64]:
+        requester = id(image)
+        info, pipeline, image = self._ready(image, sigma=sigma, seed=seed, first=first, count=count)
         total = np.zeros(len(info.class_names), dtype=np.int64)
 
         def work(low: int, high: int) -> NDArray[np.int64]:
@@ -149,16 +160,14 @@ class EmbeddedBackend:
         def take(low: int, high: int, votes: NDArray[np.int64]) -> None:
             np.add(total, votes, out=total)  # integers sum to the same in any order
 
-        await self._in_slices(first, count, work, take)
+        await self._in_slices(requester, first, count, work, take)
         return total
 
     async def chunk_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
-        info, pipeline = self.info(), self._pipeline
-        check_range(info, image, sigma, seed, first, count)
-        assert pipeline is not None
-        image = _own(image)
+        requester = id(image)
+        info, pipeline, image = self._ready(image, sigma=sigma, seed=seed, first=first, count=count)
         rows = np.zeros((count // info.chunk, len(info.class_names)), dtype=np.int64)
 
         def work(low: int, high: int) -> NDArray[np.int64]:
@@ -167,20 +176,25 @@ class EmbeddedBackend:
         def take(low: int, high: int, votes: NDArray[np.int64]) -> None:
             rows[(low - first) // info.chunk : (high - first) // info.chunk] = votes
 
-        await self._in_slices(first, count, work, take)
+        await self._in_slices(requester, first, count, work, take)
         return rows
 
     async def _in_slices(
         self,
+        requester: int,
         first: int,
         count: int,
         work: Callable[[int, int], NDArray[np.int64]],
         take: Callable[[int, int, NDArray[np.int64]], None],
     ) -> None:
-        """take(low, high, work(low, high)) for each slice, on the pool: `work` side by side, `take` one by one."""
+        """take(low, high, work(low, high)) for each slice, on the pool: `work` side by side, `take` one by one.
+
+        requester: the same for all calls of one image.
+        """
         assert self._pipeline is not None and self._pool is not None
         pool, size = self._pool, self._pipeline.micro_batch
-        slices = cut(first, count, size)
+        slices, number = cut(first, count, size), -(-(first % size + count) // size)
+        call = Call(requester, short=number <= self._lanes)
         turn, given_up = threading.Lock(), threading.Event()
 
         def some() -> bool:
@@ -193,17 +207,17 @@ class EmbeddedBackend:
                 votes = work(low, high)
                 with turn:
                     take(low, high, votes)
-                if pool.wanted:
+                if pool.wanted(call):
                     return False
             return True
 
         async def lane(work: Future[bool]) -> None:
             while not await asyncio.wrap_future(work):
-                work = self._submit(some)
+                work = self._submit(some, call)
 
         # Lanes share one iterator: whichever is free takes the next slice. All are in the queue before this is awaited:
         # draws ahead come after them.
-        begun = [self._submit(some) for _ in range(min(self._lanes, -(-(first % size + count) // size)))]
+        begun = [self._submit(some, call) for _ in range(min(self._lanes, number))]
         try:
             if len(begun) == 1:
                 await lane(begun[0])
@@ -217,11 +231,11 @@ class EmbeddedBackend:
             given_up.set()
 
     async def classify(self, image: NDArray[np.float32]) -> int:
-        info, pipeline = self.info(), self._pipeline
+        info = self.info()
         # The checks of an image are count_votes' own; the other arguments are the smallest legal ones.
-        check_range(info, image, info.sigmas[0], 0, 0, info.chunk)
-        assert pipeline is not None
-        return await asyncio.wrap_future(self._submit(partial(pipeline.classify, _own(image))))
+        call = Call(id(image), short=True)
+        _, pipeline, image = self._ready(image, sigma=info.sigmas[0], seed=0, first=0, count=info.chunk)
+        return await asyncio.wrap_future(self._submit(partial(pipeline.classify, image), call))
 
     async def pictures(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, count: int
@@ -237,12 +251,13 @@ class EmbeddedBackend:
         return 1 if self._elsewhere() else self.workers
 
     def draw_ahead(self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int) -> _Ahead:
-        check_range(self.info(), image, sigma, seed, first, count)
-        assert self._pipeline is not None and self._pool is not None
-        work = partial(self._pipeline.votes, _own(image), sigma=sigma, seed=seed, first=first, count=count)
-        return _Ahead(self._pool, self._submit(work, ahead=True))
+        call = Call(id(image), short=True)
+        _, pipeline, image = self._ready(image, sigma=sigma, seed=seed, first=first, count=count)
+        assert self._pool is not None
+        work = partial(pipeline.votes, image, sigma=sigma, seed=seed, first=first, count=count)
+        return _Ahead(self._pool, self._submit(work, call, ahead=True))
 
-    def _submit(self, work: Callable[[], T], *, ahead: bool = False) -> Future[T]:
+    def _submit(self, work: Callable[[], T], call: Call, *, ahead: bool = False) -> Future[T]:
         """Run `work` in the pool. Cancelling drops it if it has not begun; a slice that runs is not interrupted."""
 
         def translated() -> T:
@@ -251,7 +266,7 @@ class EmbeddedBackend:
 
         if self._pool is None:
             raise BackendUnavailable("the embedded backend was closed")
-        return self._pool.submit(translated, ahead=ahead)
+        return self._pool.submit(translated, call=call, ahead=ahead)
 
     def _load(self, options: RuntimeOptions) -> Pipeline:
         with _translated():

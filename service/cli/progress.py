@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,27 +16,48 @@ __all__ = ("Live", "Steps")
 LINE_SECONDS = 30.0  # without a terminal
 
 
-class Live:
-    """`with Live(total, done) as live: live.add(row)`. Writes to stderr: stdout is for results."""
+class _Shown:
+    """A bar while `with` lasts, on stderr: stdout is for results."""
 
-    def __init__(self, total: int, done: Table) -> None:
-        self._total, self._rows, self._begun = total, len(done), len(done)
-        self._right, self._radius = int(done.correct.sum()), float((done.correct * done.radius).sum())
+    def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._started = self._printed = time.monotonic()
-        self._bar = _bar(self._console)
-        self._task = self._bar.add_task("", total=total, completed=self._rows, figures=self._figures())
+        self._bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            speed_estimate_period=300,
+        )
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Self:
         self._bar.start()
-        if self._rows:
-            self._console.print(f"going on after {self._rows} rows", highlight=False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+
+
+class Live(_Shown):
+    """`with Live(total, done) as live: live.add(row)`."""
+
+    def __init__(self, total: int, done: Table) -> None:
+        super().__init__()
+        self._total, self._rows, self._begun = total, len(done), len(done)
+        self._right, self._radius = int(done.correct.sum()), float((done.correct * done.radius).sum())
+        self._started = self._printed = time.monotonic()
+        self._task = self._bar.add_task("", total=total, completed=self._rows, figures=self._figures())
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        if self._rows:
+            self._console.print(f"going on after {self._rows} rows", highlight=False)
+        return self
 
     def add(self, row: Row) -> None:
         self._rows += 1
@@ -61,22 +83,12 @@ class Live:
         return f"certified accuracy {self._right / self._rows:.3f}  ACR {self._radius / self._rows:.3f}"
 
 
-class Steps:
+class Steps(_Shown):
     """`with Steps() as steps: steps.begin(total); steps.add(what)`: a known number of steps that are not rows."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._bar = _bar(self._console)
+        super().__init__()
         self._task = self._bar.add_task("", total=None, figures="")
-
-    def __enter__(self) -> Steps:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def begin(self, total: int) -> None:
         self._bar.update(self._task, total=total)
@@ -94,17 +106,3 @@ class Steps:
         self._bar.update(self._task, figures=what)
         if not self._console.is_terminal:
             self._console.print(what, highlight=False, soft_wrap=True)
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        disable=not console.is_terminal,
-        speed_estimate_period=300,
-    )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
+from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ pytest.importorskip("torch", reason="the embedded backend needs torch (pip insta
 from certify.service.answering.certify import answer, prepare, run
 from certify.service.answering.schemas import CertifyFields
 from certify.service.answering.seeds import key_from_number
+from certify.service.backends import workers as pool
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.errors import BackendUnavailable
 from certify.service.settings import load_settings
@@ -62,6 +66,40 @@ async def test_a_short_call_is_answered_beside_one_that_would_go_on_for_half_an_
         await long
     again = await backend.count_votes(IMAGE, sigma=0.5, seed=2, first=0, count=640)
     assert alone.tolist() == again.tolist()
+
+
+@pytest.mark.anyio
+async def test_one_slice_after_another_runs_beside_one_slice_of_a_long_call(
+    backend: EmbeddedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "KEPT_SECONDS", 60.0)  # however slow this machine is
+    pipeline, long_image = backend._pipeline, IMAGE * 2
+    assert pipeline is not None
+    votes, running, beside, lock = pipeline.votes, Counter[bool](), list[int](), threading.Lock()
+
+    def counted(image: NDArray[np.float32], **stream: Any) -> NDArray[np.int64]:
+        long = bool(image[0, 0, 0] > 0.3)
+        with lock:
+            running[long] += 1
+            if not long:
+                beside.append(running[True])
+        try:
+            return votes(image, **stream)
+        finally:
+            with lock:
+                running[long] -= 1
+
+    monkeypatch.setattr(pipeline, "votes", counted)
+    long = asyncio.create_task(backend.count_votes(long_image, sigma=0.25, seed=1, first=0, count=HALF_AN_HOUR))
+    while running[True] < 2 and not long.done():
+        await asyncio.sleep(0.01)
+    while not beside or beside[-1] > 1:
+        await backend.count_votes(IMAGE, sigma=0.5, seed=2, first=0, count=64)
+    beside.clear()
+    for _ in range(20):
+        await backend.count_votes(IMAGE, sigma=0.5, seed=2, first=0, count=64)
+    assert len(beside) == 20 and max(beside) == 1
+    long.cancel()
 
 
 @pytest.mark.anyio

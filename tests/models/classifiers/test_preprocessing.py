@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from certify.models.bundle import find_bundle
-from certify.models.classifier import Classifier, Elsewhere
+from certify.models.classifier import Classifier, NotInTorch
 from certify.models.classifiers.transformers import of_processor
 from certify.models.errors import BundleError
 from certify.models.preprocessing import CLASSIFIER, Preprocessing, Record, read_record
@@ -23,7 +23,7 @@ def prepared(pixels: Any, **fields: Any) -> torch.Tensor:
     """Of one picture, (C, H, W)."""
     x = torch.tensor(pixels, dtype=torch.float32)
     told = Preprocessing(**{"input_size": tuple(x.shape), **fields})
-    return Classifier(Elsewhere(), told).prepare(x[None])[0]
+    return Classifier(NotInTorch(), told).prepare(x[None])[0]
 
 
 def test_the_steps_by_hand() -> None:

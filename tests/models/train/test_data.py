@@ -58,3 +58,16 @@ def test_a_shift_of_whole_pixels_moves_the_image_by_so_many() -> None:
     centre = (moved.sum(dim=1) * columns).sum(dim=1) / moved.sum(dim=(1, 2))
     assert (centre - 4).abs().max() <= 0.5 + 1e-4
     assert (centre - 4).abs().max() > 0.4
+
+
+def test_shifts_of_whole_pixels_blur_nothing() -> None:
+    """Each picture is its own, moved by up to two pixels each way, black where nothing came."""
+    torch.manual_seed(0)
+    images = torch.rand(200, 3, 7, 7)
+    none = {"degrees": 0.0, "scale": 0.0, "shear": 0.0}
+    moved = augment(images, share=1.0, **none, shift_pixels=2.0, whole_pixels=True)
+    framed, seen = torch.nn.functional.pad(images, (2, 2, 2, 2)), []
+    for image, out in zip(framed, moved, strict=True):
+        places = [(y, x) for y in range(5) for x in range(5)]
+        seen += [(y, x) for y, x in places if torch.allclose(image[:, y : y + 7, x : x + 7], out, atol=1e-4)]
+    assert len(seen) == len(images) and len(set(seen)) == 25

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="training needs torch (pip install 'certify[
 
 import torch
 
-from certify.models.train.losses import anti_consistency, brier, cross_entropy
+from certify.models.train.losses import anti_consistency, brier, consistency, cross_entropy
 
 
 def logits(*probabilities: list[float]):
@@ -82,3 +82,39 @@ def test_gradients_agree_with_differences() -> None:
     second.requires_grad_()
     assert torch.autograd.gradcheck(lambda z: anti_consistency(first, z, target), second)
     assert torch.autograd.gradcheck(lambda z: brier(z, target), second)
+    assert torch.autograd.gradcheck(consistency, (first.requires_grad_(), second))
+
+
+def test_consistency_is_the_sum_as_it_is_written() -> None:
+    generator = torch.Generator().manual_seed(1)
+    first, second = torch.randn(2, 5, 3, dtype=torch.float64, generator=generator).unbind()
+    total = 0.0
+    for p, q in zip(first.softmax(dim=1).tolist(), second.softmax(dim=1).tolist(), strict=True):
+        mean = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+        for draw in (p, q):
+            total += sum(a * math.log(a / m) for a, m in zip(draw, mean, strict=True)) / 2
+        total += 0.5 * -sum(m * math.log(m) for m in mean)
+    assert consistency(first, second).item() == pytest.approx(total / 5, rel=1e-12)
+
+
+def test_draws_that_agree_leave_half_their_entropy() -> None:
+    value = consistency(logits([0.5, 0.25, 0.25]), logits([0.5, 0.25, 0.25]))
+    assert value.item() == pytest.approx(0.5 * 1.5 * math.log(2), abs=1e-12)  # 1.5 bits, and no divergence
+
+
+def test_consistency_of_draws_that_are_certain_is_finite_and_so_is_its_gradient() -> None:
+    first = torch.tensor([[0.0, 200.0], [200.0, 0.0]], requires_grad=True)
+    second = torch.tensor([[0.0, 200.0], [0.0, 200.0]], requires_grad=True)
+    value = consistency(first, second)
+    value.backward()
+    # They agree, which costs nothing, and they do not: log 2 of divergence and half a bit of entropy.
+    assert value.item() == pytest.approx(1.5 * math.log(2) / 2)
+    assert first.grad.isfinite().all() and second.grad.isfinite().all()
+
+
+def test_consistency_pulls_both_draws() -> None:
+    first, second = logits([0.75, 0.25]), logits([0.25, 0.75])
+    consistency(first, second).backward()
+    # Downhill is to the other's class. Between them the mean is 1/2 whatever they do alike.
+    assert first.grad[0, 0] > 0 > second.grad[0, 0]
+    assert first.grad.sum().item() == pytest.approx(0, abs=1e-12)

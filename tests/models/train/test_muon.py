@@ -61,6 +61,27 @@ def test_matrices_step_along_their_orthogonal_gradient_and_vectors_as_in_adamw()
     assert torch.equal(bias.data, twin.data)
 
 
+def test_weights_of_one_shape_step_together_as_they_would_alone():
+    shapes = [(8, 2, 3, 3), (8, 18), (8, 2, 3, 3), (18, 8)]  # the first three are one matrix's shape
+    generator = torch.Generator().manual_seed(4)
+    starts = [torch.randn(shape, generator=generator) for shape in shapes]
+    gradients = [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2)]
+
+    def steps(numbers):
+        weights = [torch.nn.Parameter(starts[number].clone()) for number in numbers]
+        optimizer = build_optimizer(weights, CONFIG)
+        for gradient in gradients:
+            for number, weight in zip(numbers, weights, strict=True):
+                weight.grad = gradient[number].clone()
+            optimizer.step()
+        return [weight.detach() for weight in weights]
+
+    together = steps(range(4))
+    for number, weight in enumerate(together):
+        assert not torch.equal(weight, starts[number])
+        torch.testing.assert_close(weight, steps([number])[0], atol=1e-6, rtol=1e-5)
+
+
 def test_the_rate_of_the_schedule_scales_both():
     weight, bias = torch.nn.Parameter(torch.zeros(4, 4)), torch.nn.Parameter(torch.zeros(4))
     optimizer = build_optimizer([weight, bias], CONFIG)
