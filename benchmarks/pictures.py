@@ -1,10 +1,11 @@
-"""A bundle of small pictures, from a data file to a shipped bundle with its tables: `python -m benchmarks.pictures RUN`.
+"""A bundle of small pictures, from data to a shipped bundle with its tables: `python -m benchmarks.pictures RUN`.
 
     python -m benchmarks.pictures cifar10 --data DIR      # RUN: a run of models/train/runs that learns from a data file
 
-DIR holds train.npz and test.npz. It trains what is not there yet; votes of the first training images, which training
-held aside, choose the thresholds; votes of the first test images judge. It writes the bundle's folder under
-models/bundles with its card, and a part of docs/results.md. Stopped and started again it goes on.
+DIR holds a train and a test part, in a form that `certify dataset` reads. It trains what is not there yet; votes of the
+first training images, which training held aside, choose the thresholds; votes of the first test images judge. It writes
+the bundle's folder under models/bundles with its card, and a part of docs/results.md. Stopped and started again it goes
+on.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from benchmarks.report import table
 from benchmarks.tables import CURVES, ROOT, named, write
 from benchmarks.votes import adaptive, votes_of
 from certify.models.bundle import BUNDLES, Manifest, file_digests, load_manifest, save_manifest
-from certify.models.datasets import open_dataset
+from certify.models.datasets import open_part
 from certify.models.train.config import FileConfig
 from certify.models.train.from_file import run as train
 from certify.models.train.runs import find_run
@@ -148,7 +149,7 @@ def main() -> None:
         prog="python -m benchmarks.pictures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", help="cifar10, cifar10_cpu or fashion")
-    parser.add_argument("--data", type=Path, required=True, help="folder with train.npz and test.npz")
+    parser.add_argument("--data", type=Path, required=True, help="folder with a train and a test part")
     parser.add_argument("--work", type=Path, help="default: runs/RUN")
     parser.add_argument("--threads", type=int, default=2, help="of torch, in training on a CPU (default: %(default)s)")
     parser.add_argument("--tune-images", type=int, help="that choose (default: the run's)")
@@ -165,7 +166,7 @@ def main() -> None:
     train(config, data, work, command=f"certify train {config.name}")
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    held_aside, test = open_dataset(str(data / "train.npz")), open_dataset(str(data / "test.npz"))
+    held_aside, test = open_part(data, "train"), open_part(data, "test")
     limit = min(arguments.tune_images or config.tune_images, config.tune_images)
     count = arguments.tune_samples or config.tune_samples
     tuning = votes_of(held_aside, work / "bundle", work / f"tune-{count}.npz", count, limit=limit, device=device)
