@@ -20,7 +20,7 @@ from certify.models.bundle import find_bundle, load_manifest, verify  # noqa: E4
 from certify.models.errors import BundleError, CertifyError, DataError  # noqa: E402
 from certify.models.runtime import load_pipeline  # noqa: E402
 from certify.models.train import command, joint  # noqa: E402
-from certify.models.train.config import FinetuneConfig, PairConfig, PhotoConfig, TrainConfig  # noqa: E402
+from certify.models.train.config import FileConfig, FinetuneConfig, PhotoConfig, TrainConfig  # noqa: E402
 from certify.models.train.runs import find_run, named_runs  # noqa: E402
 from certify.models.train.stage import CheckpointError  # noqa: E402
 
@@ -52,8 +52,9 @@ def test_every_run_is_known_by_its_name_and_trained_by_its_type() -> None:
         "digits_brier_anti": FinetuneConfig,
         "digits_classifier": FinetuneConfig,
         "digits_cross_entropy": FinetuneConfig,
-        "cifar10": PairConfig,
-        "cifar10_cpu": PairConfig,
+        "cifar10": FileConfig,
+        "cifar10_cpu": FileConfig,
+        "fashion": FileConfig,
         "photo": PhotoConfig,
     }
     digits = find_run("digits")
@@ -68,17 +69,17 @@ def test_every_run_is_known_by_its_name_and_trained_by_its_type() -> None:
         ("digits", {"bundle": "digits"}, "bundle: expected none, since digits begins from nothing; got digits"),
         ("digits", {"limit": 0}, "limit: expected at least 1, got 0"),
         ("digits", {"threads": -1}, "threads: expected at least 1, got -1"),
-        (
-            "cifar10_cpu",
-            {},
-            r"data: expected a folder with train\.npz or another train part, which cifar10_cpu",
-        ),
+        ("cifar10_cpu", {}, r"data: expected a folder with train\.npz or another train part, which cifar10_cpu"),
         ("photo", {}, "data: expected a folder of photographs, which photo learns from, got none"),
         ("photo", {"data": Path("x"), "out": Path("y")}, "out: expected none, since photo ends as WORK/denoiser"),
         ("photo", {"data": Path("nowhere")}, "nowhere: expected a folder of pictures, got none"),
-        ("cifar10_cpu", {"data": Path("x"), "seed": 1}, "seed: expected none, since cifar10_cpu is trained in three"),
-        ("cifar10_cpu", {"data": Path("x"), "out": Path("y")}, "out: expected none, since cifar10_cpu is trained"),
-        ("cifar10_cpu", {"data": Path("nowhere")}, r"got 'nowhere/train\.npz'"),
+        ("cifar10_cpu", {"data": Path("x"), "seed": 1}, "seed: expected none, since cifar10_cpu ends as WORK/bundle"),
+        (
+            "cifar10_cpu",
+            {"data": Path("x"), "out": Path("y")},
+            "out: expected none, since cifar10_cpu ends as WORK/bundle",
+        ),
+        ("cifar10_cpu", {"data": Path("nowhere")}, "got 'nowhere', and there is no such file"),
         ("digits_brier", {"data": Path("x")}, "data: expected none, since digits_brier learns from the digits"),
     ],
 )
