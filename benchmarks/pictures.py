@@ -40,7 +40,7 @@ FIELD = {"cifar10": "cifar10"}  # bundles beside whose figures the field's stand
 NOTES = {
     "fashion": """
 - **Trained** in two minutes of one NVIDIA H200. A recipe that a CPU finishes in under an hour was not tried.
-- **Data** by Zalando SE (Xiao, Rasul, Vollgraf 2017), MIT. The first 1,000 test images ship: `certify dataset fashion`."""
+- **Data** by Zalando SE (Xiao, Rasul, Vollgraf 2017), MIT. A thousand test images ship: `certify dataset fashion`."""
 }
 
 
