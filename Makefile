@@ -29,7 +29,7 @@ $(DEMO)/.installed: pyproject.toml constraints.txt install.py
 	$(DEMO)/bin/python -m pip uninstall --quiet --yes setuptools pip
 	@touch $@
 
-demo: $(DEMO)/.installed ## start the service, certify ten held-out digits over HTTP, stop it
+demo: $(DEMO)/.installed ## start the service, certify ten digits and ten pieces of clothing over HTTP, stop it
 	$(DEMO)/bin/python -m benchmarks.demo
 
 demo-photo: $(STAMP) ## five photographs certified over HTTP; what the classifier saw goes to demo-out/photo.png

@@ -1,4 +1,4 @@
-"""A `certify serve` of our own on a free port, and held-out digits to send it. Needs no torch."""
+"""A `certify serve` of our own on a free port, and held-out pictures to send it. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from pathlib import Path
 
 import httpx
 
-__all__ = ("DIGITS", "Service", "free_port", "service")
+__all__ = ("DIGITS", "FASHION", "Service", "free_port", "service")
 
-# A held-out picture of each digit, 0 to 9: neither training nor the choice of thresholds has seen them.
-DIGITS = tuple(Path(__file__).parents[1] / "examples" / "digits" / f"{digit}.png" for digit in range(10))
+# A held-out picture of each class, in the bundles' order: neither training nor the choice of thresholds has seen them.
+_EXAMPLES = Path(__file__).parents[1] / "examples"
+DIGITS = tuple(_EXAMPLES / "digits" / f"{digit}.png" for digit in range(10))
+_CLOTHES = "t-shirt-top trouser pullover dress coat sandal shirt sneaker bag ankle-boot"
+FASHION = tuple(_EXAMPLES / "fashion" / f"{name}.png" for name in _CLOTHES.split())
 START_SECONDS = 120  # a cold disk reads torch's gigabyte slowly
 
 

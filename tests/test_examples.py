@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.served import DIGITS
-from certify.models.datasets import digits_parts, digits_pixels
+from benchmarks.served import DIGITS, FASHION
+from certify.models.datasets import digits_parts, digits_pixels, open_dataset
 from tests.servers import real_process
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -102,3 +102,12 @@ def test_the_digits_are_held_out_ones():
         with Image.open(path) as image:
             (number,) = np.flatnonzero((pixels == np.asarray(image)).all(axis=(1, 2)))
         assert labels[number] == label and number in digits_parts()["held_out"]
+
+
+def test_the_clothes_are_the_first_test_image_of_each_class():
+    data = open_dataset("fashion")
+    assert [path.stem for path in FASHION] == [
+        name.lower().replace("/", "-").replace(" ", "-") for name in data.classes
+    ]
+    for label, path in enumerate(FASHION):
+        assert path.read_bytes() == data.read(data.labels.index(label))

@@ -45,8 +45,8 @@ def train_run(
 ) -> None:
     """Train the named run and write its bundles; what is in `work` already is not done again.
 
-    data: a folder with train.npz, or of photographs, for runs that are not of the digits. out: the bundle's folder
-    (default: WORK/bundle).
+    data: a folder with a train part, as train.npz, or of photographs, for runs that are not of the digits.
+    out: the bundle's folder (default: WORK/bundle).
     work: of checkpoints (default: runs/NAME-seedN, runs/NAME of a data file). limit: only so many images, to try it.
     seed: another than the run's. bundle: what a fine-tuning begins from. threads: of torch on a CPU; None = 1, since
     small convolutions run slower on two OpenMP threads than on one.
@@ -61,7 +61,9 @@ def train_run(
     if isinstance(config, FileConfig):
         _refuse(run, "ends as WORK/bundle, from nothing", out=out, seed=seed, bundle=bundle)
         if data is None:
-            raise DataError(f"data: expected a folder with train.npz, which {run} learns from, got none")
+            raise DataError(
+                f"data: expected a folder with train.npz or another train part, which {run} learns from, got none"
+            )
         from_file.run(config, data, work or WORK / config.name, command=f"certify train {run}", limit=limit)
         return
     if isinstance(config, PhotoConfig):

@@ -1,7 +1,7 @@
-"""Both networks for a data file of small images, from nothing: `certify train cifar10 --data DIR`.
+"""Both networks for a data set of small images, from nothing: `certify train cifar10 --data DIR`.
 
-DIR has train.npz (see models.datasets). WORK/bundle comes out, with thresholds of 1/2: `python -m benchmarks.pictures`
-goes on from there. The checkpoint is WORK/joint.pt.
+DIR has its train part (see models.datasets.open_part). WORK/bundle comes out, with thresholds of 1/2:
+`python -m benchmarks.pictures` goes on from there. The checkpoint is WORK/joint.pt.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ..datasets import open_dataset
+from ..datasets import open_part
 from ..errors import DataError
 from ..write import Networks, write_bundle
 from .config import FileConfig
@@ -24,18 +24,18 @@ __all__ = ("run", "write")
 def run(config: FileConfig, data: Path, work: Path, *, command: str, limit: int | None = None) -> None:
     """Train and write WORK/bundle, unless it is there.
 
-    data: a folder with train.npz. command: what the provenance says made it. limit: only so many images, to try it.
+    data: a folder with a train part. command: what the provenance says made it. limit: only so many images, to try it.
     Raises DataError, and CheckpointError if WORK has another run's checkpoint.
     """
     out = work / "bundle"
     if out.exists():
         return
-    whole = open_dataset(str(data / "train.npz"))
+    whole = open_part(data, "train")
     log(f"{config.name}: decoding {limit or len(whole)} images")
     images, labels = decode(whole.part(limit=limit), shape=config.shape)
     if len(images) <= config.tune_images:
         raise DataError(
-            f"{data / 'train.npz'}: expected more than {config.tune_images} images, which are held aside for "
+            f"{data}, train: expected more than {config.tune_images} images, which are held aside for "
             f"thresholds, got {len(images)}"
         )
     images, labels = images[config.tune_images :], labels[config.tune_images :]

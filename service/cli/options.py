@@ -53,8 +53,8 @@ USAGE = 2
 MARKUP: Literal["markdown"] = "markdown"
 # Of the commands that read labelled images.
 DATA_HELP = (
-    "digits; a folder of classes, of CIFAR's or CIFAR-10-C's files, of Parquet shards or with labels.csv; or an .npz, "
-    ".npy, .parquet or .csv file."
+    "digits; fashion; a folder of classes, of CIFAR's, MNIST's or CIFAR-10-C's files, of Parquet shards or with "
+    "labels.csv; or an .npz, .npy, .parquet or .csv file."
 )
 PART_HELP = (
     "Of data that has parts: train, test, ... [test; of digits train, tune or held_out: held_out]. Of CIFAR-10-C: fog, "

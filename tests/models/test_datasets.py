@@ -149,8 +149,11 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path, npz: Path) -> None:
     (tmp_path / "empty" / "class").mkdir(parents=True)
     data = open_dataset(str(npz))
     for call, message in (
-        (lambda: open_dataset("nothing"), "expected digits, an .npz, .*; got 'nothing', and there is no such file"),
-        (lambda: open_dataset(__file__), r"expected digits, an .npz, .*; got .*test_datasets\.py"),
+        (
+            lambda: open_dataset("nothing"),
+            "expected digits, fashion, an .npz, .*; got 'nothing', and there is no such file",
+        ),
+        (lambda: open_dataset(__file__), r"expected digits, fashion, an .npz, .*; got .*test_datasets\.py"),
         (lambda: open_dataset(str(tmp_path / "broken.npz")), "expected an .npz file"),
         (lambda: open_dataset(str(tmp_path / "empty")), "expected a folder for each class"),
         (lambda: open_dataset("digits", part="test"), "part: expected one of train, tune, held_out, got 'test'"),

@@ -20,11 +20,13 @@ from certify.models.datasets import open_dataset
 from certify.models.errors import DataError
 from certify.models.runtime import load_pipeline
 from certify.models.train.classifier import build_classifier
+from certify.models.train.config import FileConfig
 from certify.models.train.data import augment, decode
 from certify.models.train.denoiser import build_denoiser
 from certify.models.train.from_file import run
 from certify.models.train.runs.cifar10.cpu import CONFIG as CPU
 from certify.models.train.runs.cifar10.gpu import CONFIG as GPU
+from certify.models.train.runs.fashion.joint import CONFIG as FASHION
 from certify.models.write import Networks
 
 pytestmark = pytest.mark.slow
@@ -74,20 +76,24 @@ def test_it_ends_with_a_bundle_that_runs_and_does_nothing_twice(
 
 
 def test_too_few_images_to_learn_from_are_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"train\.npz: expected more than 8 images.*, got 8"):
+    with pytest.raises(DataError, match=r", train: expected more than 8 images.*, got 8"):
         run(TINY, folder, tmp_path / "work", command="by this test", limit=8)
 
 
-@pytest.mark.parametrize("config", [CPU, GPU], ids=["cpu", "gpu"])
-def test_the_networks_are_within_their_budget(config) -> None:
+@pytest.mark.parametrize(
+    ("config", "flop", "megabytes"),
+    [(CPU, 0.8e9, 10), (GPU, 1.5e9, 10), (FASHION, 0.25e9, 3)],
+    ids=["cpu", "gpu", "fashion"],
+)
+def test_the_networks_are_within_their_budget(config: FileConfig, flop: float, megabytes: float) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    networks = Networks(build_denoiser(config, (3, 32, 32)), build_classifier(config, (3, 32, 32), 10))
+    networks = Networks(build_denoiser(config, config.shape), build_classifier(config, config.shape, 10))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        networks.classifier(networks.denoiser(torch.zeros(1, 3, 32, 32), torch.tensor([0.5])))
-    assert counter.get_total_flops() <= (0.8e9 if config is CPU else 1.5e9)
+        networks.classifier(networks.denoiser(torch.zeros(1, *config.shape), torch.tensor([0.5])))
+    assert counter.get_total_flops() <= flop
     weights = sum(p.numel() for network in networks for p in network.parameters())
-    assert weights * (4 if config.dtype == "float32" else 2) <= 10e6
+    assert weights * (4 if config.dtype == "float32" else 2) <= megabytes * 1e6
 
 
 def test_decoding_is_the_services(folder: Path) -> None:
