@@ -15,7 +15,7 @@ import pytest
 
 from certify import Client
 from certify.service.backends.fake import FakeBackend
-from certify.service.errors import RequestError, SettingsError
+from certify.service.errors import SettingsError, Unauthorized
 from tests import pictures
 from tests.servers import InProcess, in_process, real_process
 
@@ -126,7 +126,7 @@ def test_our_client_sends_its_key(keys: Path, tmp_path: Path) -> None:
     with real_process(tmp_path / "log", api_keys_file=keys) as service:
         with Client(service.url, key="k1") as client:
             assert client.certify(pictures.png(), samples=2000).samples_used <= 2000
-        with Client(service.url) as client, pytest.raises(RequestError) as refused:
+        with Client(service.url) as client, pytest.raises(Unauthorized) as refused:
             client.certify(pictures.png())
         assert refused.value.code == "unauthorized"
         (tmp_path / "key").write_text("k1\n")
