@@ -46,26 +46,29 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Two halves at once, since most tests wait: for a server, a child process, a deadline. Of models half goes into each.
-# deploy has a process of its own: Helm's engine, in Go, and the networks' libraries end each other in one. images is not
-# in it: it takes minutes and root.
+# Three parts at once, since most tests wait: for a server, a child process, a deadline. Of models some go into each of
+# two. deploy has a process of its own: Helm's engine, in Go, and the networks' libraries end each other in one.
+# images are built by a target of their own.
 FIRST := $(addprefix tests/, answering/ backends/ benchmarks/ certificates/ cli/ core/ http/ research/ service/ remote/ \
     models/classifiers/ models/train/)
-SECOND := $(filter-out $(FIRST) tests/deploy/ tests/images/ tests/cases/ tests/golden/ tests/typing/ %__pycache__/, $(wildcard tests/*/ tests/test_*.py))
+THIRD := tests/test_light_service.py tests/test_wheel.py
+SECOND := $(filter-out $(FIRST) $(THIRD) tests/deploy/ tests/images/ tests/cases/ tests/golden/ tests/typing/ %__pycache__/, $(wildcard tests/*/ tests/test_*.py))
 
 test: lint ## everything: lint, types, unit, statistics, HTTP against a real process, a real Triton; coverage
 	rm -f .coverage .coverage.*
-	$(MAKE) --no-print-directory --keep-going --jobs=2 test-first test-second
+	$(MAKE) --no-print-directory --keep-going --jobs=3 test-first test-second test-third
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include="service/core/*" --show-missing --fail-under=100
 	$(BIN)/coverage report --omit="service/core/*" --skip-covered --fail-under=$(COVERAGE)
 
-test-first test-second: export COVERAGE_FILE = .coverage.$@
+test-first test-second test-third: export COVERAGE_FILE = .coverage.$@
 test-first: $(STAMP)
-	$(BIN)/python -m pytest -q --cov --cov-report= tests/deploy/
-	$(BIN)/python -m pytest -q --cov --cov-append --cov-report= $(FIRST)
+	$(BIN)/python -m pytest -q --cov --cov-report= $(FIRST)
 test-second: $(STAMP)
 	$(BIN)/python -m pytest -q --cov --cov-report= $(addprefix --ignore=, $(filter tests/models/%, $(FIRST))) $(SECOND)
+test-third: $(STAMP)
+	$(BIN)/python -m pytest -q --cov --cov-report= tests/deploy/
+	$(BIN)/python -m pytest -q --cov --cov-append --cov-report= $(THIRD)
 
 test-images: $(STAMP) ## the gateway's images built and run for real; as root, with buildah, runc and debootstrap
 	$(BIN)/python -m pytest -q tests/images/

@@ -122,7 +122,7 @@ def run(*command: str, limit: str = "") -> subprocess.CompletedProcess[str]:
 def test_a_row_for_which_there_is_no_room_is_an_error_in_words_and_the_run_goes_on_later(
     folder: str, tmp_path: Path
 ) -> None:
-    """No file may grow above four KiB, for which the facts beside the table are enough: the kernel then refuses, as it does on a full disk."""
+    """No file may grow above four KiB, more than the facts beside the table: the kernel refuses as on a full disk."""
     for number in range(60):
         (Path(folder) / "0" / f"more{number}.png").write_bytes(pictures.png(seed=number))
     out = tmp_path / "t.tsv"
