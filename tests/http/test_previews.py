@@ -28,6 +28,7 @@ URL = "/v1/preview"
 
 @pytest.fixture
 async def digits(tmp_path: Path) -> AsyncIterator[InProcess]:
+    pytest.importorskip("openvino", reason="needs the network in this process (pip install 'certify[cpu]')")
     (tmp_path / "keys").write_text(f"camera {hashlib.sha256(b'k').hexdigest()} 100 2\n")
     backend: Any = EmbeddedBackend("digits", workers=1)
     async with in_process(backend, api_keys_file=str(tmp_path / "keys")) as service:
