@@ -71,6 +71,7 @@ async def test_a_watched_answer_is_the_unwatched_one_and_its_progress_never_fall
 
 
 async def test_a_real_network_that_draws_ahead_is_watched_without_a_change() -> None:
+    pytest.importorskip("openvino", reason="needs the network in this process (pip install 'certify[cpu]')")
     backend: Any = EmbeddedBackend("digits", workers=2)
     async with in_process(backend) as service:
         image = {"image": ("a.png", DIGIT)}
