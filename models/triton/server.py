@@ -133,7 +133,7 @@ class TritonServer:
             raise
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
-        """Until every model that was to be loaded is. Raises TritonUnavailable."""
+        """Until every model that was to be loaded is, and both ports listen. Raises TritonUnavailable."""
         from tritonclient.grpc import InferenceServerClient
         from tritonclient.utils import InferenceServerException
 
@@ -144,7 +144,7 @@ class TritonServer:
                 raise TritonUnavailable(f"tritonserver ended with code {code}{where}")
             try:
                 with InferenceServerClient(self.url) as client:
-                    if client.is_server_ready(client_timeout=5):
+                    if client.is_server_ready(client_timeout=5) and _listens(self.metrics_port):
                         return
             except InferenceServerException:
                 pass  # it does not listen yet
@@ -183,6 +183,15 @@ class TritonServer:
         self._process = None
         for region in self.shared_memory():
             region.unlink(missing_ok=True)
+
+
+def _listens(port: int) -> bool:
+    """Metrics come last, a moment after gRPC says that it is ready."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _environment(home: Path) -> dict[str, str]:

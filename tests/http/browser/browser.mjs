@@ -18,6 +18,7 @@ refused: how many answers with an error status it expects; Chromium notes each o
 export async function onPage(browser, url, options, scenario) {
   const { refused = 0, ...rest } = options;
   const context = await browser.newContext({ viewport: DESKTOP, acceptDownloads: true, ...rest });
+  context.setDefaultTimeout(60_000); // the machine may have other work
   const page = await context.newPage();
   const asked = [];
   const errors = [];
@@ -64,7 +65,7 @@ export async function noteRadii(page) {
 }
 
 export async function verdict(page) {
-  await page.locator("#verdict").waitFor({ state: "visible", timeout: 60_000 });
+  await page.locator("#verdict").waitFor({ state: "visible" });
   return page.locator("#verdict-title").innerText();
 }
 

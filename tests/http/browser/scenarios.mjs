@@ -158,10 +158,10 @@ const scenarios = {
       }
       assert.fail(`${id} is out of reach`);
     };
+    page.on("filechooser", (chooser) => chooser.setFiles(digit)); // early: the browser learns late that it is awaited
     await tabTo("image");
-    const chooser = page.waitForEvent("filechooser");
     await page.keyboard.press("Enter");
-    await (await chooser).setFiles(digit);
+    await page.locator("#chosen").waitFor({ state: "visible" });
     await tabTo("far");
     await page.keyboard.press("ArrowDown");
     await page.keyboard.type("0.2");
