@@ -10,23 +10,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+
+from .keys import network
+from .log import is_quiet
+from .starts import Starts
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 __all__ = ("ACCEPTED_AT_ONCE", "Connection", "ConnectionLimits", "HeldBack", "most_connections")
 
 logger = logging.getLogger(__name__)
 
-# Sockets that the loop takes from the kernel's queue before it looks at any of them: these have descriptors already,
-# for up to three rounds of the loop.
-ACCEPTED_AT_ONCE = 16
-# Descriptors that are no client's: the sockets above, a bundle's files, the backend's channels, the log.
-_RESERVED = 64 + 3 * ACCEPTED_AT_ONCE
+# Connections that the loop takes from the kernel's queue in one round, of each family of addresses.
+ACCEPTED_AT_ONCE = 8
+# Descriptors that are no client's: those that listen, and connections of two rounds that have none of their own limit
+# yet, of both families; a bundle's files, the backend's channels, the log.
+_RESERVED = 64 + 6 * ACCEPTED_AT_ONCE
 # Unset: eight times the places of the defaults, at some tens of KiB each.
 _DEFAULT_MOST = 1024
 # Line ends in what one read brings: a head has a few dozen, a form four for each field (a list of 64 may come as 64
@@ -43,6 +52,7 @@ _PIPELINED = 8
 class ConnectionLimits:
     connections: int
     head_seconds: float
+    root_path: str = ""  # under which the probes are, which wait for nobody
 
 
 def most_connections(asked: int | None) -> int:
@@ -71,13 +81,21 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: ConnectionLimits,
+        starts: Starts,
         no_http: Callable[[], None],
+        left: Callable[[], None],
     ) -> None:
-        """no_http: called when what came is no HTTP. uvicorn's warning of it: see http/log.py."""
+        """no_http: called when what came is no HTTP. uvicorn's warning of it: see http/log.py.
+
+        left: called when the client has left before its request began.
+        """
         self._held_back = HeldBack(forget=self._forget_body)
         super().__init__(config, server_state, {**app_state, "held_back": self._held_back}, _loop)
         self._limits = limits
+        self._starts = starts
         self._no_http = no_http
+        self._left = left
+        self._lane = ""
         self._head_timer: asyncio.TimerHandle | None = None
         self._last_bytes = self.loop.time()
         self._in_head = False  # a request has begun, and its head is not whole
@@ -86,6 +104,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._lane = network(self.client[0]) if self.client else ""
         self._start_head_timer()
         if len(self.connections) > self._limits.connections:
             self._make_room()
@@ -93,6 +112,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         super().connection_lost(exc)
+        if self._starts.forget(self, self._lane):
+            self._left()
 
     def data_received(self, data: bytes) -> None:
         self._last_bytes = self.loop.time()
@@ -125,6 +146,14 @@ class Connection(HttpToolsProtocol):
             logger.debug("a connection is closed: too many requests before an answer")
             self.close_now()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        begin = partial(super()._start_asgi_task, cycle, app)
+        if is_quiet(cycle.scope["path"], self._limits.root_path):
+            begin()
+            return
+        cycle.scope["state"]["arrival"] = time.monotonic()  # its deadline counts from here
+        self._starts.ask(self, self._lane, begin)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # what follows a body nobody reads
             super().on_header(name, value)
@@ -142,7 +171,8 @@ class Connection(HttpToolsProtocol):
     def unfinished(self) -> bool:
         """No whole request of this client's is being worked on: it may be closed for another."""
         arriving = self.cycle is None or self.cycle.response_complete or self.cycle.more_body
-        return self._held_back.now or (not self.pipeline and arriving)
+        waiting = self._held_back.now or self._starts.waits(self, self._lane)
+        return waiting or (not self.pipeline and arriving)
 
     @property
     def last_bytes(self) -> float:
