@@ -13,8 +13,8 @@ from collections.abc import Callable, Hashable
 
 __all__ = ("Starts",)
 
-# Beginning takes half a millisecond: its head, its route, the first piece of its body.
-_IN_A_ROUND = 4
+# Beginning takes about a millisecond; meanwhile a round takes several connections from the kernel (http/server.py).
+_IN_A_ROUND = 2
 
 
 class Starts:

@@ -150,6 +150,15 @@ def test_a_body_in_crumbs_is_refused(tmp_path: Path) -> None:
         assert post(service).status_code == 200
 
 
+@pytest.mark.parametrize("offer", [b"h2c", b"websocket"])
+def test_a_client_that_offers_another_protocol_is_answered_in_this_one(tmp_path: Path, offer: bytes) -> None:
+    """Java's own client and `curl --http2` do so with every request."""
+    upgrade = b"POST /certify HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: " + offer
+    request = whole_request().replace(b"POST /certify HTTP/1.1", upgrade + b"\r\nHTTP2-Settings: AAMAAABkAAQ", 1)
+    with real_process(tmp_path / "log") as service, connections(service, 1, request) as (connection,):
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_what_is_no_http_is_counted_and_does_not_fill_the_log(tmp_path: Path) -> None:
