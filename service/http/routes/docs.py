@@ -11,6 +11,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..accepts import weights
 from ..examples import DIGIT
 
 __all__ = ("router",)
@@ -52,7 +53,7 @@ async def _digit() -> Response:
 
 def _asset(request: Request, name: str, media_type: str) -> Response:
     packed = _packed(name)
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if weights(request.headers.get("accept-encoding", "")).get("gzip", 0.0) > 0:
         return Response(packed, media_type=media_type, headers={**_KEPT, "Content-Encoding": "gzip"})
     return Response(gzip.decompress(packed), media_type=media_type, headers=_KEPT)
 
