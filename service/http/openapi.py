@@ -20,7 +20,7 @@ from ..answering.schemas import CertifyFields, Timing
 from ..errors import BackendUnavailable
 from ..settings import Settings
 from .context import Gateway
-from .examples import ANSWER_EXAMPLE, field_examples, request_examples
+from .examples import ANSWER_EXAMPLE, request_examples
 from .json_bodies import MAX_NAME
 from .problem_schemas import headers_of, problem_schemas, problems
 from .problems import CODES
@@ -64,7 +64,6 @@ METRICS_ANSWER: dict[int | str, Json] = {
     200: {"headers": headers_of(200), "content": {"text/plain": _TEXT, "application/openmetrics-text": _TEXT}},
 }
 _FORM, _JSON = "multipart/form-data", "application/json"
-_FORMS = ("CertifyForm", "CertifyBatchForm", "PreviewForm")
 
 
 def _request(name: str) -> Json:
@@ -111,10 +110,6 @@ def use_openapi(app: FastAPI, settings: Settings) -> None:
             schema = _document(app, settings)
             for path, examples in request_examples(info, max_samples=settings.max_samples).items():
                 schema["paths"][path]["post"]["requestBody"]["content"][_JSON]["examples"] = examples
-            for name, example in field_examples(info, max_samples=settings.max_samples).items():
-                for form in _FORMS:
-                    if (field := schema["components"]["schemas"][form]["properties"].get(name)) is not None:
-                        field["examples"] = [example]
             for path in _CERTIFY_PATHS:
                 # The framework drops null from examples, and half of an answer's meaning is what is null in it.
                 schema["paths"][path]["post"]["responses"]["200"]["content"][_JSON]["example"] = ANSWER_EXAMPLE

@@ -121,6 +121,7 @@ async def test_the_examples_suit_what_is_served(shape: tuple[int, int, int]) -> 
             response = await service.client.post("/v1/certify/batch", json={"samples": 1500} | example["value"])
             assert [set(json.loads(line)) for line in response.text.split()] == [{"index", "name", "answer"}] * 2
         # What Swagger UI fills a form with, beside a file that somebody chooses.
+        schema = (await service.client.get("/docs/openapi.json")).json()
         for path, form in (("/v1/certify", "CertifyForm"), ("/v1/certify/batch", "CertifyBatchForm")):
             fields = schema["components"]["schemas"][form]["properties"]
             filled = {name: field["examples"][0] for name, field in fields.items() if name != "image"}

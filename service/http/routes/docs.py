@@ -1,23 +1,30 @@
-"""GET /docs: Swagger UI, served from here so that it works without the internet; and a digit to try the API with."""
+"""GET /docs: Swagger UI, served from here so that it works without the internet; and a digit to try the API with.
+
+Its document is /openapi.json with an example of each field of a form, since Swagger UI fills forms with these, or else
+with the least that a schema allows. In /openapi.json itself they would be every generated client's business.
+"""
 
 from __future__ import annotations
 
 import gzip
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from ..accepts import weights
-from ..examples import DIGIT
+from ..context import gateway_of
+from ..examples import DIGIT, field_examples
 
 __all__ = ("router",)
 
 _ASSETS = Path(__file__).parents[1] / "swagger"
 _SCRIPT, _STYLE = "swagger-ui-bundle.js", "swagger-ui.css"
+_FORMS = ("CertifyForm", "CertifyBatchForm", "PreviewForm")
 # A day: they change with a release.
 _KEPT = {"Cache-Control": "max-age=86400", "Vary": "Accept-Encoding"}
 
@@ -28,7 +35,7 @@ router = APIRouter(include_in_schema=False)
 async def _page(request: Request) -> Response:
     top = request.scope.get("root_path", "")
     return get_swagger_ui_html(
-        openapi_url=f"{top}/openapi.json",
+        openapi_url=f"{top}/docs/openapi.json",
         title="certify",
         swagger_js_url=f"{top}/docs/{_SCRIPT}",
         swagger_css_url=f"{top}/docs/{_STYLE}",
@@ -44,6 +51,17 @@ async def _script(request: Request) -> Response:
 @router.get(f"/docs/{_STYLE}")
 async def _style(request: Request) -> Response:
     return _asset(request, _STYLE, "text/css")
+
+
+@router.get("/docs/openapi.json")
+async def _document(request: Request) -> Response:
+    schema, gateway = deepcopy(request.app.openapi()), gateway_of(request)
+    info = gateway.info if gateway.serving.is_open else None
+    for name, example in field_examples(info, max_samples=gateway.settings.max_samples).items():
+        for form in _FORMS:
+            if (field := schema["components"]["schemas"][form]["properties"].get(name)) is not None:
+                field["examples"] = [example]
+    return JSONResponse(schema)
 
 
 @router.get("/docs/digit.png")
