@@ -197,14 +197,14 @@ def _from_form(
 
 
 def _image(part: Part) -> bytes | RequestError:
-    """A file's bytes, or a data URL's; or what is wrong with its text."""
+    """A file's bytes, or a data URL's; or what is wrong with its base64. Raises RequestError for other text."""
     is_text = part.kind.startswith(b"text/") or not part.kind
     if part.encoding == b"base64" or (part.filename is None and DATA_URL.match(part.content)):
         return image_or_error([part.content])
     # Clients that make a part of bytes alone give it no filename.
     if part.filename is not None or not is_text or begins_as_picture(part.content):
         return part.content
-    return RequestError(
+    raise RequestError(
         "missing_field",
         f"image: expected a file part with a filename, got text ({shown(part.content[:40].decode('latin-1'))}); send "
         "the file (curl -F image=@digit.png), or a data URL (data:image/png;base64,...)",
