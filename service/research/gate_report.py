@@ -27,6 +27,7 @@ class GateReport:
     alpha: float
     seed: int  # of the order
     facts: Mapping[str, object]  # of the run: data, bundle, runtime
+    repeated: int = 0  # files left out: "all inputs" are then distinct ones
 
     @property
     def images(self) -> int:
@@ -35,9 +36,10 @@ class GateReport:
     def line(self) -> str:
         """Verdict, what is shown, on how many images."""
         first = self.standings[0]
+        once = ", each file once" if self.repeated else ""
         facts = (
-            f"{first.certified} of {first.images} images, confidence {self.policy.confidence:g}, alpha {self.alpha:g}, "
-            f"order {self.seed}"
+            f"{first.certified} of {first.images} images{once}, confidence {self.policy.confidence:.10g}, "
+            f"alpha {self.alpha:g}, order {self.seed}"
         )
         return f"{self.verdict}: {self.facts['bundle']}: {self._finding()} ({facts})"
 
@@ -65,10 +67,10 @@ class GateReport:
 
     @property
     def _radius(self) -> str:
-        return f"{self.norm} radius {self.policy.radius:g}"
+        return f"{self.norm} radius {self.policy.radius:.10g}"
 
     def _share(self, standing: Standing) -> str:
-        return f"{standing.requirement.at_least:g}"
+        return f"{standing.requirement.at_least:.10g}"
 
     def _who(self, standing: Standing) -> str:
         group = standing.requirement.group

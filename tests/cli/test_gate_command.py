@@ -123,7 +123,7 @@ def test_equal_files_count_once(tmp_path: Path, predicted) -> None:
     data = folder_of(tmp_path / "copies", predicted[True][:1] * 50)
     code, out, err = gate(data, "--at-least=0.5")
     assert code == 2 and "49 files were left out: each has the bytes of another" in err
-    assert "(1 of 1 images" in out
+    assert "(1 of 1 images, each file once, " in out
 
 
 def test_the_seed_alone_decides_the_order_and_it_is_random_unless_given(good: Path, tmp_path: Path) -> None:
