@@ -45,7 +45,11 @@ class GateReport:
 
     def _finding(self) -> str:
         if self.verdict is GateVerdict.PASS:
-            more = f", and each of {len(self.standings) - 1} classes" if len(self.standings) > 1 else ""
+            more, classes = "", len(self.standings) - 1
+            if classes:
+                absent = self.policy.class_at_least is not None and classes < len(self.classes)
+                more = f", and each of {classes} classes"
+                more += f" (these images have none of the other {len(self.classes) - classes})" if absent else ""
             return f"at least {self._share(self.standings[0])} of all inputs are certified at {self._radius}{more}"
         if self.verdict is GateVerdict.FAIL:
             failed = [each for each in self.standings if each.verdict is GateVerdict.FAIL]

@@ -201,6 +201,14 @@ def test_a_class_that_is_bad_fails_a_gate_that_the_rest_passes(tmp_path: Path, p
     assert code == 1 and "class" in out
 
 
+def test_classes_that_the_images_lack_are_said(tmp_path: Path, predicted) -> None:
+    label = predicted[True][0][0]
+    data = folder_of(tmp_path / "one", [each for each in predicted[True] if each[0] == label])
+    code, out, err = gate(data, "--at-least=0.1", "--class-at-least=0.1", "--confidence=0.5")
+    assert code == 0, out + err
+    assert ", and each of 1 classes (these images have none of the other 9) (" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
