@@ -125,6 +125,12 @@ def test_it_says_who_leads_at_each_radius():
     assert "not told apart on 30 images" in compared([curve(0.8, 30, 2.5)], rows)[1]
 
 
+def test_the_luckiest_of_ten_curves_needs_more_to_lead():
+    alone, ten = ([curve(0.84, 1_000, 2.5)] * count for count in (1, 10))
+    assert "**this table leads**" in compared(alone, field_of("cifar10"))[0]
+    assert "not told apart" in compared(ten, field_of("cifar10"))[0]
+
+
 def test_what_is_not_proved_leads_nowhere():
     published = compared([curve(0.9, 1_000, 2.5, policy="reference"), curve(0.1, 1_000, 2.5)], field_of("cifar10"))
     assert all("**the field leads**: best 0.1" in line for line in published[:6])
