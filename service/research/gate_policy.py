@@ -59,7 +59,7 @@ def _load(path: Path) -> object:
     except ImportError as error:
         raise DataError("policy: expected PyYAML, to read it with (pip install 'certify[gate]')") from error
 
-    class OnceLoader(yaml.SafeLoader):
+    class OnceLoader(yaml.SafeLoader):  # type: ignore[misc]
         """YAML's own takes the last of two equal keys, and who reviews the file may read the first."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
