@@ -60,7 +60,10 @@ def as_markdown(report: Report) -> str:
         "## Cost",
         "",
         f"{report.cost.samples} noise samples, {report.cost.samples_an_image:.1f} an image"
-        + ("." if report.cost.seconds is None else f"; {report.cost.seconds:.1f} seconds, summed over images."),
+        + (
+            "." if report.cost.seconds is None else f"; {report.cost.seconds:.1f} seconds, summed over images, "
+            "of which several may run at once."
+        ),
         "",
     ]  # fmt: skip
     for title, facts in facts_of(report):
