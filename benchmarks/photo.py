@@ -31,6 +31,7 @@ from benchmarks.report import progress, save
 from benchmarks.served import service
 from certify import Client
 from certify.models.data.pictures import is_image
+from certify.models.noise import GENERATOR
 from certify.models.photo import DENOISER, SIGMAS, SIZE, UNDENOISED, load_lite0, pack_photo
 from certify.models.pipeline import Pipeline
 from certify.models.runtime import load_pipeline, options_for
@@ -133,8 +134,14 @@ def interval(measured: Sequence[Crop], way: str, at: int) -> tuple[float, float,
     return float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high)
 
 
-def figures(measured: Sequence[Crop], answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """For the card."""
+def runtime(bundle: Path) -> str:
+    """What draws here, as a file of votes names it."""
+    engine = load_pipeline(bundle, options_for(bundle=bundle)).engine
+    return f"{GENERATOR} {engine.device} {engine.name} {engine.dtype}"
+
+
+def figures(measured: Sequence[Crop], answers: Sequence[Mapping[str, Any]], ran_in: str) -> dict[str, Any]:
+    """For the card. ran_in: as runtime() gives it."""
     shares = {
         f"{sigma:g}": {
             way: dict(zip(("share", "low", "high"), interval(measured, way, at), strict=True)) for way in WAYS
@@ -145,6 +152,7 @@ def figures(measured: Sequence[Crop], answers: Sequence[Mapping[str, Any]]) -> d
         "photographs": len({crop.photograph for crop in measured}),
         "crops": len(measured),
         "draws": measured[0].draws,
+        "runtime": ran_in,
         "confident": CONFIDENT,
         "agreement": shares,
         "radius": RADIUS,
@@ -186,8 +194,8 @@ def main() -> None:
         manifest = pack_photo(bundle)
         answers = answer_photographs(bundle)
         measured = measure(args.pictures, bundle, draws=args.draws, limit=args.limit)
+        found = figures(measured, answers, runtime(bundle))
     save({"crops": [asdict(crop) for crop in measured], "answers": answers}, OUT / "photo.json")
-    found = figures(measured, answers)
     print(agreement(found))
     if args.write:
         (DENOISER / "figures.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -34,8 +34,9 @@ in bfloat16; the classifier's do not: `certify bundles photo` packs both where t
 ## Does a noisy photograph keep its clean answer?
 
 {crops} crops of {photographs} photographs that training has not seen, all of those of which the classifier is sure
-(confidence {confident} or more on the clean crop); {draws} draws of each at each scale. Shares of draws with the clean
-answer; in brackets 95% intervals over photographs. At {undenoised} the denoiser is below the scales it was trained for.
+(confidence {confident} or more on the clean crop); {draws} draws of each at each scale, in {runtime}
+(the machine below). Shares of draws with the clean answer; in brackets 95% intervals over photographs. At {undenoised}
+the denoiser is below the scales it was trained for.
 
 {agreement}
 
@@ -62,7 +63,7 @@ def card(found: Mapping[str, Any], manifest: Manifest) -> str:
         agreement=agreement(found),
         answers=answers(found),
         machine=here(),
-        **{key: found[key] for key in ("crops", "photographs", "confident", "draws", "radius", "samples")},
+        **{key: found[key] for key in ("crops", "photographs", "confident", "draws", "runtime", "radius", "samples")},
     )
 
 
