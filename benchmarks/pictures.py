@@ -205,17 +205,19 @@ def main() -> None:
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     held_aside, test = open_part(data, "train"), open_part(data, "test")
-    limit = min(arguments.tune_images or config.tune_images, config.tune_images)
-    count = arguments.tune_samples or config.tune_samples
-    tuning = votes_of(held_aside, work / "bundle", work / f"tune-{count}.npz", count, limit=limit, device=device)
     limit, count = arguments.judge_images or config.judge_images, arguments.samples or config.samples
-    judging = votes_of(test, work / "bundle", work / f"judge-{count}.npz", count, limit=limit, device=device)
     finest = None
     if arguments.finest_images > limit:
         finest = votes_of(
             test, work / "bundle", work / f"finest-{count}.npz", count, first=limit, limit=arguments.finest_images,
             sigmas=config.sigmas[:1], device=device,
         )  # fmt: skip
+    judging = votes_of(test, work / "bundle", work / f"judge-{count}.npz", count, limit=limit, device=device)
+    limit, count = (
+        min(arguments.tune_images or config.tune_images, config.tune_images),
+        arguments.tune_samples or config.tune_samples,
+    )
+    tuning = votes_of(held_aside, work / "bundle", work / f"tune-{count}.npz", count, limit=limit, device=device)
     if not arguments.votes_only:
         ship(config, work, tuning, judging, finest, arguments.where)
 
