@@ -34,7 +34,7 @@ from certify.models.data.pictures import is_image
 from certify.models.noise import GENERATOR
 from certify.models.photo import DENOISER, SIGMAS, SIZE, UNDENOISED, load_lite0, pack_photo
 from certify.models.pipeline import Pipeline
-from certify.models.runtime import load_pipeline, options_for
+from certify.models.runtime import limit_threads, load_pipeline, options_for
 
 __all__ = ("Crop", "crops", "interval", "measure")
 
@@ -189,6 +189,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only so many photographs, to try it")
     parser.add_argument("--write", action="store_true", help="figures and card into models/bundles/photo_denoiser")
     args = parser.parse_args()
+    limit_threads()  # torch's own threads spin while they wait, and lose the core to whoever else needs it
     with tempfile.TemporaryDirectory() as temporary:
         bundle = Path(temporary) / "photo"
         manifest = pack_photo(bundle)
