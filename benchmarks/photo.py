@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.cards import listed
+from benchmarks.cards import here, listed
 from benchmarks.photo_card import agreement, card
 from benchmarks.photo_demo import PHOTOGRAPHS, RADIUS, SAMPLES
 from benchmarks.report import progress, save
@@ -152,12 +152,13 @@ def figures(measured: Sequence[Crop], answers: Sequence[Mapping[str, Any]], ran_
         "photographs": len({crop.photograph for crop in measured}),
         "crops": len(measured),
         "draws": measured[0].draws,
-        "runtime": ran_in,
+        "drawn_in": f"{ran_in} ({here()})",
         "confident": CONFIDENT,
         "agreement": shares,
         "radius": RADIUS,
         "samples": SAMPLES,
         "answers": list(answers),
+        "answered_in": f"{ran_in} ({here()})",
     }
 
 
