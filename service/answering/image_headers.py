@@ -28,6 +28,9 @@ MAX_SIDE = 16_384
 MAX_SCANS = 64
 # A colour profile of a megabyte takes 16 segments, extended XMP some hundreds.
 MAX_SEGMENTS = 2_000
+# 0xFF before a marker. Encoders write none or one; a decoder that is fed in pieces looks through a long run again and
+# again.
+MAX_FILL = 1_024
 # 8 KiB an IDAT, libpng's default, makes 1,280 of 10 MiB.
 MAX_CHUNKS = 10_000
 # As much as a JPEG's segment can hold; only the orientation is read.
@@ -55,6 +58,8 @@ _OTHERS = {
 _BASE64 = re.compile(rb"(iVBORw0KGgo|/9j/|UklGR)[A-Za-z0-9+/=_\r\n-]{20}")
 # A marker in entropy-coded data: 0xFF and neither a stuffed zero nor a restart nor fill.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_FILL = re.compile(rb"\xff*(?=\xff)")  # what may stand before a marker
+_LONG_FILL = b"\xff" * (MAX_FILL + 2)  # the last one is the marker's own
 _BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a length: TEM, RST0-7, SOI
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn
 _SOS, _EOI, _COM, _APP0, _APP1, _APP14 = 0xDA, 0xD9, 0xFE, 0xE0, 0xE1, 0xEE
@@ -149,8 +154,7 @@ def _jpeg(data: bytes) -> Header:
     size: tuple[int, int] | None = None
     baseline = False
     for _ in range(MAX_SEGMENTS):
-        while data[at : at + 2] == b"\xff\xff":  # fill
-            at += 1
+        at = _past_fill(data, at)
         marker = data[at + 1] if data[at : at + 1] == b"\xff" and at + 1 < len(data) else None
         if marker is None:
             raise _damaged("a JPEG marker", at)
@@ -177,6 +181,8 @@ def _jpeg(data: bytes) -> Header:
             marker_after = _MARKER.search(data, end)
             end = marker_after.start() if marker_after else len(data)
             segment = data[at:end]
+            if _LONG_FILL in segment:
+                raise _too_many("fill bytes", MAX_FILL)
         elif marker == _APP1 and segment[4:10] == b"Exif\x00\x00" and not exif:
             exif = segment[4:]
         if not (_APP1 <= marker <= 0xEF and marker != _APP14) and marker != _COM:
@@ -191,6 +197,15 @@ def _jpeg(data: bytes) -> Header:
     return Header(
         kind="JPEG", width=size[0], height=size[1], data=_joined(kept, data), exif=exif, scans=scans, baseline=baseline
     )
+
+
+def _past_fill(data: bytes, at: int) -> int:
+    fill = _FILL.match(data, at, at + MAX_FILL + 2)
+    if fill is None:
+        return at
+    if len(fill[0]) > MAX_FILL:
+        raise _too_many("fill bytes", MAX_FILL)
+    return fill.end()
 
 
 def _png(data: bytes) -> Header:

@@ -71,6 +71,7 @@ class EmbeddedBackend:
         self._pool: Workers | None = None
         self._pipeline: Pipeline | None = None
         self._info: BackendInfo | None = None
+        self._elsewhere: Elsewhere | None = None  # the engine, if a part of it runs elsewhere
         self._lanes = 1  # threads of the pool
 
     async def open(self) -> None:
@@ -97,11 +98,12 @@ class EmbeddedBackend:
             pool.close(wait=False)
             raise
         self._pool = pool
+        self._elsewhere = _elsewhere(self._pipeline)
         self._info = _info_of(self._pipeline)
 
     async def close(self) -> None:
         """Drop what waits, let the running slices end, release the networks; a second call does nothing."""
-        elsewhere = self._elsewhere()
+        elsewhere, self._elsewhere = self._elsewhere, None
         pool, self._pool, self._pipeline, self._info = self._pool, None, None, None
         if elsewhere is not None:
             await asyncio.to_thread(elsewhere.close)
@@ -127,16 +129,8 @@ class EmbeddedBackend:
         return self._info
 
     def outdated(self) -> bool:
-        elsewhere = self._elsewhere()
-        return elsewhere is not None and elsewhere.outdated  # what runs here is what was loaded
-
-    def _elsewhere(self) -> Elsewhere | None:
-        """The engine, if a part of it runs elsewhere."""
-        engine = None if self._pipeline is None else self._pipeline.engine
-        with _translated():
-            from ...models.engines import Elsewhere
-
-            return engine if isinstance(engine, Elsewhere) else None
+        # Asked at each request: what runs here is what was loaded.
+        return self._elsewhere is not None and self._elsewhere.outdated
 
     def _ready(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
@@ -248,7 +242,7 @@ class EmbeddedBackend:
 
     def width(self) -> int:
         # What is drawn ahead may be in vain, and a remote classifier is paid for it.
-        return 1 if self._elsewhere() else self.workers
+        return 1 if self._elsewhere else self.workers
 
     def draw_ahead(self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int) -> _Ahead:
         call = Call(id(image), short=True)
@@ -293,6 +287,12 @@ class _Ahead:
 def _own(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """A copy: the caller may go on with its array while threads read this one."""
     return np.ascontiguousarray(image).copy()
+
+
+def _elsewhere(pipeline: Pipeline) -> Elsewhere | None:
+    from ...models.engines import Elsewhere
+
+    return pipeline.engine if isinstance(pipeline.engine, Elsewhere) else None
 
 
 def _info_of(pipeline: Pipeline) -> BackendInfo:

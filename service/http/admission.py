@@ -30,7 +30,7 @@ __all__ = ("Admission", "Place")
 # Weight of the newest request in the moving average of service times: about the last ten count.
 _NEWEST = 0.2
 # Refusals in a second that are sent at once: those of honest clients. In a flood each is held back for the least
-# Retry-After: whoever asks again as soon as it is answered would else take a core from those who were let in.
+# Retry-After (http/refusals.py).
 _PROMPT_REFUSALS, _HELD_BACK_SECONDS = 10, 1.0
 # Retry-After: never an instant retry, never longer than a client would wait.
 _RETRY_SECONDS = (1, 300)

@@ -1,5 +1,5 @@
-"""A request on its way in: key, body, what it asks. And on its way out: whoever leaves ends the work, and of a flood of
-refusals each is held back. What is done with an image is in http/certifying.py.
+"""A request on its way in: key, body, what it asks. Whoever leaves ends the work. What is done with an image is in
+http/certifying.py.
 """
 
 from __future__ import annotations
@@ -12,36 +12,17 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from ..errors import BudgetSpent, Draining, QueueFull, RequestError, Unauthorized
-from .connections import HeldBack
+from ..errors import Draining, RequestError
 from .context import Gateway
 from .keys import Client
 
-__all__ = ("SMALL_BODY", "arrived", "parse", "phase", "unless_gone", "with_refusals_held_back")
+__all__ = ("SMALL_BODY", "arrived", "parse", "phase", "unless_gone")
 
 # Bodies up to it are parsed at once, in under two milliseconds at worst and a tenth of one as a rule: a thread's
 # hand-over costs more. Icons and small digits are such.
 SMALL_BODY = 8 * 2**10
 T = TypeVar("T")
 B = TypeVar("B")
-
-
-async def with_refusals_held_back(request: Request, gateway: Gateway, work: Coroutine[Any, Any, T]) -> T:
-    """Do `work`. A refusal of a flood is held back (http/admission.py)."""
-    try:
-        return await work
-    except (QueueFull, BudgetSpent, Unauthorized) as error:
-        refusal = error.with_traceback(None)  # its frames have the body, which is not to wait
-        refusal.__context__ = None  # nor those of the cancellation that cut the body off
-    # What waits so is nobody's work: its connection may be closed for another's.
-    held_back = getattr(request.state, "held_back", None) or HeldBack()
-    held_back.now = True
-    held_back.forget()
-    try:
-        await gateway.admission.hold_back()
-    finally:
-        held_back.now = False
-    raise refusal
 
 
 async def arrived(request: Request, gateway: Gateway) -> tuple[Client, list[bytes]]:

@@ -24,7 +24,7 @@ from ..answering.plans import plan_made
 from ..answering.schemas import CertifyAnswer, Problem
 from ..errors import QueueFull, RequestError
 from ..tracing import span
-from .asking import SMALL_BODY, arrived, parse, phase, with_refusals_held_back
+from .asking import SMALL_BODY, arrived, parse, phase
 from .bodies import Batch, parse_batch
 from .certificates import envelope_of, with_signature
 from .certifying import Image, draw, finish, seen
@@ -45,10 +45,6 @@ _DECODING_TRIES = 10
 async def certified_batch(request: Request) -> Response:
     """The stream of lines. Raises CertifyError for what is wrong with the request itself."""
     gateway = gateway_of(request)
-    return await with_refusals_held_back(request, gateway, _begin(request, gateway))
-
-
-async def _begin(request: Request, gateway: Gateway) -> Response:
     client, content = await arrived(request, gateway)
     batch = _Certifying(request, gateway, client)
     # An empty line is no JSON, and readers skip it.

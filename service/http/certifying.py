@@ -25,7 +25,7 @@ from ..backends.base import BackendInfo
 from ..errors import BackendUnavailable, DeadlineExceeded
 from ..tracing import annotate
 from .admission import Place
-from .asking import arrived, parse, phase, unless_gone, with_refusals_held_back
+from .asking import arrived, parse, phase, unless_gone
 from .bodies import Body
 from .context import Gateway, gateway_of
 from .keys import Client
@@ -49,10 +49,6 @@ class Drawn:
 async def certified(request: Request, read: Reader) -> CertifyAnswer:
     """The answer to a request whose body `read` understands. Raises CertifyError, or ClientDisconnect."""
     gateway = gateway_of(request)
-    return await with_refusals_held_back(request, gateway, _certify(request, read, gateway))
-
-
-async def _certify(request: Request, read: Reader, gateway: Gateway) -> CertifyAnswer:
     client, content = await arrived(request, gateway)
     with gateway.admission.place(client) as place:
         drawn = await unless_gone(request, gateway, work(content, request, read, gateway, client, place))

@@ -9,24 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import resource
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+
+from .keys import network
+from .log import is_quiet
+from .starts import Starts
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 __all__ = ("ACCEPTED_AT_ONCE", "Connection", "ConnectionLimits", "HeldBack", "most_connections")
 
 logger = logging.getLogger(__name__)
 
-# Sockets that the loop takes from the kernel's queue before it looks at any of them: these have descriptors already,
-# for up to three rounds of the loop.
+# Connections that the loop takes from the kernel's queue in one round.
 ACCEPTED_AT_ONCE = 16
-# Descriptors that are no client's: the sockets above, a bundle's files, the backend's channels, the log.
+# Descriptors that are no client's: those that listen for so many at once, and what two rounds bring before others are
+# closed for it; a bundle's files, the backend's channels, the log.
 _RESERVED = 64 + 3 * ACCEPTED_AT_ONCE
 # Unset: eight times the places of the defaults, at some tens of KiB each.
 _DEFAULT_MOST = 1024
@@ -40,12 +50,16 @@ _FRAMING_BYTES = 32 * 1024
 _LENGTHS = (b"content-length", b"transfer-encoding")
 # Requests that a client sends before it is answered: browsers and proxies send none, uvicorn would keep any number.
 _PIPELINED = 8
+# The parser takes what follows the head of an upgrade for another protocol, and we have none: clients that offer HTTP/2
+# by the way (curl --http2, Java's own) would lose their bodies. RFC 9110, section 7.8: a server may ignore the header.
+_UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionLimits:
     connections: int
     head_seconds: float
+    root_path: str = ""  # under which the probes are, which wait for nobody
 
 
 def most_connections(asked: int | None) -> int:
@@ -90,15 +104,23 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: ConnectionLimits,
+        starts: Starts,
         no_http: Callable[[], None],
+        left: Callable[[], None],
     ) -> None:
-        """no_http: called when what came is no HTTP. uvicorn's warning of it: see http/log.py."""
+        """no_http: called when what came is no HTTP. uvicorn's warning of it: see http/log.py.
+
+        left: called when the client has left before its request began.
+        """
         self._held_back = HeldBack(forget=self._forget_body)
         super().__init__(config, server_state, {**app_state, "held_back": self._held_back}, _loop)
         self.parser = _Parser(self)
         self._declining = False
         self._limits = limits
+        self._starts = starts
         self._no_http = no_http
+        self._left = left
+        self._lane = ""
         self._head_timer: asyncio.TimerHandle | None = None
         self._last_bytes = self.loop.time()
         self._in_head = False  # a request has begun, and its head is not whole
@@ -107,6 +129,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._lane = network(self.client[0]) if self.client else ""
         self._start_head_timer()
         if len(self.connections) > self._limits.connections:
             self._make_room()
@@ -114,6 +137,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         super().connection_lost(exc)
+        if self._starts.forget(self, self._lane):
+            self._left()
 
     def data_received(self, data: bytes) -> None:
         self._last_bytes = self.loop.time()
@@ -122,13 +147,22 @@ class Connection(HttpToolsProtocol):
             self.close_now()
             return
         self._framing += len(data)
-        super().data_received(data)
+        super().data_received(self._without_upgrade(data))
         # Chunks may bring as much framing as body: a byte of a body costs five, and their number is bounded above.
         if self._framing > _FRAMING_BYTES + self._body:
             logger.debug("a connection is closed: its head, chunk sizes or trailers are too long")
             self.close_now()
         elif self._in_head and self._head_timer is None:
             self._start_head_timer()  # the beginning of a next request
+
+    def _without_upgrade(self, data: bytes) -> bytes:
+        """The same where a body arrives; a name that comes in two pieces is not found."""
+        if not self._in_head and self.cycle is not None and self.cycle.more_body:
+            return data
+        end = data.find(b"\r\n\r\n")
+        head = data if end < 0 else data[:end]
+        ignored = _UPGRADE.sub(b"\r\nx-upgrade", head)
+        return data if ignored == head else ignored + data[len(head) :]
 
     def send_400_response(self, msg: str) -> None:
         self._no_http()
@@ -162,6 +196,14 @@ class Connection(HttpToolsProtocol):
             logger.debug("a connection is closed: too many requests before an answer")
             self.close_now()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        begin = partial(super()._start_asgi_task, cycle, app)
+        if is_quiet(cycle.scope["path"], self._limits.root_path):
+            begin()
+            return
+        cycle.scope["state"]["arrival"] = time.monotonic()  # its deadline counts from here
+        self._starts.ask(self, self._lane, begin)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # what follows a body nobody reads
             super().on_header(name, value)
@@ -181,7 +223,8 @@ class Connection(HttpToolsProtocol):
     def unfinished(self) -> bool:
         """No whole request of this client's is being worked on: it may be closed for another."""
         arriving = self.cycle is None or self.cycle.response_complete or self.cycle.more_body
-        return self._held_back.now or (not self.pipeline and arriving)
+        waiting = self._held_back.now or self._starts.waits(self, self._lane)
+        return waiting or (not self.pipeline and arriving)
 
     @property
     def last_bytes(self) -> float:

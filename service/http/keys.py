@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ..errors import SettingsError, Unauthorized
 
-__all__ = ("ANYBODY", "ApiKeys", "Client")
+__all__ = ("ANYBODY", "ApiKeys", "Client", "network")
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class ApiKeys:
         address: the connection's, or what a trusted proxy says that it was. Raises Unauthorized.
         """
         if not self.required:
-            return replace(ANYBODY, peer=_network(address)) if address else ANYBODY
+            return replace(ANYBODY, peer=network(address)) if address else ANYBODY
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Unauthorized("Authorization: expected `Bearer KEY` with a key of this service, got none")
@@ -110,7 +110,7 @@ class ApiKeys:
 
 
 @lru_cache(maxsize=1024)
-def _network(address: str) -> str:
+def network(address: str) -> str:
     """An IPv4 address, or the /64 of an IPv6 address, which one host may use all of; empty for anything else."""
     try:
         ip = ipaddress.ip_address(address)

@@ -112,8 +112,7 @@ class RequestLog:
         state["request_id"] = request_id
         # Never reset: each request has a task, and so a context, of its own, and its last log entry is written outside.
         _request_id.set(request_id)
-        began = time.monotonic()
-        state["arrival"] = began
+        began = state.setdefault("arrival", time.monotonic())  # its connection knows of an earlier one
         phases: dict[str, float] = {}  # what the request's time went to, in seconds
         state["phases"] = phases
         sent = _header(scope, b"x-request-id")

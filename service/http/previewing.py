@@ -11,7 +11,7 @@ from ..answering.previews import passes, preview
 from ..backends.base import Shows
 from ..errors import BackendUnavailable, RequestError
 from .admission import Place
-from .asking import arrived, parse, phase, unless_gone, with_refusals_held_back
+from .asking import arrived, parse, phase, unless_gone
 from .bodies import Body, parse_as
 from .certifying import Image, decode, seen
 from .context import Gateway, gateway_of
@@ -23,10 +23,6 @@ __all__ = ("previewed",)
 async def previewed(request: Request) -> Preview:
     """Raises CertifyError, or ClientDisconnect."""
     gateway = gateway_of(request)
-    return await with_refusals_held_back(request, gateway, _preview(request, gateway))
-
-
-async def _preview(request: Request, gateway: Gateway) -> Preview:
     backend, info = gateway.backend, gateway.info
     if not isinstance(backend, Shows):
         detail = (

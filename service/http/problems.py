@@ -29,6 +29,7 @@ from ..errors import (
     RequestError,
     Unauthorized,
 )
+from .refusals import hold_back
 
 __all__ = ("CODES", "MEDIA_TYPE", "Faults", "Kind", "Occasion", "install", "problem", "streamed")
 
@@ -309,6 +310,7 @@ def _told(error: Exception) -> tuple[str, str, Mapping[str, object], int | None]
 
 
 async def _on_error(request: Request, exc: Exception) -> Response:
+    await hold_back(request, exc)
     code, detail, hints, seconds = _told(exc)
     headers = {} if seconds is None else {"Retry-After": str(seconds)}
     if code == "unauthorized":
@@ -319,6 +321,7 @@ async def _on_error(request: Request, exc: Exception) -> Response:
 async def _on_http_error(request: Request, exc: Exception) -> Response:
     """The framework's own errors: no such path, no such method."""
     assert isinstance(exc, HTTPException)
+    await hold_back(request, exc)
     code = _CODE_OF_STATUS.get(exc.status_code, "internal_error")
     headers = dict(exc.headers or {})
     path = ascii(request.url.path)[1:-1][:100]

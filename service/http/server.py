@@ -31,6 +31,7 @@ from ..settings import ENV_PREFIX, Settings
 from .app import create_app
 from .connections import ACCEPTED_AT_ONCE, Connection, ConnectionLimits, most_connections
 from .context import Gateway
+from .starts import Starts
 
 __all__ = ("Server", "serve")
 
@@ -63,13 +64,16 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
         limits = ConnectionLimits(
-            connections=most_connections(settings.max_connections), head_seconds=settings.head_seconds
+            connections=most_connections(settings.max_connections),
+            head_seconds=settings.head_seconds,
+            root_path=settings.root_path,
         )
+        connection = partial(Connection, limits=limits, starts=Starts(), no_http=self._no_http, left=self._left)
         config = uvicorn.Config(
             app,
-            http=cast("type[asyncio.Protocol]", partial(Connection, limits=limits, no_http=self._no_http)),
+            http=cast("type[asyncio.Protocol]", connection),
             ws="none",
-            backlog=ACCEPTED_AT_ONCE,
+            backlog=1,  # which asyncio takes as connections to accept in a round: see startup()
             host=settings.http_host,
             port=settings.http_port,
             log_config=None,  # service.http.log has configured logging
@@ -89,7 +93,11 @@ class Server(uvicorn.Server):
         where = f"{self.config.host}:{self.config.port}"
         try:
             bound = await self._bind()
-            await super().startup(bound)
+            # A loop takes one connection of a listening socket in each of its rounds. Under an attack that is too few:
+            # the kernel's queue fills, and a newcomer waits for seconds. The same socket under several numbers is
+            # asked as often.
+            again = [socket.socket(fileno=os.dup(b.fileno())) for b in bound for _ in range(ACCEPTED_AT_ONCE - 1)]
+            await super().startup([*bound, *again])
         except SystemExit:
             if isinstance(failure := self._app.state.failure, CertifyError):
                 raise failure from None
@@ -102,7 +110,6 @@ class Server(uvicorn.Server):
         self._log_started_message(bound)  # which uvicorn does only for sockets that it made itself
         for server in self.servers:
             for listening in server.sockets:
-                # asyncio takes as many sockets at once as the kernel may queue; only the first number is to be small.
                 with socket.socket(fileno=os.dup(listening.fileno())) as twin:
                     twin.listen(_KERNEL_QUEUE)
         # The libraries' million objects are there for ever: looking through them at each full collection would stop
@@ -175,6 +182,9 @@ class Server(uvicorn.Server):
 
     def _no_http(self) -> None:
         self._gateway().metrics.no_http.inc()
+
+    def _left(self) -> None:
+        self._gateway().metrics.disconnects.inc()
 
     def _gateway(self) -> Gateway:
         gateway = self._app.state.gateway

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from ..answering.progress import Watch
 from ..answering.progress_schemas import Progress
-from .asking import arrived, with_refusals_held_back
+from .asking import arrived
 from .certificates import envelope_of
 from .certifying import Reader, finish, work
 from .context import Gateway, gateway_of
@@ -33,10 +33,6 @@ _BETWEEN_SECONDS = 0.125
 async def watched(request: Request, read: Reader) -> Response:
     """As certified(), as it goes on. Raises CertifyError for what is wrong before the first sample."""
     gateway = gateway_of(request)
-    return await with_refusals_held_back(request, gateway, _begin(request, read, gateway))
-
-
-async def _begin(request: Request, read: Reader, gateway: Gateway) -> Response:
     client, content = await arrived(request, gateway)
 
     def last(error: Exception) -> Iterator[bytes]:

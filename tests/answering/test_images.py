@@ -276,6 +276,18 @@ def segments(count: int, marker: int = 0xE5) -> bytes:
     return good[:2] + bytes((0xFF, marker, 0, 2)) * count + good[2:]
 
 
+def filled(at: int, count: int) -> bytes:
+    """A good JPEG with so many bytes of fill before the marker at `at`."""
+    good = pictures.encoded(pictures.gray(), "JPEG")
+    at %= len(good)
+    return good[:at] + b"\xff" * count + good[at:]
+
+
+@pytest.mark.parametrize("at", [2, -2], ids=["before a segment", "after the scan"])
+def test_a_few_bytes_of_fill_are_as_good_as_none(at: int) -> None:
+    assert np.array_equal(decode(filled(at, 100)).tensor, decode(filled(at, 0)).tensor)
+
+
 def chunks(count: int, name: bytes) -> bytes:
     """A good PNG with so many empty chunks after its header."""
     good = pictures.png()
@@ -285,8 +297,8 @@ def chunks(count: int, name: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("data", "limit"),
     [(segments(3_000), "segments"), (segments(3_000, 0xFE), "segments"), (chunks(20_000, b"tEXt"), "chunks"),
-     (chunks(20_000, b"IDAT"), "chunks")],
-    ids=["JPEG application data", "JPEG comments", "PNG text", "PNG data"],
+     (chunks(20_000, b"IDAT"), "chunks"), (filled(2, 2_000_000), "fill bytes"), (filled(-2, 2_000_000), "fill bytes")],
+    ids=["JPEG application data", "JPEG comments", "PNG text", "PNG data", "JPEG fill", "JPEG fill at its end"],
 )  # fmt: skip
 def test_parts_are_counted(data: bytes, limit: str) -> None:
     with pytest.raises(RequestError, match=f"at most .* {limit}"):

@@ -166,7 +166,40 @@ async def test_paths_and_methods_that_do_not_exist_are_problems_too() -> None:
         assert response.headers["Allow"] == "GET, HEAD"
 
 
-async def test_a_thousand_different_bad_requests_add_no_series() -> None:
+async def test_every_refusal_may_be_held_back_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    async def hold_back() -> None:
+        nonlocal calls
+        calls += 1
+
+    async with in_process() as service:
+        monkeypatch.setattr(service.gateway.admission, "hold_back", hold_back)
+        for refused in (
+            service.client.get("/nowhere"),
+            service.client.get("/certify"),
+            service.client.get("/info?verbose=1"),
+            service.client.post("/certify", content=b"", headers=JSON),
+            service.client.post("/v1/certify", **body(norm="l7")),
+            service.client.post("/v1/certify", **body(norm="l7"), headers={"Accept": "text/event-stream"}),
+            service.client.post("/v1/certify/batch", content=b"{}", headers=JSON),
+            service.client.post("/v1/preview", content=b"{}", headers=JSON),  # 501: this backend has none
+            service.client.post("/v2/models/certify/infer", content=b"{}", headers=JSON),
+        ):
+            before = calls
+            response = await refused
+            assert (response.is_error, calls - before) == (True, 1), response.text
+        for path in ("/livez", "/readyz", "/metrics", "/info"):
+            assert (await service.client.get(path)).status_code == 200
+        assert (await service.client.post("/certify", **body())).status_code == 200
+        service.gateway.admission.drain()
+        assert (await service.client.post("/certify", **body())).status_code == 503
+        assert (await service.client.get("/readyz")).status_code == 503
+        assert calls == before + 1
+
+
+async def test_a_thousand_different_bad_requests_add_no_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("certify.service.http.admission._HELD_BACK_SECONDS", 0.0)
     async with in_process() as service:
         before = (await service.metrics_text()).count("\n")
         for number in range(1000):

@@ -52,6 +52,14 @@ def post(process: Process) -> httpx.Response:
     return httpx.post(f"{process.url}/certify", files={"image": ("a.png", pictures.png())}, timeout=60)
 
 
+def whole_request() -> bytes:
+    whole = httpx.Request(
+        "POST", "http://127.0.0.1/certify", files={"image": ("a.png", pictures.png())}, data={"samples": "500"}
+    )
+    head = "".join(f"{name}: {value}\r\n" for name, value in whole.headers.items())
+    return f"POST /certify HTTP/1.1\r\n{head}\r\n".encode() + whole.read()
+
+
 HEAD = b"POST /certify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
 FEW_FILES = ["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"]
 
@@ -94,13 +102,8 @@ def test_the_connection_that_is_silent_longest_makes_room(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_request_that_is_worked_on_is_never_closed_for_another(tmp_path: Path) -> None:
-    whole = httpx.Request(
-        "POST", "http://127.0.0.1/certify", files={"image": ("a.png", pictures.png())}, data={"samples": "500"}
-    )
-    head = "".join(f"{name}: {value}\r\n" for name, value in whole.headers.items())
-    request = f"POST /certify HTTP/1.1\r\n{head}\r\n".encode() + whole.read()
     with real_process(tmp_path / "log", fake_delay_seconds=1, max_connections=2) as service:
-        with connections(service, 1, request) as (working,):
+        with connections(service, 1, whole_request()) as (working,):
             service.wait_for("certify_in_flight", 1)
             with connections(service, 20):
                 assert working.recv(1000).startswith(b"HTTP/1.1 200 OK")
@@ -108,13 +111,27 @@ def test_a_request_that_is_worked_on_is_never_closed_for_another(tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_refusals_that_are_held_back_stop_no_probe(tmp_path: Path) -> None:
+def test_clients_that_leave_are_counted_and_keep_no_place(tmp_path: Path) -> None:
+    """Most have gone before their request begins."""
+    with real_process(tmp_path / "log", fake_delay_seconds=2) as service:
+        with connections(service, 100, whole_request()):
+            pass
+        service.wait_for("certify_disconnects_total", 100)
+        service.wait_for("certify_queue_depth", 0)
+        service.wait_for("certify_in_flight", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("query", "status"), [(b"", 401), (b"?a=1", 422)])
+def test_refusals_that_are_held_back_stop_no_probe(tmp_path: Path, query: bytes, status: int) -> None:
     """Each connection has a few of them, one after another."""
     (tmp_path / "keys").write_text(f"somebody {'0' * 64} 1000 1\n")
-    refused = b"POST /certify HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" * 8
-    with real_process(tmp_path / "log", api_keys_file=tmp_path / "keys", max_connections=20) as service:
+    keys = {"api_keys_file": tmp_path / "keys"} if status == 401 else {}
+    refused = b"POST /certify%s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" % query * 8
+    with real_process(tmp_path / "log", max_connections=20, **keys) as service:
         with connections(service, 20, refused) as flood:
-            assert flood[0].recv(1000).startswith(b"HTTP/1.1 401")
+            assert flood[0].recv(1000).startswith(f"HTTP/1.1 {status}".encode())
             assert httpx.get(f"{service.url}/livez", timeout=60).status_code == 200
 
 
@@ -140,6 +157,15 @@ def test_a_body_in_crumbs_is_refused(tmp_path: Path) -> None:
         with connections(service, 1, head + b"\r\n" + b"1\r\nx\r\n" * 10_000) as (connection,):
             assert ended(connection)
         assert post(service).status_code == 200
+
+
+@pytest.mark.parametrize("offer", [b"h2c", b"websocket"])
+def test_a_client_that_offers_another_protocol_is_answered_in_this_one(tmp_path: Path, offer: bytes) -> None:
+    """Java's own client and `curl --http2` do so with every request."""
+    upgrade = b"POST /certify HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: " + offer
+    request = whole_request().replace(b"POST /certify HTTP/1.1", upgrade + b"\r\nHTTP2-Settings: AAMAAABkAAQ", 1)
+    with real_process(tmp_path / "log") as service, connections(service, 1, request) as (connection,):
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.slow
