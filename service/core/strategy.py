@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 
-from .allocation import FUTILITY_LEVEL, Allocation, Errors, Estimate, Outlay, path_z, term_z, waterfill
+from .allocation import FUTILITY_LEVEL, Allocation, Errors, Need, Outlay, need_of, path_z, term_z, waterfill
 from .bounds import clopper_pearson_lower, clopper_pearson_upper
 from .certificate import level_bounds
 from .looks import EARLY_SHARE, EXTENSION_SHARE, Look, max_looks, radius_looks
@@ -89,7 +89,7 @@ def _looks(
     """Level k's schedule under a cap of `cap` draws."""
     if c.radius is None:
         return max_looks(draws.get(k, c.remaining // 4), cap, c.grain, single=c.single_look)
-    scale, law, base = c.cascade.scales[k], c.cascade.laws[k], c.cascade.base(k)
+    scale, law, base = c.cascade.scales[k], c.cascade.laws[k], c.cascade.bases[k]
     if k > path:  # a shield: its rivals must stay under the probability at base - r / scale
         target, error = 1.0 - law.cdf(base - c.target / scale), split[1]
     else:
@@ -115,8 +115,11 @@ def _plan_max(c: State) -> tuple[int, int, dict[int, int]]:
         best: tuple[Allocation, int, int] | None = None
         for y, k in options:
             above = None if best is None else best[0].radius
-            outlay = Outlay(c.cascade, k, estimates[y], errors[k], c.remaining, cautious=cautious)
-            plan = waterfill(outlay, above=above)
+            needs = [
+                need_of(c.cascade, j, own=j == k, estimate=estimates[y][j], error=errors[k][j], cautious=cautious)
+                for j in range(k, len(c.levels))
+            ]
+            plan = waterfill(Outlay(needs, c.remaining), above=above)
             if plan is not None:
                 best = (plan, y, k)
         if best is not None:
@@ -140,22 +143,21 @@ def next_look(c: State) -> Ask | Stop:
 
     Raises ProtocolError before the pilot has chosen a label.
     """
-    label, path = c.chosen
-    estimates = [level.estimate(label) for level in c.levels]
+    _, path = c.chosen
     if c.radius is None:
         live = _live_paths(c, 0.0)
         if not live:
             return Stop(hopeless=True)
-        path = _best_path(c, path, live, estimates)
-        return _ask(c, path, _next_max(c, path, estimates))
-    if c.cascade.radius([v.lower for v in c.levels], [v.upper for v in c.levels]) >= c.radius:
+        path = _best_path(c, path, live)
+        return _ask(c, path, _next_max(c, path))
+    if c.cascade.radius(lambda k: _term(c, k, own=True), lambda k: _term(c, k, own=False)) >= c.radius:
         return Stop()
-    live_path = _path_to_radius(c, path, estimates)
+    live_path = _path_to_radius(c, path)
     if live_path is None:
         return Stop(hopeless=True)
     unmet = _unmet(c, live_path)
     if len(unmet) > 1:
-        unmet = [min(_doubts(c, live_path, unmet, estimates))[1]]
+        unmet = [min(_doubts(c, live_path, unmet))[1]]
     return _ask(c, live_path, unmet[0] if unmet else None)
 
 
@@ -189,8 +191,19 @@ def _value(c: State, k: int, path: int, lower: float, upper: float) -> float:
     return -math.inf if term is None else term
 
 
+def _term(c: State, k: int, *, own: bool) -> float | None:
+    """The radius that level k's own term or its shield allows under the running bounds; None where it is open."""
+    level = c.levels[k]
+    if own not in level.terms:
+        lower, upper = level.lower, level.upper
+        level.terms[own] = c.cascade.own(k, lower, upper) if own else c.cascade.shield(k, upper)
+    return level.terms[own]
+
+
 def _current(c: State, k: int, path: int) -> float:
-    return _value(c, k, path, c.levels[k].lower, c.levels[k].upper)
+    """The same of its term on `path`; -inf where it is open."""
+    term = _term(c, k, own=k == path)
+    return -math.inf if term is None else term
 
 
 def _at_look(c: State, k: int, path: int, look: int, label_rate: float, rival_rate: float) -> float:
@@ -209,8 +222,11 @@ def _at_look(c: State, k: int, path: int, look: int, label_rate: float, rival_ra
 
 def _looks_that_matter(c: State, k: int, budget: int) -> list[int]:
     """The last look that `budget` can complete, and the heavy one if it is still ahead."""
-    affordable, heavy = c.levels[k].affordable(budget), c.levels[k].heavy
-    return [affordable[-1], *([heavy] if heavy in affordable[:-1] else [])] if affordable else []
+    level = c.levels[k]
+    last = level.affordable(budget)
+    if last is None:
+        return []
+    return [last, level.heavy] if level.taken <= level.heavy < last else [last]
 
 
 def _futile(c: State, k: int, path: int, radius: float, budget: int) -> bool:
@@ -261,15 +277,15 @@ def _live_paths(c: State, radius: float) -> list[int]:
 
 def _is_live(c: State, path: int, radius: float) -> bool:
     """Whether _live_paths has `path`."""
-    return all(_possible(c, k, path, radius) for k in range(path, len(c.levels)))
+    return all([_possible(c, k, path, radius) for k in range(path, len(c.levels))])
 
 
-def _path_to_radius(c: State, path: int, estimates: list[Estimate]) -> int | None:
+def _path_to_radius(c: State, path: int) -> int | None:
     """`path` while it is live; else the most promising live one, or None where none is worth turning to."""
     if _is_live(c, path, c.target):
         return path
     live = _live_paths(c, c.target)
-    scores = {other: _doubts(c, other, _unmet(c, other), estimates) for other in live}
+    scores = {other: _doubts(c, other, _unmet(c, other)) for other in live}
     scores = {other: terms for other, terms in scores.items() if terms and min(terms)[0] > PATH_LIVE}
     return max(scores, key=lambda other: min(scores[other])[0], default=None)
 
@@ -279,23 +295,25 @@ def _unmet(c: State, path: int) -> list[int]:
     return [k for k in range(path, len(c.levels)) if _current(c, k, path) < c.target]
 
 
-def _doubts(c: State, path: int, unmet: list[int], estimates: list[Estimate]) -> list[tuple[float, int]]:
+def _doubts(c: State, path: int, unmet: list[int]) -> list[tuple[float, int]]:
     """(z-score, level) of each unmet term; the worst is asked first."""
+    label, _ = c.chosen
+    estimates = {k: c.levels[k].estimate(label) for k in unmet}
     return [(term_z(c.cascade, k, own=k == path, estimate=estimates[k], radius=c.target), k) for k in unmet]
 
 
-def _next_max(c: State, path: int, estimates: list[Estimate]) -> int | None:
+def _next_max(c: State, path: int) -> int | None:
     """The level on `path` whose next look gains most, or None."""
     budget = c.remaining
     own, shields = c.levels[path], range(path + 1, len(c.levels))
-    ready = [k for k in range(path, len(c.levels)) if c.levels[k].affordable(budget)]
+    ready = [k for k in range(path, len(c.levels)) if c.levels[k].affordable(budget) is not None]
     shields_now = sorted((_current(c, k, path), -k) for k in shields if k in ready)
     for _, k in ((value, -minus) for value, minus in shields_now):
         if c.levels[k].taken <= c.levels[k].heavy:
             return k
     for value, k in ((value, -minus) for value, minus in shields_now):
         cost = c.levels[k].cost(c.levels[k].taken)
-        if cost <= budget / 2 and value < SHIELD_BINDS * _promise(c, path, estimates[path], budget - cost):
+        if cost <= budget / 2 and value < SHIELD_BINDS * _promise(c, path, budget - cost):
             return k
     if path in ready and own.taken <= own.heavy:
         return path
@@ -303,14 +321,26 @@ def _next_max(c: State, path: int, estimates: list[Estimate]) -> int | None:
     return terms[0][1] if terms[0][1] in ready else None
 
 
-def _best_path(c: State, current: int, live: list[int], estimates: list[Estimate]) -> int:
+def _need(c: State, k: int, path: int) -> Need:
+    """What level k's term on `path` needs, if draws go on as they went."""
+    level, own = c.levels[k], k == path
+    if own not in level.needs:
+        label, _ = c.chosen
+        error = Errors(*level.errors[level.heavy]) if level.errors else Errors(0.0, 0.0)
+        level.needs[own] = need_of(
+            c.cascade, k, own=own, estimate=level.estimate(label), error=error, cautious=False
+        )
+    return level.needs[own]
+
+
+def _best_path(c: State, current: int, live: list[int]) -> int:
     """The current path unless it is dead or another promises clearly more."""
     if live == [current]:
         return current
-    done = [level.samples for level in c.levels]
-    errors = [Errors(*level.errors[level.heavy]) if level.errors else Errors(0.0, 0.0) for level in c.levels]
+    done, budget = [level.samples for level in c.levels], c.remaining
     outlays = {
-        path: Outlay(c.cascade, path, estimates, errors, c.remaining, cautious=False, done=done) for path in live
+        path: Outlay([_need(c, k, path) for k in range(path, len(c.levels))], budget, done=done[path:])
+        for path in live
     }
     best, most = live[0], 0.0
     if current in live:
@@ -325,7 +355,9 @@ def _best_path(c: State, current: int, live: list[int], estimates: list[Estimate
     return best
 
 
-def _promise(c: State, path: int, estimate: Estimate, budget: int) -> float:
+def _promise(c: State, path: int, budget: int) -> float:
     """The own term's value at the best look that `budget` can complete, if draws go on as they went."""
+    label, _ = c.chosen
+    estimate = c.levels[path].estimate(label)
     looks = _looks_that_matter(c, path, budget)
     return max([_current(c, path, path), *(_at_look(c, path, path, i, estimate.p, estimate.q) for i in looks)])
