@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import numpy as np
@@ -63,7 +63,11 @@ class CallLimits:
 
     def allowed(self, backend: Backend, samples: int) -> float | None:
         """Seconds for a call of so many samples: more where calls of that size took long lately."""
-        return None if self.seconds is None else max(self.seconds, SLOWER * pace_of(backend).seconds(samples))
+        return self.allowed_at(pace_of(backend), samples)
+
+    def allowed_at(self, pace: Pace, samples: int) -> float | None:
+        """The same, of a backend whose pace is known."""
+        return None if self.seconds is None else max(self.seconds, SLOWER * pace.seconds(samples))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +119,7 @@ async def drive(
                 async with turn(0):
                     # One image costs what the smallest call does.
                     seconds = limits.allowed(backend, backend.info().chunk)
-                    uncertified_class = await guard(backend.classify(image), seconds)
+                    uncertified_class = await _guarded(backend.classify(image), seconds, call.limit)
                 while (query := certifier.next()) is not None:
                     votes = await call.look(query)
                     certifier.observe(query, votes.tolist())
@@ -132,7 +136,7 @@ async def drive(
         timed_out=timed_out,
         uncertified_class=uncertified_class,
         sampling_seconds=call.seconds,
-        leading=tuple(float(votes.max() / votes.sum()) if votes.any() else None for votes in drawn),
+        leading=tuple(max(votes) / sum(votes) if any(votes) else None for votes in drawn.tolist()),
         ahead=call.ahead.drawn,
         certifier=certifier,
         chunks=None if call.chunks is None else {stream: np.concatenate(rows) for stream, rows in call.chunks.items()},
@@ -141,13 +145,14 @@ async def drive(
 
 async def guard(call: Awaitable[T], seconds: float | None) -> T:
     """Await one backend call. A failure of any kind, or more than `seconds` (None: no limit) -> BackendUnavailable."""
+    with contextlib.closing(_Limit()) as limit:
+        return await _guarded(call, seconds, limit)
+
+
+async def _guarded(call: Awaitable[T], seconds: float | None, limit: _Limit) -> T:
     # An outer timeout cancels us and arrives here as CancelledError, so TimeoutError is this call's own.
-    return await _guarded(call, seconds, asyncio.timeout(seconds))
-
-
-async def _guarded(call: Awaitable[T], seconds: float | None, limit: AbstractAsyncContextManager[object]) -> T:
     try:
-        async with limit:
+        with limit.within(seconds):
             return await call
     except TimeoutError as exc:
         within = "in its own time" if seconds is None else f"within {seconds:g} seconds"
@@ -183,13 +188,13 @@ class _Limit:
         if self._timer is not None:
             self._timer.cancel()
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         self._task = asyncio.current_task()
         self._over, self._cancelling = False, self._task.cancelling() if self._task else 0
         if self._ends is not None and self._ends < self._rings:
             self._set(self._ends)
 
-    async def __aexit__(self, kind: type[BaseException] | None, failure: object, trace: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, failure: object, trace: object) -> None:
         # Not kept: a task has its error, whose traceback has us.
         self._ends, task, self._task = None, self._task, None
         if self._over and task is not None:
@@ -233,7 +238,8 @@ class _Calls:
         self._certifier = certifier
         self._image = image
         self._sigmas = sigmas
-        self._seed_of = cache(seed_of)  # a stream is asked for again at each of its looks
+        self._seed_of = seed_of
+        self._seeds: dict[tuple[str, float], int] = {}  # a stream is asked for again at each of its looks
         self._limits = limits
         self._turn = turn
         self._pace: Pace = pace_of(backend)
@@ -258,26 +264,23 @@ class _Calls:
 
     async def _votes(self, query: Query) -> NDArray[np.int64]:
         """In calls of at most limits.samples: a stream is the same however it is cut at chunks."""
-        pieces = list(cut(query.first, query.count, self._step))
-        if len(pieces) == 1:
+        if query.first % self._step + query.count <= self._step:
             return await self._call(query)
         total = np.zeros(len(self._info.class_names), dtype=np.int64)
-        for low, high in pieces:
+        for low, high in cut(query.first, query.count, self._step):
             total += await self._call(replace(query, first=low, count=high - low))
         return total
 
     async def _call(self, query: Query) -> NDArray[np.int64]:
         """One turn's votes; what was drawn ahead of it is there, or nearly."""
-        loop = asyncio.get_running_loop()
-        self._stream(query, 0, 0)  # made here once, where a fault of ours does not count as the backend's
+        self._seed(query.purpose, self._sigmas[query.level])  # here a fault of ours does not count as the backend's
         async with self._turn(query.count):
-            began = loop.time()
+            began = time.monotonic()
             try:
-                allowed = self._limits.allowed(self._backend, query.count)
-                call = self._drawn(query, self.ahead.take(query))
-                votes = await _guarded(call, allowed, self.limit.within(allowed))
+                allowed = self._limits.allowed_at(self._pace, query.count)
+                votes = await _guarded(self._drawn(query, self.ahead.take(query)), allowed, self.limit)
             finally:
-                took = loop.time() - began
+                took = time.monotonic() - began
                 self.seconds += took
             self._pace.took(query.count, took)
         check_votes(votes, self._info, query.count)
@@ -332,7 +335,12 @@ class _Calls:
 
     def _stream(self, query: Query, first: int, count: int) -> _Range:
         sigma = self._sigmas[query.level]
-        return {"sigma": sigma, "seed": self._seed_of(query.purpose, sigma), "first": first, "count": count}
+        return {"sigma": sigma, "seed": self._seed(query.purpose, sigma), "first": first, "count": count}
+
+    def _seed(self, purpose: Purpose, sigma: float) -> int:
+        if (purpose, sigma) not in self._seeds:
+            self._seeds[purpose, sigma] = self._seed_of(purpose, sigma)
+        return self._seeds[purpose, sigma]
 
 
 class _Range(TypedDict):

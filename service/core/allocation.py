@@ -188,6 +188,8 @@ class Outlay:
         self.budget = budget
         self._terms = [(need.draws, had) for need, had in zip(needs, done or [0] * len(needs), strict=True)]
         self._limit = 0.0 if done else min(SLACK_LIMIT, 0.5 / len(needs)) * budget
+        self._least = budget / 100 or 1.0
+        self._lowest = 1.0 / math.sqrt(max(budget, self._least))
 
     def draws(self, need: Need, radius: float) -> float:
         """Of one term."""
@@ -235,8 +237,7 @@ class Outlay:
 
     def _height(self, spent: float) -> float:
         """Above 0 while it is cheaper than the budget."""
-        least = self.budget / 100 or 1.0
-        return 1.0 / math.sqrt(max(spent, least)) - 1.0 / math.sqrt(max(self.budget, least))
+        return 1.0 / math.sqrt(spent if spent > self._least else self._least) - self._lowest
 
 
 def waterfill(outlay: Outlay, *, above: float | None = None) -> Allocation | None:

@@ -198,9 +198,7 @@ class Cascade:
         """certify()'s radius alone. own, shield: of a level, as own() and shield() give them."""
         return floor_radius(max((r for r in self._paths(own, shield) if r is not None), default=0.0))
 
-    def _paths(
-        self, own: Callable[[int], float | None], shield: Callable[[int], float | None]
-    ) -> list[float | None]:
+    def _paths(self, own: Callable[[int], float | None], shield: Callable[[int], float | None]) -> list[float | None]:
         """The radius of each level's path, unrounded; None where it is closed."""
         paths: list[float | None] = [None] * self.levels
         ceiling = math.inf  # min of the shields above
