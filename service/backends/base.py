@@ -98,7 +98,9 @@ class BackendInfo:
 
     def whole(self, sigma: float) -> int | None:
         """How many samples the scale has in all, if they are numbered and not drawn; None: as many as are asked for."""
-        return offsets(sigma) if self.noises[self.sigmas.index(sigma)] == "splitting" else None
+        if not self.noise or self.noise[self.sigmas.index(sigma)] != "splitting":
+            return None
+        return offsets(sigma)
 
 
 class Backend(Protocol):
