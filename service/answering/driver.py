@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -26,6 +25,7 @@ from ..core.results import Purpose
 from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded
 from .ahead import Ahead, Drawn, Piece, sharing
 from .pace import Pace, pace_of
+from .timeouts import Limit
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -145,11 +145,11 @@ async def drive(
 
 async def guard(call: Awaitable[T], seconds: float | None) -> T:
     """Await one backend call. A failure of any kind, or more than `seconds` (None: no limit) -> BackendUnavailable."""
-    with contextlib.closing(_Limit()) as limit:
+    with contextlib.closing(Limit()) as limit:
         return await _guarded(call, seconds, limit)
 
 
-async def _guarded(call: Awaitable[T], seconds: float | None, limit: _Limit) -> T:
+async def _guarded(call: Awaitable[T], seconds: float | None, limit: Limit) -> T:
     # An outer timeout cancels us and arrives here as CancelledError, so TimeoutError is this call's own.
     try:
         with limit.within(seconds):
@@ -161,63 +161,6 @@ async def _guarded(call: Awaitable[T], seconds: float | None, limit: _Limit) -> 
         raise
     except Exception as exc:
         raise BackendUnavailable(f"the backend failed: {type(exc).__name__}") from exc
-
-
-class _Limit:
-    """asyncio.timeout for call after call of one task, by one timer: setting one a call costs more than all else here.
-
-    The timer is set for a call's end and, when it rings, for the end of whichever call is then under way.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
-        self._rings = math.inf  # when it does, in the loop's time
-        self._ends: float | None = None  # of the call under way
-        self._over = False
-        self._task: asyncio.Task[object] | None = None
-        self._cancelling = 0
-
-    def within(self, seconds: float | None) -> _Limit:
-        """Of the next call, from now on; None: no limit."""
-        self._ends = None if seconds is None else self._loop.time() + seconds
-        return self
-
-    def close(self) -> None:
-        """No more calls."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def __enter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._over, self._cancelling = False, self._task.cancelling() if self._task else 0
-        if self._ends is not None and self._ends < self._rings:
-            self._set(self._ends)
-
-    def __exit__(self, kind: type[BaseException] | None, failure: object, trace: object) -> None:
-        # Not kept: a task has its error, whose traceback has us.
-        self._ends, task, self._task = None, self._task, None
-        if self._over and task is not None:
-            # Another's cancellation beside ours goes on as one: asyncio.Timeout does the same.
-            alone = task.uncancel() <= self._cancelling
-            if alone and kind is not None and issubclass(kind, asyncio.CancelledError):
-                raise TimeoutError
-
-    def _set(self, when: float) -> None:
-        self.close()
-        self._rings = when
-        past = when <= self._loop.time()
-        self._timer = self._loop.call_soon(self._ring) if past else self._loop.call_at(when, self._ring)
-
-    def _ring(self) -> None:
-        self._timer, self._rings = None, math.inf
-        if self._ends is None or self._task is None:  # the next call sets it again
-            return
-        if self._loop.time() < self._ends:
-            self._set(self._ends)
-            return
-        self._over = True
-        self._task.cancel()
 
 
 class _Calls:
@@ -247,14 +190,16 @@ class _Calls:
         chunk = self._info.chunk
         self._step = max(chunk, limits.samples // chunk * chunk)
         self.ahead = Ahead(backend, self._draw_ahead)
-        self.limit = _Limit()
+        self.limit = Limit()
         self.seconds = 0.0
         self.chunks: dict[tuple[int, Purpose], list[NDArray[np.int64]]] | None = None
 
-    async def look(self, query: Query) -> NDArray[np.int64]:
+    def look(self, query: Query) -> Awaitable[NDArray[np.int64]]:
         """One look's votes, in a span of its own."""
-        if not tracing.is_on():
-            return await self._votes(query)
+        # Here and below no coroutine that only awaits another: they add up, a dozen for each of twenty calls.
+        return self._traced(query) if tracing.is_on() else self._votes(query)
+
+    async def _traced(self, query: Query) -> NDArray[np.int64]:
         sigma = self._sigmas[query.level]
         with tracing.span("look"):
             tracing.annotate(sigma=sigma, purpose=query.purpose, first=query.first, count=query.count)
@@ -262,10 +207,12 @@ class _Calls:
             tracing.annotate(votes=votes.tolist())
         return votes
 
-    async def _votes(self, query: Query) -> NDArray[np.int64]:
+    def _votes(self, query: Query) -> Awaitable[NDArray[np.int64]]:
         """In calls of at most limits.samples: a stream is the same however it is cut at chunks."""
-        if query.first % self._step + query.count <= self._step:
-            return await self._call(query)
+        whole = query.first % self._step + query.count <= self._step
+        return self._call(query) if whole else self._in_pieces(query)
+
+    async def _in_pieces(self, query: Query) -> NDArray[np.int64]:
         total = np.zeros(len(self._info.class_names), dtype=np.int64)
         for low, high in cut(query.first, query.count, self._step):
             total += await self._call(replace(query, first=low, count=high - low))
@@ -286,15 +233,18 @@ class _Calls:
         check_votes(votes, self._info, query.count)
         return votes
 
-    async def _drawn(self, query: Query, ready: list[Piece]) -> NDArray[np.int64]:
+    def _drawn(self, query: Query, ready: list[Piece]) -> Awaitable[NDArray[np.int64]]:
         """`ready`: pieces that `query` begins with."""
         if self.chunks is not None:
-            return await self._by_chunk(query, self.chunks)
-        first = ready[-1].end if ready else query.first
+            return self._by_chunk(query, self.chunks)
+        if ready:
+            return self._with_ready(query, ready)
+        self._begin_ahead()
+        return self._backend.count_votes(self._image, **self._stream(query, query.first, query.count))
+
+    async def _with_ready(self, query: Query, ready: list[Piece]) -> NDArray[np.int64]:
+        first = ready[-1].end
         missing = query.first + query.count - first
-        if not ready:
-            self._begin_ahead()
-            return await self._backend.count_votes(self._image, **self._stream(query, first, missing))
         total = np.zeros(len(self._info.class_names), dtype=np.int64)
 
         async def add(votes: Awaitable[NDArray[np.int64]]) -> None:
