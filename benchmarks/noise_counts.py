@@ -51,10 +51,10 @@ class Counted:
         found = [counted_certificate(cascade, row.tolist()) for row in self.counts]
         return self._curve(name, "best", [(label, of.radius) for label, of in found], sum(self.offsets))
 
-    def single(self, level: int, images: int | None = None) -> Curve:
-        """One scale, by plurality, on the first `images`."""
+    def single(self, level: int) -> Curve:
+        """One scale, by plurality."""
         cascade = cascade_of(self.sigmas[level : level + 1], 0.5, "plurality", ("splitting",))
-        found = [counted_certificate(cascade, row[level : level + 1].tolist()) for row in self.counts[:images]]
+        found = [counted_certificate(cascade, row[level : level + 1].tolist()) for row in self.counts]
         name = f"sigma {self.sigmas[level]:g} alone, plurality"
         return self._curve(name, "single", [(label, of.radius) for label, of in found], self.offsets[level])
 
@@ -70,7 +70,7 @@ class Counted:
             policy=policy,
             sigma=None,
             final=self.final,
-            correct=(labels == self.labels[: len(labels)]) & (radii > 0),
+            correct=(labels == self.labels) & (radii > 0),
             abstained=radii == 0,
             radius=radii,
             samples=np.full(len(labels), samples),

@@ -27,9 +27,11 @@ OWN, HALVES = "best, the bundle's thresholds", "best, p0 = .5"
 
 
 def report(bundle: str, as_it_is: Mapping[NoiseKind, Measured], tuned: Mapping[NoiseKind, Measured], steps: int) -> str:
-    """Tables and pictures. tuned: of the denoiser fine-tuned for each noise by `steps`; may be empty."""
+    """Tables and pictures. tuned: of the denoiser fine-tuned for each noise by `steps`, on the first of the images; may
+    be empty."""
     plain = {kind: curves_of(of) for kind, of in as_it_is.items()}
     better = {kind: curves_of(of) for kind, of in tuned.items()}
+    before = {kind: _same_images(of, tuned[kind]) for kind, of in as_it_is.items() if tuned}
     rows = [named(curve, f"{kind}: {curve.name}") for kind, curves in plain.items() for curve in curves]
     parts: list[str] = [
         _head(bundle, as_it_is),
@@ -37,7 +39,7 @@ def report(bundle: str, as_it_is: Mapping[NoiseKind, Measured], tuned: Mapping[N
         markdown(rows, RADII[bundle]),
         INTERVALS,
         _keeps(plain),
-        _shares(as_it_is, tuned, steps),
+        _shares(before or as_it_is, tuned),
     ]
     if better:
         chosen = (OWN, HALVES, "first, p0 = .5")
@@ -49,9 +51,10 @@ def report(bundle: str, as_it_is: Mapping[NoiseKind, Measured], tuned: Mapping[N
         ]
         parts += [
             "**Fine-tuned** for each noise, also Gaussian: the denoiser through the frozen classifier, Brier's score "
-            f"and anti-consistency, {steps} steps, one seed.",
+            f"and anti-consistency, {steps} steps, one seed; judged by the first {len(next(iter(better.values()))[0])} "
+            "of these images.",
             markdown(rows, RADII[bundle]),
-            _gains(plain, better),
+            _gains({kind: curves_of(of) for kind, of in before.items()}, better),
         ]
     parts += _pictures(bundle, plain, better)
     return "\n\n".join(parts)
@@ -109,9 +112,16 @@ def _against(curve: Curve, other: Curve) -> str:
     return f"{curve.acr / other.acr - 1:+.1%}" if other.acr else "(0)"
 
 
-def _shares(
-    as_it_is: Mapping[NoiseKind, Measured], tuned: Mapping[NoiseKind, Measured], steps: int
-) -> str:  # fmt: skip
+def _same_images(measured: Measured, fewer: Measured) -> Measured:
+    """measured: of more images, in the same order."""
+    if isinstance(measured, Counted):
+        count = len(fewer.labels)
+        return dataclasses.replace(measured, counts=measured.counts[:count], labels=measured.labels[:count])
+    assert isinstance(fewer, VotesFile)
+    return measured.part(np.flatnonzero(np.isin(measured.idx, fewer.idx)).tolist())
+
+
+def _shares(as_it_is: Mapping[NoiseKind, Measured], tuned: Mapping[NoiseKind, Measured]) -> str:
     """Of all draws, those that the true class gets: by what the radius is made of, before any bound."""
     rows = []
     for kind, of in as_it_is.items():
@@ -120,7 +130,8 @@ def _shares(
                 right = _right(measured)
                 rows.append([kind, when, *(f"{share:.3f}" for share in right.mean(axis=0))])
     sigmas = [f"sigma {sigma:g}" for sigma in as_it_is["gaussian"].sigmas]
-    return "Share of an image's draws that are of the true class, mean over images:\n\n" + table(
+    count = len(as_it_is["gaussian"].labels)
+    return f"Share of an image's draws that are of the true class, mean over {count} images:\n\n" + table(
         ["noise", "denoiser", *sigmas], rows
     )
 
@@ -155,9 +166,10 @@ def _pictures(
     bundle: str, plain: Mapping[NoiseKind, Sequence[Curve]], better: Mapping[NoiseKind, Sequence[Curve]]
 ) -> list[str]:
     shown = []
+    several = {len(of[0]) for curves in (plain, better) for of in curves.values()}
     for curves, when in ((plain, ""), (better, ", fine-tuned")):
         shown += [named(c, f"{kind}{when}") for kind, of in curves.items() for c in of if c.name == OWN]
-    count = len(shown[0])
+    count = " or ".join(map(str, sorted(several, reverse=True)))
     draw(shown, CURVES / f"noises-{bundle}-l1.png", title=f"{bundle}, {count} images, best, in L1")
     across = math.sqrt(VALUES[bundle])
     l2 = [c if c.norm == "l2" else dataclasses.replace(c, radius=c.radius / across, norm="l2") for c in shown]
@@ -172,19 +184,30 @@ def _pictures(
 
 
 def alone(counted: Counted, first: int) -> str:
-    """Deterministic L1 by one scale: of all images, and of the first few."""
+    """Deterministic L1 by one scale, and by all up to it: of the first few images, and of all."""
     rows = []
+    whole = len(counted.labels)
     for level, offsets in enumerate(counted.offsets):
-        for images in (first, len(counted.labels)):
-            curve = counted.single(level, images)
-            right = int(curve.correct.sum())
-            mean = float(curve.radius[curve.correct].mean())
-            rows.append(
-                [offsets, f"{counted.sigmas[level]:g}", images, right, int((~curve.correct & ~curve.abstained).sum())]
-                + [f"{mean:.4f}", f"{curve.acr:.4f}", f"{offsets / 510:.3f}"]
-            )
-    head = ["N", "sigma", "images", "right", "wrong", "mean radius of those", "ACR", "most possible"]
+        scales = slice(level + 1)
+        together = dataclasses.replace(
+            counted, sigmas=counted.sigmas[scales], thresholds=(0.5,) * (level + 1), counts=counted.counts[:, scales]
+        )
+        for images in (first, whole):
+            few = dataclasses.replace(together, counts=together.counts[:images], labels=together.labels[:images])
+            rows.append([offsets, *_deterministic(few.single(level), offsets)])
+            if level:
+                names = " and ".join(map(str, few.offsets))
+                rows.append([f"{names}, best, p0 = .5", *_deterministic(few.best("", few.cascade()), offsets)])
+    head = ["N", "images", "right", "wrong", "abstained", "mean radius of the right", "ACR", "most possible"]
+    sigmas = ", ".join(f"{sigma:g}" for sigma in counted.sigmas)
     return (
-        "**Deterministic L1 by one scale**, all N offsets counted, alpha = 0, nothing drawn, the denoiser as it is:\n\n"
-        + table(head, rows)
+        "**Deterministic L1 by one scale, and by several**: all N offsets counted, alpha = 0, nothing drawn, the "
+        f"denoiser as it is, sigma {sigmas}:\n\n" + table(head, rows)
     )
+
+
+def _deterministic(curve: Curve, offsets: int) -> list[str]:
+    wrong, abstained = int((~curve.correct & ~curve.abstained).sum()), int(curve.abstained.sum())
+    counts = [str(count) for count in (len(curve), int(curve.correct.sum()), wrong, abstained)]
+    right = f"{curve.radius[curve.correct].mean():.4f}" if curve.correct.any() else ""
+    return [*counts, right, f"{curve.acr:.4f}", f"{offsets / 510:.3f}"]

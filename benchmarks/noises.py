@@ -51,6 +51,7 @@ class Question:
     images: int
     samples: int
     steps: int  # of fine-tuning; 0: none
+    tuned: int  # images that judge the fine-tuned
 
     @property
     def judged(self) -> DataSet:
@@ -123,7 +124,8 @@ def run(question: Question) -> str:
     if question.steps:
         with ProcessPoolExecutor(usable_cores(), mp_context=get_context("spawn")) as pool:
             folders = dict(zip(NOISES, pool.map(finetuned, [question] * len(NOISES), NOISES), strict=True))
-        tuned = measured(question, folders, f"tuned-{question.steps}")
+        fewer = dataclasses.replace(question, images=min(question.tuned, question.images))
+        tuned = measured(fewer, folders, f"tuned-{question.steps}")
     text = report(question.bundle, as_it_is, tuned, question.steps)
     if question.bundle != "digits":
         return text
@@ -139,19 +141,21 @@ def main() -> None:
     )
     parser.add_argument("bundle", choices=["digits", "cifar10"])
     parser.add_argument("--data", type=Path, help="of cifar10: folder with test.npz")
-    parser.add_argument("--images", type=int, help="that judge (default: 150 digits, 24 of cifar10)")
-    parser.add_argument("--samples", type=int, help="at each scale, of noise that is drawn (default: 1000, 256)")
+    parser.add_argument("--images", type=int, help="that judge (default: 150 digits, 8 of cifar10)")
+    parser.add_argument("--samples", type=int, help="at each scale, of noise that is drawn (default: 1000, 320)")
     parser.add_argument("--steps", type=int, help="of fine-tuning (default: 200, none for cifar10)")
+    parser.add_argument("--tuned", type=int, default=60, help="images that judge the fine-tuned (default: %(default)s)")
     given = parser.parse_args()
     if (given.data is None) != (given.bundle == "digits"):
         parser.error("--data: expected a folder for cifar10, none for digits")
-    images, samples, steps = (150, 1_000, 200) if given.data is None else (24, 256, 0)
+    images, samples, steps = (150, 1_000, 200) if given.data is None else (8, 320, 0)
     question = Question(
         bundle=given.bundle,
         data=given.data.resolve() if given.data else None,
         images=given.images or images,
         samples=given.samples or samples,
         steps=steps if given.steps is None else given.steps,
+        tuned=given.tuned,
     )
     torch.set_num_threads(1)
     text = run(question)
