@@ -32,6 +32,7 @@ def report(bundle: str, as_it_is: Mapping[NoiseKind, Measured], tuned: Mapping[N
     plain = {kind: curves_of(of) for kind, of in as_it_is.items()}
     better = {kind: curves_of(of) for kind, of in tuned.items()}
     before = {kind: _same_images(of, tuned[kind]) for kind, of in as_it_is.items() if tuned}
+    earlier = {kind: curves_of(of) for kind, of in before.items()}
     rows = [named(curve, f"{kind}: {curve.name}") for kind, curves in plain.items() for curve in curves]
     parts: list[str] = [
         _head(bundle, as_it_is),
@@ -39,7 +40,7 @@ def report(bundle: str, as_it_is: Mapping[NoiseKind, Measured], tuned: Mapping[N
         markdown(rows, RADII[bundle]),
         INTERVALS,
         _keeps(plain),
-        _shares(before or as_it_is, tuned),
+        _shares(as_it_is, {}),
     ]
     if better:
         chosen = (OWN, HALVES, "first, p0 = .5")
@@ -54,9 +55,11 @@ def report(bundle: str, as_it_is: Mapping[NoiseKind, Measured], tuned: Mapping[N
             f"and anti-consistency, {steps} steps, one seed; judged by the first {len(next(iter(better.values()))[0])} "
             "of these images.",
             markdown(rows, RADII[bundle]),
-            _gains({kind: curves_of(of) for kind, of in before.items()}, better),
+            _gains(earlier, better),
+            _shares(before, tuned),
+            _before_and_after(bundle, earlier, better),
         ]
-    parts += _pictures(bundle, plain, better)
+    parts += _pictures(bundle, plain)
     return "\n\n".join(parts)
 
 
@@ -162,25 +165,35 @@ def _error(values: NDArray[np.float64]) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def _pictures(
-    bundle: str, plain: Mapping[NoiseKind, Sequence[Curve]], better: Mapping[NoiseKind, Sequence[Curve]]
-) -> list[str]:
-    shown = []
-    several = {len(of[0]) for curves in (plain, better) for of in curves.values()}
-    for curves, when in ((plain, ""), (better, ", fine-tuned")):
-        shown += [named(c, f"{kind}{when}") for kind, of in curves.items() for c in of if c.name == OWN]
-    count = " or ".join(map(str, sorted(several, reverse=True)))
-    draw(shown, CURVES / f"noises-{bundle}-l1.png", title=f"{bundle}, {count} images, best, in L1")
+def _pictures(bundle: str, plain: Mapping[NoiseKind, Sequence[Curve]]) -> list[str]:
+    """Of the denoiser as it is, in both norms."""
+    shown = [named(c, kind) for kind, of in plain.items() for c in of if c.name == HALVES]
+    title = f"{bundle}, {len(shown[0])} images, {HALVES}"
+    draw(shown, CURVES / f"noises-{bundle}-l1.png", title=title)
     across = math.sqrt(VALUES[bundle])
     l2 = [c if c.norm == "l2" else dataclasses.replace(c, radius=c.radius / across, norm="l2") for c in shown]
-    draw(l2, CURVES / f"noises-{bundle}-l2.png", title=f"{bundle}, {count} images, best, in L2")
+    draw(l2, CURVES / f"noises-{bundle}-l2.png", title=title)
     rows = [[c.name, f"{c.acr:.4f}", *(f"{c.accuracy(r):.3f}" for r in (0.05, 0.1, 0.25, 0.5))] for c in l2]
     return [
         f"**In L2** an L1 ball of radius R holds one of R / sqrt({VALUES[bundle]}), which is all that the other noises "
-        "certify there (`best` at the bundle's thresholds; accuracy at each radius):",
+        f"certify there (`best` at p0 = .5, {len(shown[0])} images; accuracy at each radius):",
         table(["noise", "ACR", "0.05", "0.1", "0.25", "0.5"], rows),
         f"![certified accuracy in L1](curves/noises-{bundle}-l1.svg)\n![in L2](curves/noises-{bundle}-l2.svg)",
     ]
+
+
+def _before_and_after(
+    bundle: str, before: Mapping[NoiseKind, Sequence[Curve]], better: Mapping[NoiseKind, Sequence[Curve]]
+) -> str:
+    shown = [
+        named(curve, f"{kind}, {when}")
+        for kind in better
+        for when, curves in (("as it is", before[kind]), ("fine-tuned", better[kind]))
+        for curve in curves
+        if curve.name == HALVES
+    ]
+    draw(shown, CURVES / f"noises-{bundle}-tuned.png", title=f"{bundle}, {len(shown[0])} images, {HALVES}")
+    return f"![before and after fine-tuning](curves/noises-{bundle}-tuned.svg)"
 
 
 def alone(counted: Counted, first: int) -> str:
