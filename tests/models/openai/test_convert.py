@@ -82,7 +82,9 @@ def test_a_bundles_graph_denoises_the_same(name: str, tmp_path: Path) -> None:
     assert (source["kind"], source["file"]) == ("openai", case["checkpoint"]) and len(source["sha256"]) == 64
     noisy, sigma = arrays["noisy"], case["sigma"]
     constants = [np.full(len(noisy), value, np.float32) for value in (*manifest.timesteps, *signal_and_noise(sigma))]
-    compiled = load_openvino().Core().compile_model(read_graph(tmp_path / "bundle", manifest), "CPU")
+    openvino = load_openvino()
+    exact = {"INFERENCE_PRECISION_HINT": openvino.Type.f32}
+    compiled = openvino.Core().compile_model(read_graph(tmp_path / "bundle", manifest), "CPU", exact)
     answer = compiled([noisy, *constants])
     assert np.abs(answer[compiled.output("denoised")] - arrays["denoised"]).max() < DENOISED
 
