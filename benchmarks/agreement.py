@@ -1,6 +1,7 @@
 """How far engines and dtypes vote alike: each against torch in float32, over the same noise, on a trained bundle.
 
     python -m benchmarks.agreement digits --images 200 --samples 1000
+    python -m benchmarks.agreement fashion --images 40 --samples 256
     python -m benchmarks.agreement cifar10 --data DIR --images 50 --samples 256        # DIR has test.npz
     python -m benchmarks.agreement digits --images 150 --samples 128 --float32 2
 
@@ -163,12 +164,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--float32", type=int, metavar="MOST", help="float32 alone; exit 1 if more draws differ")
     arguments = parser.parse_args()
-    shipped = "fashion" if arguments.bundle == "fashion" else "digits"
-    dataset = open_dataset(shipped if arguments.data is None else str(arguments.data / "test.npz"))
+    name = load_manifest(find_bundle(arguments.bundle)).name
+    ships = "fashion" if name == "fashion" else "digits"
+    dataset = open_dataset(ships if arguments.data is None else str(arguments.data / "test.npz"))
     dtypes = ("float32", "bfloat16") if arguments.float32 is None else ("float32",)
     options = variants_here(dtypes, arguments.device)
     images, variants = compare(arguments.bundle, dataset.part(limit=arguments.images), arguments.samples, options)
-    name = load_manifest(find_bundle(arguments.bundle)).name
     head = (
         f"{name}: {images} test images, {variants[0].labels.shape[2] - PILOT} draws at each scale, on "
         f"{machine()['processor']}."
