@@ -24,16 +24,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.cards import listed
+from benchmarks.cards import here, listed
 from benchmarks.photo_card import agreement, card
 from benchmarks.photo_demo import PHOTOGRAPHS, RADIUS, SAMPLES
 from benchmarks.report import progress, save
 from benchmarks.served import service
 from certify import Client
 from certify.models.data.pictures import is_image
+from certify.models.noise import GENERATOR
 from certify.models.photo import DENOISER, SIGMAS, SIZE, UNDENOISED, load_lite0, pack_photo
 from certify.models.pipeline import Pipeline
-from certify.models.runtime import load_pipeline, options_for
+from certify.models.runtime import limit_threads, load_pipeline, options_for
 
 __all__ = ("Crop", "crops", "interval", "measure")
 
@@ -133,8 +134,14 @@ def interval(measured: Sequence[Crop], way: str, at: int) -> tuple[float, float,
     return float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high)
 
 
-def figures(measured: Sequence[Crop], answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """For the card."""
+def runtime(bundle: Path) -> str:
+    """What draws here, as a file of votes names it."""
+    engine = load_pipeline(bundle, options_for(bundle=bundle)).engine
+    return f"{GENERATOR} {engine.device} {engine.name} {engine.dtype}"
+
+
+def figures(measured: Sequence[Crop], answers: Sequence[Mapping[str, Any]], ran_in: str) -> dict[str, Any]:
+    """For the card. ran_in: as runtime() gives it."""
     shares = {
         f"{sigma:g}": {
             way: dict(zip(("share", "low", "high"), interval(measured, way, at), strict=True)) for way in WAYS
@@ -145,11 +152,13 @@ def figures(measured: Sequence[Crop], answers: Sequence[Mapping[str, Any]]) -> d
         "photographs": len({crop.photograph for crop in measured}),
         "crops": len(measured),
         "draws": measured[0].draws,
+        "drawn_in": f"{ran_in} ({here()})",
         "confident": CONFIDENT,
         "agreement": shares,
         "radius": RADIUS,
         "samples": SAMPLES,
         "answers": list(answers),
+        "answered_in": f"{ran_in} ({here()})",
     }
 
 
@@ -181,13 +190,14 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only so many photographs, to try it")
     parser.add_argument("--write", action="store_true", help="figures and card into models/bundles/photo_denoiser")
     args = parser.parse_args()
+    limit_threads()  # torch's own threads spin while they wait, and lose the core to whoever else needs it
     with tempfile.TemporaryDirectory() as temporary:
         bundle = Path(temporary) / "photo"
         manifest = pack_photo(bundle)
         answers = answer_photographs(bundle)
         measured = measure(args.pictures, bundle, draws=args.draws, limit=args.limit)
+        found = figures(measured, answers, runtime(bundle))
     save({"crops": [asdict(crop) for crop in measured], "answers": answers}, OUT / "photo.json")
-    found = figures(measured, answers)
     print(agreement(found))
     if args.write:
         (DENOISER / "figures.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

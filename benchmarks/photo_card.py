@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.cards import here, listed
+from benchmarks.cards import listed
 from benchmarks.photo_pictures import listed_pictures
 from benchmarks.report import table
 from certify.models.bundle import Manifest
@@ -34,15 +34,17 @@ in bfloat16; the classifier's do not: `certify bundles photo` packs both where t
 ## Does a noisy photograph keep its clean answer?
 
 {crops} crops of {photographs} photographs that training has not seen, all of those of which the classifier is sure
-(confidence {confident} or more on the clean crop); {draws} draws of each at each scale. Shares of draws with the clean
-answer; in brackets 95% intervals over photographs. At {undenoised} the denoiser is below the scales it was trained for.
+(confidence {confident} or more on the clean crop); {draws} draws of each at each scale, in
+{drawn_in}.
+Shares of draws with the clean answer; in brackets 95% intervals over photographs. At {undenoised} the denoiser is below
+the scales it was trained for.
 
 {agreement}
 
 ## Five photographs, through the service
 
-A radius of {radius} asked for, at most {samples} samples, alpha .001; beside other work on
-{machine}.
+A radius of {radius} asked for, at most {samples} samples, alpha .001; beside other work, in
+{answered_in}.
 
 {answers}
 
@@ -61,8 +63,8 @@ def card(found: Mapping[str, Any], manifest: Manifest) -> str:
         licences=", ".join(f"{count} {licence}" for licence, count in licences.most_common()),
         agreement=agreement(found),
         answers=answers(found),
-        machine=here(),
-        **{key: found[key] for key in ("crops", "photographs", "confident", "draws", "radius", "samples")},
+        **{key: found[key] for key in ("crops", "photographs", "confident", "draws", "drawn_in", "answered_in")},
+        **{key: found[key] for key in ("radius", "samples")},
     )
 
 

@@ -45,9 +45,15 @@ NOTES = {
 }
 
 
-def rows_of(votes: VotesFile, thresholds: tuple[float, ...]) -> list[Curve]:
-    """Single scales, the policies at p0 = .5 as published, `best` and the service at the chosen thresholds."""
+def rows_of(votes: VotesFile, thresholds: tuple[float, ...], finest: VotesFile | None = None) -> list[Curve]:
+    """Single scales, the policies at p0 = .5 as published, `best` and the service at the chosen thresholds.
+
+    finest: of more images, at the finest scale alone.
+    """
     singles = [c for c in curves_of_votes(votes) if c.policy == "single"]
+    if finest is not None:
+        more = {(c.sigma, c.final): c for c in curves_of_votes(finest) if c.policy == "single"}
+        singles = [_joined(c, more[c.sigma, c.final]) if (c.sigma, c.final) in more else c for c in singles]
     halves = [0.5] * len(votes.sigmas)
     published = [
         named(c, f"{c.name}, p0 = .5")
@@ -64,6 +70,18 @@ def rows_of(votes: VotesFile, thresholds: tuple[float, ...]) -> list[Curve]:
     if votes.samples >= GRAINS * votes.grain:
         rows.append(adaptive(votes, votes.samples, list(thresholds), "plurality"))
     return rows
+
+
+def _joined(curve: Curve, more: Curve) -> Curve:
+    """One scale's curve over the images of both."""
+    assert curve.samples is not None and more.samples is not None
+    return dataclasses.replace(
+        curve,
+        correct=np.concatenate([curve.correct, more.correct]),
+        abstained=np.concatenate([curve.abstained, more.abstained]),
+        radius=np.concatenate([curve.radius, more.radius]),
+        samples=np.concatenate([curve.samples, more.samples]),
+    )
 
 
 def trade(choice: Choice, tuning: VotesFile, judging: VotesFile) -> str:
@@ -90,21 +108,28 @@ def _share(curve: Curve, radius: float) -> str:
     return f"{curve.accuracy(radius):.3f} ({low:.3f} to {high:.3f})"
 
 
-def ship(config: FileConfig, work: Path, tuning: VotesFile, judging: VotesFile, where: str) -> None:
-    """The bundle with its thresholds, figures and card, and docs/results.md. where: the votes were drawn."""
+def ship(
+    config: FileConfig, work: Path, tuning: VotesFile, judging: VotesFile, finest: VotesFile | None, where: str
+) -> None:
+    """The bundle with its thresholds, figures and card, and docs/results.md. where: the votes were drawn.
+
+    finest: of more test images, at the finest scale alone.
+    """
     choice = tune(tuning, target=None, shared=False, final="plurality")
     thresholds = choice.candidates[choice.chosen]
     shipped = retuned(work / "bundle", thresholds, BUNDLES / config.bundle, name=config.bundle)
-    rows = rows_of(judging, thresholds)
+    rows = rows_of(judging, thresholds, finest)
     chose = (
         f"Thresholds chosen on {len(tuning.idx)} training images held aside, N = {tuning.samples} at each scale, for "
         f"the largest ACR of the choices, out of {len(choice.candidates)}, whose certified accuracy at 0 is at least "
         f"{choice.floor:.3f} there: the finest scale's alone, less .02."
     )
+    plain = np.concatenate([each.plain == each.labels for each in (judging, finest) if each is not None])
+    more = "" if finest is None else f", and the finest scale alone on {len(finest.idx)} more"
     judged = (
-        f"Judged on {len(judging.idx)} test images, N = {judging.samples} at each scale, alpha = "
+        f"Judged on {len(judging.idx)} test images{more}, N = {judging.samples} at each scale, alpha = "
         f"{float(judging.alpha):g}, in {judging.runtime} ({where}). The classifier alone is right on "
-        f"{np.mean(judging.plain == judging.labels):.1%} of the same images without noise."
+        f"{np.mean(plain):.1%} of these images without noise."
     )
     tables = certificates(rows, RADII, FIELD.get(config.bundle))
     name = f"curves/{config.bundle}.svg"
@@ -165,6 +190,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of torch, in training on a CPU (default: %(default)s)")
     parser.add_argument("--tune-images", type=int, help="that choose (default: the run's)")
     parser.add_argument("--judge-images", type=int, help="that judge (default: the run's)")
+    parser.add_argument("--finest-images", type=int, default=0, help="that judge the finest scale, those among them")
     parser.add_argument("--tune-samples", type=int, help="at each scale, to choose (default: the run's)")
     parser.add_argument("--samples", type=int, help="at each scale, to judge (default: the run's)")
     parser.add_argument("--where", default=here(), help="the machine that drew the test images' votes (default: this)")
@@ -179,13 +205,21 @@ def main() -> None:
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     held_aside, test = open_part(data, "train"), open_part(data, "test")
-    limit = min(arguments.tune_images or config.tune_images, config.tune_images)
-    count = arguments.tune_samples or config.tune_samples
-    tuning = votes_of(held_aside, work / "bundle", work / f"tune-{count}.npz", count, limit=limit, device=device)
     limit, count = arguments.judge_images or config.judge_images, arguments.samples or config.samples
+    finest = None
+    if arguments.finest_images > limit:
+        finest = votes_of(
+            test, work / "bundle", work / f"finest-{count}.npz", count, first=limit, limit=arguments.finest_images,
+            sigmas=config.sigmas[:1], device=device,
+        )  # fmt: skip
     judging = votes_of(test, work / "bundle", work / f"judge-{count}.npz", count, limit=limit, device=device)
+    limit, count = (
+        min(arguments.tune_images or config.tune_images, config.tune_images),
+        arguments.tune_samples or config.tune_samples,
+    )
+    tuning = votes_of(held_aside, work / "bundle", work / f"tune-{count}.npz", count, limit=limit, device=device)
     if not arguments.votes_only:
-        ship(config, work, tuning, judging, arguments.where)
+        ship(config, work, tuning, judging, finest, arguments.where)
 
 
 if __name__ == "__main__":

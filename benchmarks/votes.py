@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,31 +40,38 @@ def votes_of(
     path: Path,
     samples: int,
     *,
+    first: int = 0,
     limit: int | None = None,
+    sigmas: Sequence[float] = (),
     device: str = "cpu",
     backend: type[EmbeddedBackend] = EmbeddedBackend,
 ) -> VotesFile:
-    """`samples` votes at each of the bundle's scales, in whole chunks, of the first `limit` images (None: of all).
+    """`samples` votes at each of the bundle's scales, or of those of them in `sigmas`, in whole chunks.
 
-    Draws what `path` lacks, and lets other images in it be. backend: whose votes.
+    Of the images from position `first` up to `limit` (None: to the end). Draws what `path` lacks, and lets other images
+    in it be. backend: whose votes.
     """
-    return asyncio.run(_draw(dataset, backend(bundle, device=device), path, samples, limit))
+    asked = {"samples": [str(samples)], **({"sigmas": [",".join(map(str, sigmas))]} if sigmas else {})}
+    positions = range(len(dataset))[first:limit]
+    return asyncio.run(_draw(dataset, positions, backend(bundle, device=device), path, asked))
 
 
-async def _draw(dataset: DataSet, backend: EmbeddedBackend, path: Path, samples: int, limit: int | None) -> VotesFile:
+async def _draw(
+    dataset: DataSet, positions: range, backend: EmbeddedBackend, path: Path, asked: Mapping[str, list[str]]
+) -> VotesFile:
     await backend.open()
     try:
-        settings, fields = load_settings(max_samples=samples), parse_texts({"samples": [str(samples)]})
+        settings, fields = load_settings(max_samples=int(asked["samples"][0])), parse_texts(asked)
         about = LocalCertifier(backend, settings, fields, policy="best", seed=SEED).votes_facts()
         data = {"data": dataset.name, "split": dataset.split, "data_digest": dataset.digest()}
         with open_votes(path, backend.info(), {**data, **about}) as parts:
             recorder = LocalCertifier(backend, settings, fields, policy="best", seed=SEED, votes=parts)
             labels = dataset.labels_in(recorder.classes)
-            for position, idx in enumerate(dataset.idx[:limit]):
-                if parts.get(idx) is None:
+            for position in positions:
+                if parts.get(idx := dataset.idx[position]) is None:
                     await recorder.certify(idx, labels[position], dataset.read(position))
                     if (position + 1) % EVERY == 0:
-                        progress(f"  {path.stem}: image {position + 1} of {len(dataset.idx[:limit])}")
+                        progress(f"  {path.stem}: image {position + 1} of {positions.stop}")
             parts.finish()
     finally:
         await backend.close()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from certify.service import __version__
 
 if TYPE_CHECKING:
+    from certify.service.answering.preview_schemas import Preview
     from certify.service.answering.progress_schemas import Progress
     from certify.service.answering.schemas import CertifyAnswer
     from certify.service.client import AsyncClient, Client, Reply, Retries, SignedCertificate
@@ -51,6 +52,7 @@ _HOMES = {
     "DeadlineExceeded": "certify.service.errors",
     "Draining": "certify.service.errors",
     "OverloadError": "certify.service.errors",
+    "Preview": "certify.service.answering.preview_schemas",
     "Progress": "certify.service.answering.progress_schemas",
     "QueueFull": "certify.service.errors",
     "Reply": "certify.service.client",
@@ -76,6 +78,7 @@ __all__ = (
     "DeadlineExceeded",
     "Draining",
     "OverloadError",
+    "Preview",
     "Progress",
     "QueueFull",
     "Reply",

@@ -12,8 +12,9 @@ from typing import Any
 
 from .errors import BundleError, DataError
 
-__all__ = ("check_file", "read_object", "whole_file")
+__all__ = ("check_file", "not_a_pointer", "read_object", "whole_file")
 
+LFS = b"version https://git-lfs.github.com/spec/"
 # What a path may name that is no file, by the words of stat(1).
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -41,6 +42,17 @@ def check_file(path: Path) -> None:
     folder = next(each for each in path.resolve().parents if each.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DataError(f"{path}: expected a place where a file can be written, and {folder} is none")
+
+
+def not_a_pointer(path: Path) -> Path:
+    """A file of weights, if it is one: git leaves a few lines of text where Git LFS was not there to fetch it.
+
+    Raises BundleError, or OSError where it cannot be read.
+    """
+    with path.open("rb") as file:
+        if file.read(len(LFS)) == LFS:
+            raise BundleError(f"{path}: expected the file itself, got Git LFS's pointer to it; git lfs pull fetches it")
+    return path
 
 
 @contextmanager

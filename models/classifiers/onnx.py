@@ -120,7 +120,8 @@ def _input(model: Any, path: Path, shape: Shape | None, told: Told) -> dict[str,
     if not layouts:
         one = "" if shape is None else ", as the pictures have"
         raise BundleError(
-            f"{where}: expected {' or '.join(map(str, allowed))} channels{one}, as (N, C, H, W) or (N, H, W, C)"
+            f"{where}: expected {' or '.join(map(str, allowed))} channels{one}, as (N, C, H, W) or (N, H, W, C); put a "
+            "layer before it that makes its channels of those"
         )
     channels = fixed[1 if layouts[0] == "nchw" else 3] or (shape[0] if shape else 3)
     sides = fixed[2:] if layouts[0] == "nchw" else fixed[1:3]
@@ -159,10 +160,12 @@ def _output(model: Any, path: Path, size: Shape, layout: str, told: Told, classe
         widths = {named[0]: widths[named[0]]}
     usable = {name: width for name, width in widths.items() if width and width >= 2}
     if not usable:
+        labels_alone = any(port.get_element_type().is_integral() for port in model.outputs)
         raise BundleError(
             f"{path}: outputs: expected one with a float for each of at least 2 classes, (N, K), (N, K, 1, 1) or "
             f"(N, 1, 1, K), got {there}"
             + ("; of a network with one number, give both classes one (1 - p and p)" if 1 in widths.values() else "")
+            + ("; of one that gives the class alone, give what its ArgMax takes" if labels_alone else "")
         )
     if len(usable) > 1 and classes is not None:
         usable = {name: width for name, width in usable.items() if width == classes} or usable

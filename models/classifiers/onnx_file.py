@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BundleError
+from ..files import not_a_pointer
 
 __all__ = ("check_file",)
 
@@ -32,7 +33,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 def check_file(path: Path) -> None:
     """Raises BundleError unless it is a whole ONNX model whose weights are all inside."""
     try:
-        data = memoryview(path.read_bytes())
+        data = memoryview(not_a_pointer(path).read_bytes())
         fields = {number for number, _, _ in _fields(data)}
         elsewhere = next(_elsewhere(data, "model", 0), None)
     except (IndexError, ValueError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BundleError
+from ..files import not_a_pointer
 
 __all__ = ("SUFFIXES", "load_into", "load_weights")
 
@@ -39,6 +40,7 @@ SHOWN = 3
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The state dict in a file, on the CPU, without wrappers. Raises BundleError."""
     try:
+        not_a_pointer(path)
         raw: Any = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     except BundleError:
         raise

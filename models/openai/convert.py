@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import BundleError
+from ..files import not_a_pointer
 from ..pack_sources import SOURCE
 from ..write import whole_folder
 from .flags import Flags, read_flags
@@ -98,7 +99,7 @@ def _betas(flags: Flags) -> NDArray[np.float64]:
 
 def _load(path: Path) -> dict[str, Tensor]:
     try:
-        state = _read(path)
+        state = _read(not_a_pointer(path))
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BundleError(

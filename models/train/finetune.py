@@ -1,9 +1,10 @@
 """Fine-tune a bundle as the paper does (arXiv 2310.16779, section 3.2): `certify train RUN`.
 
 The denoiser is trained through the frozen classifier with one denoising step, at one of the bundle's scales, drawn for
-each image; or, as a baseline, the classifier on what the frozen denoiser makes. It ends by writing a bundle with the
-start bundle's scales and thresholds. Stopped and started again it goes on from its last checkpoint, to the same
-weights as if it had not been stopped: a step's randomness is named by (seed, step, process).
+each image, under that scale's own kind of noise; or, as a baseline, the classifier on what the frozen denoiser makes.
+It ends by writing a bundle with the start bundle's scales and thresholds. Stopped and started again it goes on from its
+last checkpoint, to the same weights as if it had not been stopped: a step's randomness is named by (seed, step,
+process).
 
     accelerate launch -m certify train RUN      # several GPUs; the batch is each process's
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -23,10 +25,12 @@ from ..bundle import Manifest, file_digests, load_manifest, save_manifest, verif
 from ..classifier import Classifier
 from ..convert import with_graph
 from ..denoiser import Denoiser
+from ..noises import NoiseKind
 from ..write import Networks, save_classifier, whole_folder
 from .config import FinetuneConfig
 from .data import augmented
 from .losses import LOSSES, anti_consistency
+from .noisy import kinds_of, noisy
 from .stage import CheckpointError, Stage, fields_of, make_accelerator, run_stage
 
 __all__ = ("CheckpointError", "finetune", "write_finetuned")
@@ -47,11 +51,11 @@ def finetune(
     networks = _load(start, device)
     trained: nn.Module = getattr(networks, config.trains).requires_grad_(True)
     oracle = _load(start, device).classifier  # the start's own, also when the classifier is what is trained
-    sigmas = torch.tensor(manifest.sigmas, dtype=torch.float32)
+    sigmas, kinds = torch.tensor(manifest.sigmas, dtype=torch.float32), kinds_of(manifest)
 
     def losses_of(running: nn.Module) -> dict[str, Tensor]:
         x, target, sigma = _batch(config, images, labels, sigmas, device, oracle)
-        return _losses(config, _with(networks, config, running), x, target, sigma)
+        return _losses(config, _with(networks, config, running), kinds, x, target, sigma)
 
     stage = Stage(
         label="finetune",
@@ -131,14 +135,20 @@ def _batch(
         return x, oracle(x).argmax(dim=1), sigma
 
 
-def _losses(config: FinetuneConfig, networks: Networks, x: Tensor, target: Tensor, sigma: Tensor) -> dict[str, Tensor]:
+def _losses(
+    config: FinetuneConfig,
+    networks: Networks,
+    kinds: Mapping[float, NoiseKind],
+    x: Tensor,
+    target: Tensor,
+    sigma: Tensor,
+) -> dict[str, Tensor]:
     """Of one noise for each image, or of two when they are to be held against each other."""
     draws = 2 if config.anti_consistency else 1
     scales = sigma.repeat(draws)
-    noisy = x.repeat(draws, 1, 1, 1)
-    noisy = noisy + scales.view(-1, 1, 1, 1) * torch.randn_like(noisy)
+    seen = noisy(x.repeat(draws, 1, 1, 1), scales, kinds)
     # Called as modules, not by method: with several GPUs one of them is wrapped.
-    logits = networks.classifier(networks.denoiser(noisy, scales)).float()
+    logits = networks.classifier(networks.denoiser(seen, scales)).float()
     first, second = logits[: len(x)], logits[-len(x) :]
     main = LOSSES[config.loss](first, target)
     anti = anti_consistency(first, second, target) if config.anti_consistency else torch.zeros_like(main)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import numpy as np
@@ -26,6 +25,7 @@ from ..core.results import Purpose
 from ..errors import BackendUnavailable, CertifyError, DeadlineExceeded
 from .ahead import Ahead, Drawn, Piece, sharing
 from .pace import Pace, pace_of
+from .timeouts import Limit
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -63,7 +63,11 @@ class CallLimits:
 
     def allowed(self, backend: Backend, samples: int) -> float | None:
         """Seconds for a call of so many samples: more where calls of that size took long lately."""
-        return None if self.seconds is None else max(self.seconds, SLOWER * pace_of(backend).seconds(samples))
+        return self.allowed_at(pace_of(backend), samples)
+
+    def allowed_at(self, pace: Pace, samples: int) -> float | None:
+        """The same, of a backend whose pace is known."""
+        return None if self.seconds is None else max(self.seconds, SLOWER * pace.seconds(samples))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +119,7 @@ async def drive(
                 async with turn(0):
                     # One image costs what the smallest call does.
                     seconds = limits.allowed(backend, backend.info().chunk)
-                    uncertified_class = await guard(backend.classify(image), seconds)
+                    uncertified_class = await _guarded(backend.classify(image), seconds, call.limit)
                 while (query := certifier.next()) is not None:
                     votes = await call.look(query)
                     certifier.observe(query, votes.tolist())
@@ -132,7 +136,7 @@ async def drive(
         timed_out=timed_out,
         uncertified_class=uncertified_class,
         sampling_seconds=call.seconds,
-        leading=tuple(float(votes.max() / votes.sum()) if votes.any() else None for votes in drawn),
+        leading=tuple(max(votes) / sum(votes) if any(votes) else None for votes in drawn.tolist()),
         ahead=call.ahead.drawn,
         certifier=certifier,
         chunks=None if call.chunks is None else {stream: np.concatenate(rows) for stream, rows in call.chunks.items()},
@@ -141,13 +145,14 @@ async def drive(
 
 async def guard(call: Awaitable[T], seconds: float | None) -> T:
     """Await one backend call. A failure of any kind, or more than `seconds` (None: no limit) -> BackendUnavailable."""
+    with contextlib.closing(Limit()) as limit:
+        return await _guarded(call, seconds, limit)
+
+
+async def _guarded(call: Awaitable[T], seconds: float | None, limit: Limit) -> T:
     # An outer timeout cancels us and arrives here as CancelledError, so TimeoutError is this call's own.
-    return await _guarded(call, seconds, asyncio.timeout(seconds))
-
-
-async def _guarded(call: Awaitable[T], seconds: float | None, limit: AbstractAsyncContextManager[object]) -> T:
     try:
-        async with limit:
+        with limit.within(seconds):
             return await call
     except TimeoutError as exc:
         within = "in its own time" if seconds is None else f"within {seconds:g} seconds"
@@ -156,63 +161,6 @@ async def _guarded(call: Awaitable[T], seconds: float | None, limit: AbstractAsy
         raise
     except Exception as exc:
         raise BackendUnavailable(f"the backend failed: {type(exc).__name__}") from exc
-
-
-class _Limit:
-    """asyncio.timeout for call after call of one task, by one timer: setting one a call costs more than all else here.
-
-    The timer is set for a call's end and, when it rings, for the end of whichever call is then under way.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
-        self._rings = math.inf  # when it does, in the loop's time
-        self._ends: float | None = None  # of the call under way
-        self._over = False
-        self._task: asyncio.Task[object] | None = None
-        self._cancelling = 0
-
-    def within(self, seconds: float | None) -> _Limit:
-        """Of the next call, from now on; None: no limit."""
-        self._ends = None if seconds is None else self._loop.time() + seconds
-        return self
-
-    def close(self) -> None:
-        """No more calls."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    async def __aenter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._over, self._cancelling = False, self._task.cancelling() if self._task else 0
-        if self._ends is not None and self._ends < self._rings:
-            self._set(self._ends)
-
-    async def __aexit__(self, kind: type[BaseException] | None, failure: object, trace: object) -> None:
-        # Not kept: a task has its error, whose traceback has us.
-        self._ends, task, self._task = None, self._task, None
-        if self._over and task is not None:
-            # Another's cancellation beside ours goes on as one: asyncio.Timeout does the same.
-            alone = task.uncancel() <= self._cancelling
-            if alone and kind is not None and issubclass(kind, asyncio.CancelledError):
-                raise TimeoutError
-
-    def _set(self, when: float) -> None:
-        self.close()
-        self._rings = when
-        past = when <= self._loop.time()
-        self._timer = self._loop.call_soon(self._ring) if past else self._loop.call_at(when, self._ring)
-
-    def _ring(self) -> None:
-        self._timer, self._rings = None, math.inf
-        if self._ends is None or self._task is None:  # the next call sets it again
-            return
-        if self._loop.time() < self._ends:
-            self._set(self._ends)
-            return
-        self._over = True
-        self._task.cancel()
 
 
 class _Calls:
@@ -233,7 +181,8 @@ class _Calls:
         self._certifier = certifier
         self._image = image
         self._sigmas = sigmas
-        self._seed_of = cache(seed_of)  # a stream is asked for again at each of its looks
+        self._seed_of = seed_of
+        self._seeds: dict[tuple[str, float], int] = {}  # a stream is asked for again at each of its looks
         self._limits = limits
         self._turn = turn
         self._pace: Pace = pace_of(backend)
@@ -241,14 +190,16 @@ class _Calls:
         chunk = self._info.chunk
         self._step = max(chunk, limits.samples // chunk * chunk)
         self.ahead = Ahead(backend, self._draw_ahead)
-        self.limit = _Limit()
+        self.limit = Limit()
         self.seconds = 0.0
         self.chunks: dict[tuple[int, Purpose], list[NDArray[np.int64]]] | None = None
 
-    async def look(self, query: Query) -> NDArray[np.int64]:
+    def look(self, query: Query) -> Awaitable[NDArray[np.int64]]:
         """One look's votes, in a span of its own."""
-        if not tracing.is_on():
-            return await self._votes(query)
+        # Here and below no coroutine that only awaits another: they add up, a dozen for each of twenty calls.
+        return self._traced(query) if tracing.is_on() else self._votes(query)
+
+    async def _traced(self, query: Query) -> NDArray[np.int64]:
         sigma = self._sigmas[query.level]
         with tracing.span("look"):
             tracing.annotate(sigma=sigma, purpose=query.purpose, first=query.first, count=query.count)
@@ -256,42 +207,44 @@ class _Calls:
             tracing.annotate(votes=votes.tolist())
         return votes
 
-    async def _votes(self, query: Query) -> NDArray[np.int64]:
+    def _votes(self, query: Query) -> Awaitable[NDArray[np.int64]]:
         """In calls of at most limits.samples: a stream is the same however it is cut at chunks."""
-        pieces = list(cut(query.first, query.count, self._step))
-        if len(pieces) == 1:
-            return await self._call(query)
+        whole = query.first % self._step + query.count <= self._step
+        return self._call(query) if whole else self._in_pieces(query)
+
+    async def _in_pieces(self, query: Query) -> NDArray[np.int64]:
         total = np.zeros(len(self._info.class_names), dtype=np.int64)
-        for low, high in pieces:
+        for low, high in cut(query.first, query.count, self._step):
             total += await self._call(replace(query, first=low, count=high - low))
         return total
 
     async def _call(self, query: Query) -> NDArray[np.int64]:
         """One turn's votes; what was drawn ahead of it is there, or nearly."""
-        loop = asyncio.get_running_loop()
-        self._stream(query, 0, 0)  # made here once, where a fault of ours does not count as the backend's
+        self._seed(query.purpose, self._sigmas[query.level])  # here a fault of ours does not count as the backend's
         async with self._turn(query.count):
-            began = loop.time()
+            began = time.monotonic()
             try:
-                allowed = self._limits.allowed(self._backend, query.count)
-                call = self._drawn(query, self.ahead.take(query))
-                votes = await _guarded(call, allowed, self.limit.within(allowed))
+                allowed = self._limits.allowed_at(self._pace, query.count)
+                votes = await _guarded(self._drawn(query, self.ahead.take(query)), allowed, self.limit)
             finally:
-                took = loop.time() - began
+                took = time.monotonic() - began
                 self.seconds += took
             self._pace.took(query.count, took)
         check_votes(votes, self._info, query.count)
         return votes
 
-    async def _drawn(self, query: Query, ready: list[Piece]) -> NDArray[np.int64]:
+    def _drawn(self, query: Query, ready: list[Piece]) -> Awaitable[NDArray[np.int64]]:
         """`ready`: pieces that `query` begins with."""
         if self.chunks is not None:
-            return await self._by_chunk(query, self.chunks)
-        first = ready[-1].end if ready else query.first
+            return self._by_chunk(query, self.chunks)
+        if ready:
+            return self._with_ready(query, ready)
+        self._begin_ahead()
+        return self._backend.count_votes(self._image, **self._stream(query, query.first, query.count))
+
+    async def _with_ready(self, query: Query, ready: list[Piece]) -> NDArray[np.int64]:
+        first = ready[-1].end
         missing = query.first + query.count - first
-        if not ready:
-            self._begin_ahead()
-            return await self._backend.count_votes(self._image, **self._stream(query, first, missing))
         total = np.zeros(len(self._info.class_names), dtype=np.int64)
 
         async def add(votes: Awaitable[NDArray[np.int64]]) -> None:
@@ -332,7 +285,12 @@ class _Calls:
 
     def _stream(self, query: Query, first: int, count: int) -> _Range:
         sigma = self._sigmas[query.level]
-        return {"sigma": sigma, "seed": self._seed_of(query.purpose, sigma), "first": first, "count": count}
+        return {"sigma": sigma, "seed": self._seed(query.purpose, sigma), "first": first, "count": count}
+
+    def _seed(self, purpose: Purpose, sigma: float) -> int:
+        if (purpose, sigma) not in self._seeds:
+            self._seeds[purpose, sigma] = self._seed_of(purpose, sigma)
+        return self._seeds[purpose, sigma]
 
 
 class _Range(TypedDict):

@@ -77,22 +77,23 @@ def parse_texts(texts: Mapping[str, list[str]]) -> CertifyFields:
 def check_name(name: str, model: type[BaseModel]) -> None:
     """Raises RequestError `unknown_field` for a name that no field has."""
     if name not in model.model_fields:
-        raise RequestError(
-            "unknown_field",
-            f"{shown(name)}: expected one of {['image', *model.model_fields]}",
-            field=shown(name),
-        )
+        detail = f"{shown(name)}: expected one of {['image', *model.model_fields]}"
+        if (plain := name.partition("[")[0]) in model.model_fields:
+            detail = f"{shown(name)}: expected {plain}, got it with brackets; a list is that field several times"
+        raise RequestError("unknown_field", detail, field=shown(name))
 
 
 def check_fields(values: dict[str, object], model: type[F]) -> F:
     """Raises RequestError: unknown_field or out_of_range, for the first field that is wrong."""
+    given = {}
     for name, value in values.items():
         check_name(name, model)
         if isinstance(value, list):
             _check_items(name, len(value))
+        if value is not None:  # a field that is null is a field that is absent
+            given[name] = _whole(value) if kinds_of(model)[name].type is int else value
     try:
-        # A field that is null is a field that is absent.
-        return model.model_validate({name: value for name, value in values.items() if value is not None})
+        return model.model_validate(given)
     except ValidationError as exc:
         raise _invalid(exc) from None
 
@@ -117,12 +118,18 @@ def _check_items(name: str, items: int) -> None:
         raise RequestError("out_of_range", f"{name}: expected at most {MAX_ITEMS} values, got {items}", field=name)
 
 
+def _whole(value: object) -> object:
+    """1e4 and 10000.0 are integers (JSON Schema 2020-12, 6.1.1): R, Lua and others write some so."""
+    exact = isinstance(value, float) and value.is_integer() and abs(value) <= 2**53
+    return int(value) if exact and isinstance(value, float) else value
+
+
 def _number(text: str) -> object:
     return number(text) if _NUMBER.fullmatch(text) else text
 
 
 def _integer(text: str) -> object:
-    return integer(text) if _INTEGER.fullmatch(text) else text
+    return integer(text) if _INTEGER.fullmatch(text) else _number(text)
 
 
 # What forms send for a box that is ticked: `on` (HTML), a value of its author's, or a word.

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from ..errors import RequestError
 
-__all__ = ("Header", "read_header")
+__all__ = ("Header", "begins_as_picture", "read_header")
 
 # Cameras write at most 16,320 pixels a side, WebP allows 16,383.
 MAX_SIDE = 16_384
@@ -43,6 +43,19 @@ TINY_BYTES, TINY_PIXELS = 8 * 2**10, 2**12
 # And more than this takes tenths of a second to seconds, or a hundred megabytes.
 HEAVY_BYTES, HEAVY_PIXELS = 2**20, 2**22
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# Of ISO media files: the brand after `ftyp`.
+_FTYP = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF"}
+_OTHERS = {
+    b"GIF8": "GIF; send one frame as PNG",
+    b"BM": "BMP; send it as PNG",
+    b"II*\x00": "TIFF or a camera's raw picture; send it as PNG or JPEG",
+    b"MM\x00*": "TIFF or a camera's raw picture; send it as PNG or JPEG",
+    b"\x00\x00\x00\x0cjP": "JPEG 2000; send it as PNG or JPEG",
+    b"\xff\x0a": "JPEG XL; send it as PNG or JPEG",
+    b"%PDF": "PDF; send a picture of its page",
+    b"PK\x03\x04": "a ZIP archive; send each picture, or many to /v1/certify/batch",
+}
+_BASE64 = re.compile(rb"(iVBORw0KGgo|/9j/|UklGR)[A-Za-z0-9+/=_\r\n-]{20}")
 # A marker in entropy-coded data: 0xFF and neither a stuffed zero nor a restart nor fill.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _FILL = re.compile(rb"\xff*(?=\xff)")  # what may stand before a marker
@@ -96,8 +109,8 @@ def read_header(data: bytes) -> Header:
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         header = _webp(data)
     else:
-        got = "other bytes" if data else "zero bytes; is the file empty, or was it read before it was sent?"
-        raise RequestError("unsupported_format", f"image: expected PNG, JPEG or WebP, got {got}", field="image")
+        detail = f"image: expected PNG, JPEG or WebP, got {_other(data)}"
+        raise RequestError("unsupported_format", detail, field="image")
     if max(header.width, header.height) > MAX_SIDE:
         raise RequestError(
             "image_too_many_pixels",
@@ -106,6 +119,33 @@ def read_header(data: bytes) -> Header:
             max_side=MAX_SIDE,
         )
     return header
+
+
+def begins_as_picture(data: bytes) -> bool:
+    """Whether these are the first bytes of one of our formats: of no text."""
+    return data.startswith((b"\xff\xd8\xff", _PNG_MAGIC)) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+
+
+def _other(data: bytes) -> str:
+    """What it is instead, and what to do."""
+    if not data:
+        return "zero bytes; is the file empty, or was it read before it was sent?"
+    if data[4:8] == b"ftyp":
+        kind = _FTYP.get(data[8:12], "a film, or a picture of its kind")
+        return f"{kind}; save it as JPEG (iPhones: Settings, Camera, Formats, Most Compatible)"
+    for begins, kind in _OTHERS.items():
+        if data.startswith(begins):
+            return kind
+    text = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"data:image") or _BASE64.match(data):
+        return "base64 text; send the file's bytes, or the text as image in JSON"
+    if b"<svg" in data[:1000].lower():
+        return "SVG, which has no pixels; send it as PNG"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"{")):
+        return "a page of HTML, XML or JSON, perhaps another server's answer"
+    if any(mark in data[:16] for mark in (b"PNG", b"JFIF", b"Exif", b"WEBP")):
+        return "one that was changed on its way; read and send it as bytes, not as text"
+    return "other bytes"
 
 
 def _jpeg(data: bytes) -> Header:

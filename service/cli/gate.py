@@ -209,6 +209,7 @@ async def _gate(order: _Order, opened: contextlib.AbstractAsyncContextManager[Ro
         alpha=alpha,
         seed=order.seed,
         facts=facts,
+        repeated=drawn.repeated,
     )
     found = {"run": run_id(facts), **facts, **notes.as_facts(), "repeated": drawn.repeated, "result": report.found()}
     save_facts(found, facts_path(order.out))

@@ -10,13 +10,14 @@ from typing import TypeVar, Unpack
 import httpx
 
 from ...models.retries import Retries
+from ..answering.preview_schemas import Preview
 from ..answering.progress_schemas import Progress
 from ..answering.schemas import CertifyAnswer, Info
 from . import questions
 from .batches import AT_ONCE, Reply, many
 from .exchanges import Caller, Steps
 from .pictures import Image
-from .questions import Fields, SignedCertificate
+from .questions import Fields, PreviewFields, SignedCertificate
 from .wires import carried_out, carried_out_async
 
 __all__ = ("AsyncClient", "Client")
@@ -80,6 +81,13 @@ class Client:
         """The same answer, signed by the service (docs/certificates.md). Raises CertifyError."""
         return self._one(questions.certificate(self._caller, image, fields))
 
+    def preview(self, image: Image, **fields: Unpack[PreviewFields]) -> Preview:
+        """What the network sees: the image with noise and denoised, a few draws of each scale, as PNGs in data URLs.
+
+        Raises CertifyError; BackendUnavailable of a service that has no pictures to show.
+        """
+        return self._one(questions.preview(self._caller, image, fields))
+
     def info(self) -> Info:
         """The bundle, defaults and limits of the service. Raises CertifyError."""
         return self._one(questions.info(self._caller))
@@ -142,6 +150,10 @@ class AsyncClient:
     async def certificate(self, image: Image, **fields: Unpack[Fields]) -> SignedCertificate:
         """As Client.certificate."""
         return await self._one(questions.certificate(self._caller, image, fields))
+
+    async def preview(self, image: Image, **fields: Unpack[PreviewFields]) -> Preview:
+        """As Client.preview."""
+        return await self._one(questions.preview(self._caller, image, fields))
 
     async def info(self) -> Info:
         """As Client.info."""

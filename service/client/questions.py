@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from ...envelope import PAYLOAD_TYPE, opened
 from ...models.bundle import Final
 from ..answering.evidence_schemas import Evidence
+from ..answering.preview_schemas import Preview
 from ..answering.progress_schemas import Progress
 from ..answering.schemas import CertifyAnswer, Info, Method, Norm, Problem
 from ..errors import RequestError
@@ -22,7 +23,18 @@ from .failures import told
 from .pictures import Image, file_of
 from .streams import Events
 
-__all__ = ("Fields", "SignedCertificate", "certificate", "certified", "form", "info", "read", "watched")
+__all__ = (
+    "Fields",
+    "PreviewFields",
+    "SignedCertificate",
+    "certificate",
+    "certified",
+    "form",
+    "info",
+    "preview",
+    "read",
+    "watched",
+)
 
 M = TypeVar("M", bound=BaseModel)
 _EVENTS = "text/event-stream"
@@ -42,6 +54,12 @@ class Fields(TypedDict, total=False):
     deadline_ms: int | None
     resize: bool | None
     evidence: bool | None
+
+
+class PreviewFields(TypedDict, total=False):
+    sigmas: float | list[float] | None
+    draws: int | None
+    resize: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +113,11 @@ def certificate(caller: Caller, image: Image, fields: Mapping[str, object]) -> S
     yield from asked(caller, request, certificate_of)
 
 
+def preview(caller: Caller, image: Image, fields: Mapping[str, object]) -> Steps[Preview]:
+    request = _post(caller, "/v1/preview", (yield from read(image)), fields, accept="application/json")
+    yield from asked(caller, request, partial(_read, Preview))
+
+
 def info(caller: Caller) -> Steps[Info]:
     yield from asked(caller, caller.request("GET", "/info"), partial(_read, Info))
 
@@ -121,8 +144,11 @@ def form(fields: Mapping[str, object]) -> dict[str, str]:
 
 
 def _certify(caller: Caller, file: bytes, fields: Mapping[str, object], *, accept: str) -> httpx.Request:
-    files = {"image": ("image", file)}
-    return caller.request("POST", "/v1/certify", accept=accept, data=form(fields), files=files)
+    return _post(caller, "/v1/certify", file, fields, accept=accept)
+
+
+def _post(caller: Caller, path: str, file: bytes, fields: Mapping[str, object], *, accept: str) -> httpx.Request:
+    return caller.request("POST", path, accept=accept, data=form(fields), files={"image": ("image", file)})
 
 
 def _read(model: type[M], response: httpx.Response) -> Steps[M]:

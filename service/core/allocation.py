@@ -15,7 +15,7 @@ from .bounds import normal_quantile
 from .certificate import Cascade
 from .laws import Law
 
-__all__ = ("Errors", "Estimate", "Outlay", "path_z", "rate", "term_z", "waterfill")
+__all__ = ("Errors", "Estimate", "Need", "Outlay", "need_of", "path_z", "rate", "term_z", "waterfill")
 
 # Max mode: a term gets up to 8 times its estimated need while that is below 12% of the budget, because the estimate may
 # be too good. Measured: docs/protocol.md, 4.4.
@@ -26,6 +26,13 @@ FUTILITY_LEVEL = 0.005  # a term is given up wrongly once in 200 times at most (
 
 
 Draws = Callable[[float], float]
+
+
+class Need(NamedTuple):
+    """Of one term, by normal theory: a radius that no draws reach, and the draws that a radius needs."""
+
+    reach: float
+    draws: Draws
 
 
 class Estimate(NamedTuple):
@@ -56,7 +63,7 @@ def term_z(cascade: Cascade, level: int, *, own: bool, estimate: Estimate, radiu
     p, q, n = estimate
     if n == 0:
         return 0.0
-    scale, law, base = cascade.scales[level], cascade.laws[level], cascade.base(level)
+    scale, law, base = cascade.scales[level], cascade.laws[level], cascade.bases[level]
     if not own:
         return (law.cdf(base - radius / scale) - q) / math.sqrt(q * (1 - q) / n)
     if not cascade.by_plurality(level):
@@ -100,61 +107,59 @@ def _log1p(x: float) -> float:
     return math.log1p(x) if x > -1.0 else -math.inf
 
 
-def _plurality_draws(scale: float, law: Law, p: float, q: float, error: float) -> tuple[float, Draws]:
-    z, log_error = -normal_quantile(error), math.log(error)
+def _plurality_need(scale: float, law: Law, p: float, q: float, error: float) -> Need:
+    z, log_error, cdf = -normal_quantile(error), math.log(error), law.cdf
     zp, zq = law.quantile(p), law.quantile(q)
     slope = z * (math.sqrt(p * (1 - p)) / law.density(zp) + math.sqrt(q * (1 - q)) / law.density(zq))
 
     def draws(radius: float) -> float:
         gap = zp - zq - 2 * radius / scale
-        top = law.cdf(radius / scale)
+        top = cdf(radius / scale)
         if gap <= 0 or top >= 1.0:
             return math.inf
         return max((slope / gap) ** 2, log_error / _log(top))
 
-    return scale / 2 * (zp - zq), draws
+    return Need(scale / 2 * (zp - zq), draws)
 
 
-def _own_draws(scale: float, law: Law, base: float, p: float, error: float) -> tuple[float, Draws]:
-    z, log_error = -normal_quantile(error), math.log(error)
+def _own_need(scale: float, law: Law, base: float, p: float, error: float) -> Need:
+    z, log_error, cdf = -normal_quantile(error), math.log(error), law.cdf
     spread = z * z * p * (1 - p)
 
     def draws(radius: float) -> float:
-        target = law.cdf(base + radius / scale)
+        target = cdf(base + radius / scale)
         if p <= target or target >= 1.0:
             return math.inf
         return max(spread / (p - target) ** 2, log_error / _log(target))
 
-    return scale * (law.quantile(p) - base), draws
+    return Need(scale * (law.quantile(p) - base), draws)
 
 
-def _shield_draws(scale: float, law: Law, base: float, rival: float, error: float) -> tuple[float, Draws]:
-    z, log_error = -normal_quantile(error), math.log(error)
+def _shield_need(scale: float, law: Law, base: float, rival: float, error: float) -> Need:
+    z, log_error, cdf = -normal_quantile(error), math.log(error), law.cdf
     spread = z * z * rival * (1 - rival)
 
     def draws(radius: float) -> float:
-        target = law.cdf(base - radius / scale)
+        target = cdf(base - radius / scale)
         if rival >= target:
             return math.inf
         return max(spread / (target - rival) ** 2, log_error / _log1p(-target))
 
-    return scale * (base - law.quantile(rival)) if rival < 1 else -math.inf, draws
+    return Need(scale * (base - law.quantile(rival)) if rival < 1 else -math.inf, draws)
 
 
-def _draws_function(
-    cascade: Cascade, level: int, own: bool, estimate: Estimate, error: Errors, cautious: bool
-) -> tuple[float, Draws]:
-    """(radius no sample size can reach, draws needed as a function of the radius) of one term, by normal theory.
+def need_of(cascade: Cascade, level: int, *, own: bool, estimate: Estimate, error: Errors, cautious: bool) -> Need:
+    """What one term needs. The other limit of each formula is the smallest n at which a unanimous count certifies.
 
-    The other limit of each formula is the smallest n at which a unanimous count certifies.
+    own: the level's own term, else its shield. cautious: the rate is taken one standard error on the bad side.
     """
-    scale, law, base = cascade.scales[level], cascade.laws[level], cascade.base(level)
+    scale, law, base = cascade.scales[level], cascade.laws[level], cascade.bases[level]
     if not own:
-        return _shield_draws(scale, law, base, _rival_rate(estimate, cautious), error.upper)
+        return _shield_need(scale, law, base, _rival_rate(estimate, cautious), error.upper)
     p = _label_rate(estimate, cautious)
     if cascade.by_plurality(level):
-        return _plurality_draws(scale, law, p, estimate.q, error.lower)
-    return _own_draws(scale, law, base, p, error.lower)
+        return _plurality_need(scale, law, p, estimate.q, error.lower)
+    return _own_need(scale, law, base, p, error.lower)
 
 
 def _with_slack(need: float, limit: float) -> float:
@@ -172,39 +177,30 @@ class Allocation(NamedTuple):
 class Outlay:
     """What a radius costs on a path, in draws, against a budget.
 
-    estimates, errors, done: one a level, finest first; `done[k]` draws of level k exist already. cautious: rates are
-    taken one standard error on the bad side. Without `done` a term is given its need with slack.
+    needs, done: of each term on it, the path's own level, then its shields; `done` draws of a level exist already.
+    Without `done` a term is given its need with slack.
     """
 
-    def __init__(
-        self,
-        cascade: Cascade,
-        path: int,
-        estimates: Sequence[Estimate],
-        errors: Sequence[Errors],
-        budget: int,
-        *,
-        cautious: bool = True,
-        done: Sequence[int] | None = None,
-    ) -> None:
-        levels = range(path, cascade.levels)
-        terms = [_draws_function(cascade, k, k == path, estimates[k], errors[k], cautious) for k in levels]
-        self.reach = min(reach for reach, _ in terms)  # no draws reach it
+    def __init__(self, needs: Sequence[Need], budget: int, *, done: Sequence[int] | None = None) -> None:
+        self.reach = min([need.reach for need in needs])  # no draws reach it
         self.step = self.reach / 2**_BISECTIONS  # largest() is as fine as this
-        self.needs = [need for _, need in terms]  # the path's own level, then its shields
+        self.needs = needs
         self.budget = budget
-        self._had = [done[k] if done else 0 for k in levels]
-        self._limit = 0.0 if done else min(SLACK_LIMIT, 0.5 / len(levels)) * budget
+        self._terms = [(need.draws, had) for need, had in zip(needs, done or [0] * len(needs), strict=True)]
+        self._limit = 0.0 if done else min(SLACK_LIMIT, 0.5 / len(needs)) * budget
+        self._least = budget / 100 or 1.0
+        self._lowest = 1.0 / math.sqrt(max(budget, self._least))
 
-    def draws(self, need: Draws, radius: float) -> float:
+    def draws(self, need: Need, radius: float) -> float:
         """Of one term."""
-        return _with_slack(need(radius), self._limit) if self._limit else need(radius)
+        return _with_slack(need.draws(radius), self._limit) if self._limit else need.draws(radius)
 
     def cost(self, radius: float) -> float:
         """Draws still to be made so that every term allows `radius`."""
-        total = 0.0
-        for need, had in zip(self.needs, self._had, strict=True):
-            missing = self.draws(need, radius) - had
+        total, limit = 0.0, self._limit
+        for draws, had in self._terms:
+            needed = draws(radius)
+            missing = (_with_slack(needed, limit) if limit else needed) - had
             if missing > 0.0:
                 total += missing
         return total
@@ -241,8 +237,7 @@ class Outlay:
 
     def _height(self, spent: float) -> float:
         """Above 0 while it is cheaper than the budget."""
-        least = self.budget / 100 or 1.0
-        return 1.0 / math.sqrt(max(spent, least)) - 1.0 / math.sqrt(max(self.budget, least))
+        return 1.0 / math.sqrt(spent if spent > self._least else self._least) - self._lowest
 
 
 def waterfill(outlay: Outlay, *, above: float | None = None) -> Allocation | None:

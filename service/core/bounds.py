@@ -10,7 +10,8 @@ import math
 from functools import lru_cache
 from operator import index
 
-from scipy.special import betaincinv, ndtr, ndtri
+from scipy.special import ndtr, ndtri
+from scipy.special.cython_special import betaincinv  # the same function, in half the time for one number
 
 __all__ = (
     "clopper_pearson_lower",
@@ -51,7 +52,7 @@ def _lower(k: int, n: int, alpha: float) -> float:
     if k == 0 or alpha == 0.0:
         return 0.0
     # Edge counts in closed form: the library's inverse is not defined for a beta parameter of 0.
-    exact = math.exp(math.log(alpha) / n) if k == n else float(betaincinv(k, n - k + 1, alpha))
+    exact = math.exp(math.log(alpha) / n) if k == n else betaincinv(float(k), float(n - k + 1), alpha)
     bound = exact * (1.0 - _MARGIN)
     return bound if 0.0 <= bound <= 1.0 else 0.0  # also catches NaN
 
@@ -69,7 +70,7 @@ def clopper_pearson_upper(successes: int, trials: int, alpha: float) -> float:
 def _upper(k: int, n: int, alpha: float) -> float:
     if k == n or alpha == 0.0:
         return 1.0
-    exact = -math.expm1(math.log(alpha) / n) if k == 0 else 1.0 - float(betaincinv(n - k, k + 1, alpha))
+    exact = -math.expm1(math.log(alpha) / n) if k == 0 else 1.0 - betaincinv(float(n - k), float(k + 1), alpha)
     bound = exact + _MARGIN
     return bound if 0.0 <= bound <= 1.0 else 1.0
 

@@ -19,7 +19,7 @@ max_k min(own(k), min_{j>k} shield(j)).  Proofs: docs/protocol.md, 2.2 and 2.3.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import index
@@ -128,9 +128,10 @@ class Cascade:
         """Each level's noise at scale 1: psi_k(p) = scales[k] * laws[k].quantile(p)."""
         return tuple(LAWS[kind] for kind, _ in self.noises)
 
-    def base(self, level: int) -> float:
-        """The quantile of the level's threshold, in units of its scale."""
-        return self.laws[level].quantile(self.thresholds[level])
+    @cached_property
+    def bases(self) -> tuple[float, ...]:
+        """The quantile of each level's threshold, in units of its scale."""
+        return tuple(law.quantile(threshold) for law, threshold in zip(self.laws, self.thresholds, strict=True))
 
     def by_plurality(self, level: int) -> bool:
         """Whether this level answers with its most probable class, above no threshold."""
@@ -161,20 +162,20 @@ class Cascade:
             return self.scales[0] / 2 * (quantile(lower) - quantile(upper))
         if lower <= self.thresholds[level]:
             return None
-        return self.scales[level] * (self.laws[level].quantile(lower) - self.base(level))
+        return self.scales[level] * (self.laws[level].quantile(lower) - self.bases[level])
 
     def shield(self, level: int, upper: float) -> float | None:
         """eta: the radius within which `level` answers no other class, or None where it might."""
         if upper >= self.thresholds[level]:
             return None
-        return self.scales[level] * (self.base(level) - self.laws[level].quantile(upper))
+        return self.scales[level] * (self.bases[level] - self.laws[level].quantile(upper))
 
     def certify(self, lower: Sequence[float], upper: Sequence[float]) -> Certificate:
         """Theorem A on valid bounds: the best path and its radius.
 
         lower, upper: in [0, 1], one a level, finest first, on the label's and on every other class's probability.
         """
-        paths = self._paths(lower, upper)
+        paths = self._paths(lambda k: self.own(k, lower[k], upper[k]), lambda k: self.shield(k, upper[k]))
         best, level = max(((r, k) for k, r in enumerate(paths) if r is not None), default=(0.0, None))
         radius = floor_radius(best)
         if radius > 0.0:
@@ -193,22 +194,22 @@ class Cascade:
             reason=reason,
         )
 
-    def radius(self, lower: Sequence[float], upper: Sequence[float]) -> float:
-        """certify()'s radius alone."""
-        return floor_radius(max((r for r in self._paths(lower, upper) if r is not None), default=0.0))
+    def radius(self, own: Callable[[int], float | None], shield: Callable[[int], float | None]) -> float:
+        """certify()'s radius alone. own, shield: of a level, as own() and shield() give them."""
+        return floor_radius(max((r for r in self._paths(own, shield) if r is not None), default=0.0))
 
-    def _paths(self, lower: Sequence[float], upper: Sequence[float]) -> list[float | None]:
+    def _paths(self, own: Callable[[int], float | None], shield: Callable[[int], float | None]) -> list[float | None]:
         """The radius of each level's path, unrounded; None where it is closed."""
         paths: list[float | None] = [None] * self.levels
         ceiling = math.inf  # min of the shields above
         for k in reversed(range(self.levels)):
-            term = self.own(k, lower[k], upper[k])
+            term = own(k)
             if term is not None:
                 paths[k] = min(term, ceiling)
-            shield = self.shield(k, upper[k])
-            if shield is None:  # open: no finer level is asked in safety
+            bound = shield(k)
+            if bound is None:  # open: no finer level is asked in safety
                 break
-            ceiling = min(ceiling, shield)
+            ceiling = min(ceiling, bound)
         return paths
 
 

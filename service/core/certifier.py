@@ -173,10 +173,10 @@ class Certifier:
 
         if self._state.pending is None:
             raise refusal("no query is pending")
-        if query != self._state.pending:
+        if query is not self._state.pending and query != self._state.pending:
             raise refusal(f"expected counts for {self._state.pending}")
         try:
-            votes = [index(v) for v in counts]
+            votes = list(map(index, counts))
         except TypeError as error:
             raise refusal(f"counts: expected integers, got {counts!r}") from error
         if len(votes) != self._state.classes:
@@ -194,7 +194,7 @@ class Certifier:
         level.taken += 1
         label_count, rival_count = level.split(label)
         lower, upper = level_bounds(label_count, rival_count, level.samples, level.errors[level.taken - 1])
-        level.lower, level.upper = max(level.lower, lower), min(level.upper, upper)
+        level.tighten(lower, upper)
 
     def result(self) -> Result:
         """What is proved so far. Before the first look nothing is, and the label is None."""

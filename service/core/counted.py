@@ -54,7 +54,7 @@ def _rival(row: Sequence[int], label: int) -> int:
 
 def counted_limit(cascade: Cascade) -> float:
     """The largest radius that such a cascade can certify, cut to six digits: when all samples vote for one class."""
-    return cascade.radius([1.0] * cascade.levels, [0.0] * cascade.levels)
+    return cascade.certify([1.0] * cascade.levels, [0.0] * cascade.levels).radius
 
 
 class Counter:

@@ -83,11 +83,6 @@ class Population:
         statement: each holds with its own confidence."""
         return truly(lower_bound(self.certified, self.images, self.error), self.alpha)
 
-    @property
-    def false_expected(self) -> float:
-        """The other reading: these images are all there are. So many certificates among them are wrong, expected."""
-        return self.alpha * self.images
-
 
 def by_class(counts: Mapping[str, tuple[int, int]], *, alpha: float, confidence: float) -> dict[str, Population]:
     """name -> (certified, images) as statements that all hold at once: each has its part of the error (Bonferroni)."""

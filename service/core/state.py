@@ -8,7 +8,7 @@ from functools import cached_property
 from operator import add
 from typing import Any, Literal
 
-from .allocation import Estimate, rate
+from .allocation import Estimate, Need, rate
 from .bounds import radius_needed
 from .certificate import Cascade
 from .laws import Noise
@@ -46,7 +46,11 @@ class Level:
         # What was last asked about these votes: a look changes one level, and the strategy asks about all of them.
         self._estimates: dict[int, Estimate] = {}
         self._splits: dict[tuple[int, bool], tuple[int, int]] = {}
-        self.futile: dict[object, bool] = {}  # the strategy's, by what it asked
+        # The strategy's: answers by what it asked; by whether it is the own term or the shield, what that allows under
+        # the running bounds, and the draws that it needs.
+        self.futile: dict[object, bool] = {}
+        self.terms: dict[bool, float | None] = {}
+        self.needs: dict[bool, Need] = {}
 
     def add_pilot(self, votes: Sequence[int]) -> None:
         """Take pilot votes, one count a class."""
@@ -64,6 +68,12 @@ class Level:
         self._estimates.clear()
         self._splits.clear()
         self.futile.clear()
+        self.needs.clear()
+
+    def tighten(self, lower: float, upper: float) -> None:
+        """Take a look's bounds; the running ones are the best of all looks."""
+        self.lower, self.upper = max(self.lower, lower), min(self.upper, upper)
+        self.terms.clear()
 
     def freeze(self, looks: tuple[Look, ...], alpha: float, split: tuple[float, float]) -> None:
         """Fix the looks and what each of them spends; `split` is the level's (lower, upper) part of alpha."""
@@ -93,14 +103,17 @@ class Level:
         """Draws still missing to complete the look of this index."""
         return self.looks[look].samples - self.samples
 
-    def affordable(self, budget: int) -> list[int]:
-        """Indices of the looks not taken that `budget` draws can complete, ascending."""
+    def affordable(self, budget: int) -> int | None:
+        """Index of the last look not taken that `budget` draws can complete, as they can all before it."""
         end = self.samples + budget
-        return [i for i in range(self.taken, len(self.looks)) if self.looks[i].samples <= end]
+        for i in reversed(range(self.taken, len(self.looks))):
+            if self.looks[i].samples <= end:
+                return i
+        return None
 
 
 def _split(votes: Sequence[int], label: int) -> tuple[int, int]:
-    return votes[label], max(max(votes[:label], default=0), max(votes[label + 1 :], default=0))
+    return votes[label], max([*votes[:label], *votes[label + 1 :]])
 
 
 @dataclass(kw_only=True)

@@ -7,14 +7,12 @@ and return a decision; the certifier carries it out (rules 2 and 4 of certifier.
 from __future__ import annotations
 
 import math
-import operator
 
-from .allocation import FUTILITY_LEVEL, Allocation, Errors, Estimate, Outlay, path_z, term_z, waterfill
-from .bounds import clopper_pearson_lower, clopper_pearson_upper
-from .certificate import level_bounds
+from .allocation import Allocation, Errors, Outlay, need_of, path_z, term_z, waterfill
 from .looks import EARLY_SHARE, EXTENSION_SHARE, Look, max_looks, radius_looks
 from .results import Query
 from .state import Ask, Plan, State, Stop
+from .terms import allowed, at_look, current, futile, looks_that_matter, need
 
 __all__ = ("likely_path", "next_look", "next_pilot", "undone")
 
@@ -89,7 +87,7 @@ def _looks(
     """Level k's schedule under a cap of `cap` draws."""
     if c.radius is None:
         return max_looks(draws.get(k, c.remaining // 4), cap, c.grain, single=c.single_look)
-    scale, law, base = c.cascade.scales[k], c.cascade.laws[k], c.cascade.base(k)
+    scale, law, base = c.cascade.scales[k], c.cascade.laws[k], c.cascade.bases[k]
     if k > path:  # a shield: its rivals must stay under the probability at base - r / scale
         target, error = 1.0 - law.cdf(base - c.target / scale), split[1]
     else:
@@ -115,8 +113,11 @@ def _plan_max(c: State) -> tuple[int, int, dict[int, int]]:
         best: tuple[Allocation, int, int] | None = None
         for y, k in options:
             above = None if best is None else best[0].radius
-            outlay = Outlay(c.cascade, k, estimates[y], errors[k], c.remaining, cautious=cautious)
-            plan = waterfill(outlay, above=above)
+            needs = [
+                need_of(c.cascade, j, own=j == k, estimate=estimates[y][j], error=errors[k][j], cautious=cautious)
+                for j in range(k, len(c.levels))
+            ]
+            plan = waterfill(Outlay(needs, c.remaining), above=above)
             if plan is not None:
                 best = (plan, y, k)
         if best is not None:
@@ -140,22 +141,21 @@ def next_look(c: State) -> Ask | Stop:
 
     Raises ProtocolError before the pilot has chosen a label.
     """
-    label, path = c.chosen
-    estimates = [level.estimate(label) for level in c.levels]
+    _, path = c.chosen
     if c.radius is None:
         live = _live_paths(c, 0.0)
         if not live:
             return Stop(hopeless=True)
-        path = _best_path(c, path, live, estimates)
-        return _ask(c, path, _next_max(c, path, estimates))
-    if c.cascade.radius([v.lower for v in c.levels], [v.upper for v in c.levels]) >= c.radius:
+        path = _best_path(c, path, live)
+        return _ask(c, path, _next_max(c, path))
+    if c.cascade.radius(lambda k: allowed(c, k, own=True), lambda k: allowed(c, k, own=False)) >= c.radius:
         return Stop()
-    live_path = _path_to_radius(c, path, estimates)
+    live_path = _path_to_radius(c, path)
     if live_path is None:
         return Stop(hopeless=True)
     unmet = _unmet(c, live_path)
     if len(unmet) > 1:
-        unmet = [min(_doubts(c, live_path, unmet, estimates))[1]]
+        unmet = [min(_doubts(c, live_path, unmet))[1]]
     return _ask(c, live_path, unmet[0] if unmet else None)
 
 
@@ -183,134 +183,77 @@ def _ask(c: State, path: int, k: int | None) -> Ask | Stop:
     return Ask(query=Query(level=k, purpose="estimation", first=level.samples, count=count), path=path)
 
 
-def _value(c: State, k: int, path: int, lower: float, upper: float) -> float:
-    """The radius that level k's term on `path` allows under these bounds; -inf where it is open."""
-    term = c.cascade.own(k, lower, upper) if k == path else c.cascade.shield(k, upper)
-    return -math.inf if term is None else term
-
-
-def _current(c: State, k: int, path: int) -> float:
-    return _value(c, k, path, c.levels[k].lower, c.levels[k].upper)
-
-
-def _at_look(c: State, k: int, path: int, look: int, label_rate: float, rival_rate: float) -> float:
-    """The term's value at a future look if the remaining draws come at the given rates."""
-    label, _ = c.chosen
-    level = c.levels[k]
-    n = level.looks[look].samples
-    more = n - level.samples
-    label_count, rival_count = level.split(label)
-    label_count = min(n, label_count + math.ceil(more * label_rate))
-    if k == path and not c.cascade.by_plurality(k):  # such a term has no upper bound in it
-        return _value(c, k, path, clopper_pearson_lower(label_count, n, level.errors[look][0]), 1.0)
-    rival_count = min(n - label_count, rival_count + math.floor(more * rival_rate))
-    return _value(c, k, path, *level_bounds(label_count, rival_count, n, level.errors[look]))
-
-
-def _looks_that_matter(c: State, k: int, budget: int) -> list[int]:
-    """The last look that `budget` can complete, and the heavy one if it is still ahead."""
-    affordable, heavy = c.levels[k].affordable(budget), c.levels[k].heavy
-    return [affordable[-1], *([heavy] if heavy in affordable[:-1] else [])] if affordable else []
-
-
-def _futile(c: State, k: int, path: int, radius: float, budget: int) -> bool:
-    """Whether the term still misses `radius` at its last look, even at the most optimistic plausible rates."""
-    level = c.levels[k]
-    looks = _looks_that_matter(c, k, budget)
-    if not looks:
-        return True
-    asked = (k == path, radius, *looks)
-    if asked not in level.futile:
-        level.futile[asked] = _misses(c, k, path, radius, looks)
-    return level.futile[asked]
-
-
-def _misses(c: State, k: int, path: int, radius: float, looks: list[int]) -> bool:
-    label, _ = c.chosen
-    level = c.levels[k]
-
-    def reached(label_rate: float, rival_rate: float) -> bool:
-        values = (_at_look(c, k, path, look, label_rate, rival_rate) for look in looks)
-        return any(value >= radius and value > -math.inf for value in values)
-
-    label_count, rival_count = map(operator.add, level.split(label), level.split(label, pilot=True))
-    n = level.samples + level.pilot_samples
-    # What the votes' own rates reach, more optimistic ones do too: most terms need no rate's bounds.
-    if n and reached(label_count / n, rival_count / n):
-        return False
-    label_rate = clopper_pearson_upper(label_count, n, FUTILITY_LEVEL)
-    return not reached(label_rate, clopper_pearson_lower(rival_count, n, FUTILITY_LEVEL))
-
-
-def _possible(c: State, k: int, path: int, radius: float) -> bool:
+def _possible(c: State, k: int, path: int, radius: float, budget: int) -> bool:
     """Whether level k's term on `path` allows `radius`, or may come to allow it."""
-    value = _current(c, k, path)
-    return (value >= radius and value > -math.inf) or not _futile(c, k, path, radius, c.remaining)
+    value = current(c, k, path)
+    return (value >= radius and value > -math.inf) or not futile(c, k, path, radius, budget)
 
 
 def _live_paths(c: State, radius: float) -> list[int]:
     """Paths with no futile unmet term."""
-    live = []
+    live, budget = [], c.remaining
     for path in reversed(range(len(c.levels))):
-        if _possible(c, path, path, radius):
+        if _possible(c, path, path, radius, budget):
             live.append(path)
-        if not _possible(c, path, _NO_PATH, radius):  # every finer path needs this shield
+        if not _possible(c, path, _NO_PATH, radius, budget):  # every finer path needs this shield
             break
     return live[::-1]
 
 
 def _is_live(c: State, path: int, radius: float) -> bool:
     """Whether _live_paths has `path`."""
-    return all(_possible(c, k, path, radius) for k in range(path, len(c.levels)))
+    budget = c.remaining
+    return all([_possible(c, k, path, radius, budget) for k in range(path, len(c.levels))])
 
 
-def _path_to_radius(c: State, path: int, estimates: list[Estimate]) -> int | None:
+def _path_to_radius(c: State, path: int) -> int | None:
     """`path` while it is live; else the most promising live one, or None where none is worth turning to."""
     if _is_live(c, path, c.target):
         return path
     live = _live_paths(c, c.target)
-    scores = {other: _doubts(c, other, _unmet(c, other), estimates) for other in live}
+    scores = {other: _doubts(c, other, _unmet(c, other)) for other in live}
     scores = {other: terms for other, terms in scores.items() if terms and min(terms)[0] > PATH_LIVE}
     return max(scores, key=lambda other: min(scores[other])[0], default=None)
 
 
 def _unmet(c: State, path: int) -> list[int]:
     """Levels whose term on the path misses the requested radius so far."""
-    return [k for k in range(path, len(c.levels)) if _current(c, k, path) < c.target]
+    return [k for k in range(path, len(c.levels)) if current(c, k, path) < c.target]
 
 
-def _doubts(c: State, path: int, unmet: list[int], estimates: list[Estimate]) -> list[tuple[float, int]]:
+def _doubts(c: State, path: int, unmet: list[int]) -> list[tuple[float, int]]:
     """(z-score, level) of each unmet term; the worst is asked first."""
+    label, _ = c.chosen
+    estimates = {k: c.levels[k].estimate(label) for k in unmet}
     return [(term_z(c.cascade, k, own=k == path, estimate=estimates[k], radius=c.target), k) for k in unmet]
 
 
-def _next_max(c: State, path: int, estimates: list[Estimate]) -> int | None:
+def _next_max(c: State, path: int) -> int | None:
     """The level on `path` whose next look gains most, or None."""
     budget = c.remaining
     own, shields = c.levels[path], range(path + 1, len(c.levels))
-    ready = [k for k in range(path, len(c.levels)) if c.levels[k].affordable(budget)]
-    shields_now = sorted((_current(c, k, path), -k) for k in shields if k in ready)
+    ready = [k for k in range(path, len(c.levels)) if c.levels[k].affordable(budget) is not None]
+    shields_now = sorted((current(c, k, path), -k) for k in shields if k in ready)
     for _, k in ((value, -minus) for value, minus in shields_now):
         if c.levels[k].taken <= c.levels[k].heavy:
             return k
     for value, k in ((value, -minus) for value, minus in shields_now):
         cost = c.levels[k].cost(c.levels[k].taken)
-        if cost <= budget / 2 and value < SHIELD_BINDS * _promise(c, path, estimates[path], budget - cost):
+        if cost <= budget / 2 and value < SHIELD_BINDS * _promise(c, path, budget - cost):
             return k
     if path in ready and own.taken <= own.heavy:
         return path
-    terms = sorted((_current(c, k, path), k) for k in range(path, len(c.levels)))
+    terms = sorted((current(c, k, path), k) for k in range(path, len(c.levels)))
     return terms[0][1] if terms[0][1] in ready else None
 
 
-def _best_path(c: State, current: int, live: list[int], estimates: list[Estimate]) -> int:
+def _best_path(c: State, current: int, live: list[int]) -> int:
     """The current path unless it is dead or another promises clearly more."""
     if live == [current]:
         return current
-    done = [level.samples for level in c.levels]
-    errors = [Errors(*level.errors[level.heavy]) if level.errors else Errors(0.0, 0.0) for level in c.levels]
+    done, budget = [level.samples for level in c.levels], c.remaining
     outlays = {
-        path: Outlay(c.cascade, path, estimates, errors, c.remaining, cautious=False, done=done) for path in live
+        path: Outlay([need(c, k, path) for k in range(path, len(c.levels))], budget, done=done[path:]) for path in live
     }
     best, most = live[0], 0.0
     if current in live:
@@ -325,7 +268,9 @@ def _best_path(c: State, current: int, live: list[int], estimates: list[Estimate
     return best
 
 
-def _promise(c: State, path: int, estimate: Estimate, budget: int) -> float:
+def _promise(c: State, path: int, budget: int) -> float:
     """The own term's value at the best look that `budget` can complete, if draws go on as they went."""
-    looks = _looks_that_matter(c, path, budget)
-    return max([_current(c, path, path), *(_at_look(c, path, path, i, estimate.p, estimate.q) for i in looks)])
+    label, _ = c.chosen
+    estimate = c.levels[path].estimate(label)
+    looks = looks_that_matter(c, path, budget)
+    return max([current(c, path, path), *(at_look(c, path, path, i, estimate.p, estimate.q) for i in looks)])

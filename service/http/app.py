@@ -88,6 +88,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
         lifespan=_noted(lifespan),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # scopes.py
     )
     # The last one is the outermost.
     app.add_middleware(problems.Faults)

@@ -34,9 +34,23 @@ async def arrived(request: Request, gateway: Gateway) -> tuple[Client, list[byte
     request.state.client = client.name
     with gateway.admission.arrival(client), phase(request.state.phases, "body"):
         content = [await gateway.arrivals.read(request.stream(), declared=request.headers.get("content-length"))]
-    if await request.is_disconnected():  # whoever sends and leaves takes no place from others
+    if _has_left(request):  # whoever sends and leaves takes no place from others
         raise ClientDisconnect
     return client, content
+
+
+def _has_left(request: Request) -> bool:
+    """Whether the client is known to have left, once the body has been read.
+
+    As Request.is_disconnected(), whose cancelled scope costs a tenth of a millisecond: what waits is closed instead.
+    """
+    waiting = request.receive().__await__()
+    try:
+        next(waiting)
+    except StopIteration as came:
+        return bool(came.value["type"] == "http.disconnect")
+    waiting.close()
+    return False
 
 
 async def parse(

@@ -7,6 +7,7 @@ In a form every value is text: answering/fields.py reads it as its field's type,
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from ..answering.fields import check_fields, check_name, read_field, shown
+from ..answering.image_headers import begins_as_picture
 from ..answering.schemas import CertifyFields
 from ..errors import RequestError
 from .forms import Part, parse_form
@@ -42,6 +44,8 @@ _MAX_FIELD_BYTES = 16 * 1024
 _BLOCK_BYTES = 64 * 1024
 # A boundary and its type take a hundred; the library's parser of options is quadratic in some headers.
 _MAX_CONTENT_TYPE = 1024
+# RFC 6839, section 3.1: what is JSON by another name.
+_JSON_SUFFIX = re.compile(rb"application/[^/ ]+\+json")
 _SET_BY_THE_LIBRARY = "let the HTTP library write this header (fetch with FormData, curl -F, files= in Python)"
 
 
@@ -135,7 +139,8 @@ def _boundary(content_type: str | None, content_encoding: str | None) -> bytes |
     if content_type is not None and len(content_type) > _MAX_CONTENT_TYPE:
         raise RequestError("unsupported_format", f"Content-Type: expected at most {_MAX_CONTENT_TYPE} characters")
     kind, options = multipart.parse_options_header(content_type)
-    if kind == b"application/json":
+    # Browsers ask before a page of another origin sends any of these, as they do not before text/plain.
+    if kind in (b"application/json", b"text/json") or _JSON_SUFFIX.fullmatch(kind):
         return None
     if kind != b"multipart/form-data":
         raise RequestError(
@@ -158,8 +163,9 @@ def _no_image() -> RequestError:
 
 def check_encoding(content_encoding: str | None) -> None:
     """Raises RequestError `unsupported_format` for a body that is compressed."""
-    if content_encoding not in (None, "", "identity"):
-        raise RequestError("unsupported_format", f"Content-Encoding: expected none, got {shown(content_encoding)}")
+    if (content_encoding or "identity").strip().lower() != "identity":
+        detail = f"Content-Encoding: expected none, got {shown(content_encoding)}; send the body as it is"
+        raise RequestError("unsupported_format", detail)
 
 
 def check_query(query: bytes) -> None:
@@ -191,15 +197,17 @@ def _from_form(
 
 
 def _image(part: Part) -> bytes | RequestError:
-    """A file's bytes, or a data URL's; or what is wrong with its text."""
-    if part.filename is not None:
-        return part.content
-    if DATA_URL.match(part.content):
+    """A file's bytes, or a data URL's; or what is wrong with its base64. Raises RequestError for other text."""
+    is_text = part.kind.startswith(b"text/") or not part.kind
+    if part.encoding == b"base64" or (part.filename is None and DATA_URL.match(part.content)):
         return image_or_error([part.content])
-    return RequestError(
+    # Clients that make a part of bytes alone give it no filename.
+    if part.filename is not None or not is_text or begins_as_picture(part.content):
+        return part.content
+    raise RequestError(
         "missing_field",
-        "image: expected a file part with a filename, got text; send the file (curl -F image=@digit.png), or a "
-        "data URL (data:image/png;base64,...)",
+        f"image: expected a file part with a filename, got text ({shown(part.content[:40].decode('latin-1'))}); send "
+        "the file (curl -F image=@digit.png), or a data URL (data:image/png;base64,...)",
         field="image",
     )
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -45,6 +46,8 @@ _DEFAULT_MOST = 1024
 _LINE_ENDS, _BYTES_PER_LINE_END = 640, 64
 # Of a request, all that is not its body: its head, which nginx bounds at as much, and what frames and follows chunks.
 _FRAMING_BYTES = 32 * 1024
+# What a request's body is framed by.
+_LENGTHS = (b"content-length", b"transfer-encoding")
 # Requests that a client sends before it is answered: browsers and proxies send none, uvicorn would keep any number.
 _PIPELINED = 8
 # The parser takes what follows the head of an upgrade for another protocol, and we have none: clients that offer HTTP/2
@@ -74,6 +77,22 @@ class HeldBack:
     forget: Callable[[], None] = lambda: None  # what has come of its body, which nobody will read
 
 
+class _Parser(httptools.HttpRequestParser):
+    """httptools', which ends a request at a head that offers another protocol, and takes its body for a request."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        # As uvicorn has it: what follows a last request is not to spoil its answer.
+        self.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._connection = connection
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]
+        try:
+            super().feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._connection.decline_upgrade(data[offer.args[0] :])
+
+
 class Connection(HttpToolsProtocol):
     """One client's connection. Each request's state has its `held_back`."""
 
@@ -95,6 +114,8 @@ class Connection(HttpToolsProtocol):
         """
         self._held_back = HeldBack(forget=self._forget_body)
         super().__init__(config, server_state, {**app_state, "held_back": self._held_back}, _loop)
+        self.parser = _Parser(self)
+        self._declining = False
         self._limits = limits
         self._starts = starts
         self._no_http = no_http
@@ -147,11 +168,27 @@ class Connection(HttpToolsProtocol):
         self._no_http()
         super().send_400_response(msg)
 
+    def decline_upgrade(self, rest: bytes) -> None:
+        """A head has come that offers another protocol; it is answered as HTTP/1.1 (RFC 9110, 7.8), with its body.
+
+        Java's HttpClient and curl --http2 offer h2c so. The body, which begins `rest`, is read by a new parser behind a
+        head of nothing but its length.
+        """
+        lengths = [name + b": " + value for name, value in self.headers if name in _LENGTHS]
+        self.parser = _Parser(self)
+        self._declining = True
+        self.parser.feed_data(b"\r\n".join([b"POST / HTTP/1.1", *lengths, b"", b""]))
+        self._declining = False
+        self.parser.feed_data(rest)
+
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head = True
+        if not self._declining:
+            super().on_message_begin()
+            self._in_head = True
 
     def on_headers_complete(self) -> None:
+        if self._declining:
+            return
         self._in_head = False
         self._stop_head_timer()
         super().on_headers_complete()
@@ -177,6 +214,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # only its head is: see decline_upgrade
         super().on_message_complete()
         self._framing = self._body = 0
 

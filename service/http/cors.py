@@ -19,7 +19,6 @@ from .problems import problem
 __all__ = ("Cors",)
 
 _METHODS = ("GET", "HEAD", "POST")
-_SENT = ("Authorization", "Content-Type", "X-Request-ID", "traceparent", "tracestate")
 _READ = ("Retry-After", "X-Request-ID", "Server-Timing", "WWW-Authenticate")
 # Two hours, the most that Chromium keeps one: a page asks once.
 _KEPT_SECONDS = 7200
@@ -33,9 +32,12 @@ class Cors(CORSMiddleware):
             app,
             allow_origins=origins,
             allow_methods=_METHODS,
-            allow_headers=_SENT,
+            # Whatever a page's libraries add (baggage, X-Requested-With, ...): no header opens anything here but a key.
+            allow_headers=("*",),
             expose_headers=_READ,
             max_age=_KEPT_SECONDS,
+            # A service in the page's own network: whoever names an origin means it.
+            allow_private_network=True,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +50,12 @@ class Cors(CORSMiddleware):
         await super().__call__(scope, receive, send)
 
     def _preflight(self, request: Request, origin: str) -> Response:
+        method = request.headers["access-control-request-method"]
         if self.is_allowed_origin(origin):
-            return self.preflight_response(request.headers)
+            if method in _METHODS:
+                return self.preflight_response(request.headers)
+            detail = f"Access-Control-Request-Method: expected one of {', '.join(_METHODS)}, got {shown(method)}"
+            headers = {"Allow": ", ".join(_METHODS), "Vary": "Origin"}
+            return problem(request, "method_not_allowed", detail, headers=headers)
         detail = f"Origin: expected one of CERTIFY_ALLOWED_ORIGINS, got {shown(origin)}"
         return problem(request, "origin_not_allowed", detail, headers={"Vary": "Origin"})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from ..answering.plans import largest_radius, least_samples, make_plan
+from ..answering.plans import default_method, largest_radius, least_samples, make_plan
 from ..answering.schemas import CertifyFields
 from ..backends.base import BackendInfo
 
-__all__ = ("ANSWER_EXAMPLE", "DIGIT", "request_examples")
+__all__ = ("ANSWER_EXAMPLE", "DIGIT", "field_examples", "request_examples")
 
 Json = dict[str, Any]
 
@@ -90,26 +90,45 @@ ANSWER_EXAMPLE: Json = {
 _SAMPLES, _RADIUS = 2000, 0.5
 
 
-def request_examples(info: BackendInfo | None, *, max_samples: int) -> Json:
-    """For a JSON body. info: what is served; None while nothing is."""
-    image: Json = {"image": _PNG}
-    samples, radius = _SAMPLES, _RADIUS
-    if info is not None:
-        if info.input_shape[1:] != _SIZE:
-            image["resize"] = True
-        fields = CertifyFields()
-        least = least_samples(info.cascade, alpha=fields.alpha, info=info)
-        samples = min(max(_SAMPLES, least), max_samples)
-        farthest = largest_radius(make_plan(fields, info, max_samples_allowed=fields.samples))
-        if farthest < 2 * _RADIUS:
-            radius = float(f"{farthest / 4:.2g}")
+def request_examples(info: BackendInfo | None, *, max_samples: int) -> dict[str, Json]:
+    """Of each path that takes an image, for a JSON body. info: what is served; None while nothing is."""
+    field = field_examples(info, max_samples=max_samples)
+    resize = {"resize": True} if field["resize"] else {}
+    samples = field["samples"]
+
+    def of(images: Json) -> Json:
+        return {
+            "how_far": {
+                "summary": f"As far as {samples:,} samples can certify",
+                "value": {**images, **resize, "samples": samples},
+            },
+            "this_far": {
+                "summary": "Does the answer hold within this radius?",
+                "value": {**images, **resize, "radius": field["radius"], "deadline_ms": 5000},
+            },
+        }
+
+    looks = {"summary": "Two draws of each scale", "value": {"image": _PNG, **resize, "draws": 2}}
     return {
-        "how_far": {
-            "summary": f"As far as {samples:,} samples can certify",
-            "value": {**image, "samples": samples},
-        },
-        "this_far": {
-            "summary": "Does the answer hold within this radius?",
-            "value": {**image, "radius": radius, "deadline_ms": 5000},
-        },
+        "/v1/certify": of({"image": _PNG}),
+        "/certify": of({"image": _PNG}),
+        "/v1/certify/batch": of({"image": [_PNG, _PNG], "name": ["one.png", "another.png"]}),
+        "/v1/preview": {"looks": looks},
     }
+
+
+def field_examples(info: BackendInfo | None, *, max_samples: int) -> Json:
+    """Of each field beside the image: what Swagger UI fills a form with, which else is the least that may be sent."""
+    fields = CertifyFields()
+    made: Json = {"resize": False, "radius": _RADIUS, "samples": _SAMPLES, "alpha": fields.alpha}
+    made |= {"deadline_ms": 60_000, "evidence": False, "signed": False, "draws": 2}
+    if info is not None:
+        least = least_samples(info.cascade, alpha=fields.alpha, info=info)
+        farthest = largest_radius(make_plan(fields, info, max_samples_allowed=fields.samples))
+        made["resize"] = info.input_shape[1:] != _SIZE
+        made["samples"] = min(max(_SAMPLES, least), max_samples)
+        if farthest < 2 * _RADIUS:
+            made["radius"] = float(f"{farthest / 4:.2g}")
+        made |= {"norm": info.norm, "method": default_method(info.cascade), "final": info.final}
+        made |= {"sigmas": list(info.sigmas), "threshold": list(info.thresholds)}
+    return made

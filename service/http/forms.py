@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import python_multipart.multipart as multipart
 
+from ..answering.fields import shown
 from ..errors import RequestError
 
 __all__ = ("Part", "parse_form")
@@ -33,7 +34,9 @@ _LINE_END = re.compile(rb"[ \t]{0,64}\r\n")
 @dataclass(frozen=True, kw_only=True)
 class Part:
     name: str  # of the field, not yet looked at
-    filename: str | None  # as it was sent, not looked at either; None: it is no file
+    filename: str | None  # as it was sent, not looked at either; None: there is none
+    kind: bytes  # its Content-Type, empty where there is none
+    encoding: bytes  # its Content-Transfer-Encoding, likewise
     content: bytes
 
 
@@ -61,8 +64,15 @@ class _FormParser:
             if self._ends():
                 return
             self._skip_line_end()
-            name, filename = self._read_headers()
-            yield Part(name=name, filename=filename, content=self._read_content())
+            headers = self._read_headers()
+            name, filename = _names(headers.get(b"content-disposition", b""))
+            yield Part(
+                name=name,
+                filename=filename,
+                kind=headers.get(b"content-type", b"").lower(),
+                encoding=headers.get(b"content-transfer-encoding", b"").strip().lower(),
+                content=self._read_content(),
+            )
         if not self._ends():
             raise _malformed(f"expected at most {most} parts")
 
@@ -71,8 +81,8 @@ class _FormParser:
         first = self._delimiter[2:]
         at = self._body.find(first, 0, _MAX_PREAMBLE_BYTES + len(first))
         if not 0 <= at <= _MAX_PREAMBLE_BYTES or self._body[:at].strip(b"\r\n"):
-            got = "another beginning" if self._body else "zero bytes"
-            raise _malformed(f"expected multipart/form-data that begins with its boundary, got {got}")
+            got = _line(self._body[:80].partition(b"\n")[0]) if self._body else "zero bytes"
+            raise _malformed(f"expected multipart/form-data that begins with its boundary, {_line(first)}, got {got}")
         self._at = at + len(first)
 
     def _ends(self) -> bool:
@@ -82,31 +92,24 @@ class _FormParser:
     def _skip_line_end(self) -> None:
         line_end = _LINE_END.match(self._body, self._at)
         if line_end is None:
-            raise _malformed(f"expected a line break after the boundary at byte {self._at}")
+            raise _malformed(f"expected a line break (CRLF) after the boundary at byte {self._at}")
         self._at = line_end.end()
 
-    def _read_headers(self) -> tuple[str, str | None]:
-        """The field's name and the part's filename."""
+    def _read_headers(self) -> dict[bytes, bytes]:
+        """By their names in lower case."""
         # From two bytes back: a part without headers begins with the empty line.
         end = self._body.find(b"\r\n\r\n", self._at - 2, self._at + _MAX_HEADER_BYTES)
         if end < 0:
             raise _malformed(f"expected at most {_MAX_HEADER_BYTES} bytes of a part's headers and an empty line")
-        disposition = b""
+        headers = {}
         lines = self._body[self._at : end].split(b"\r\n") if end > self._at else []
         for line in lines:
             header = _HEADER.fullmatch(line)
             if header is None:
                 raise _malformed(f"expected `name: value` in the headers of the part at byte {self._at}")
-            if header[1].lower() == b"content-disposition":
-                disposition = header[2]
+            headers[header[1].lower()] = header[2]
         self._at = end + 4
-        _, options = multipart.parse_options_header(disposition)
-        if b"name" not in options:
-            raise _malformed("expected a name in each part's Content-Disposition, one has none")
-        filename = options.get(b"filename")
-        return options[b"name"].decode("utf-8", "replace"), None if filename is None else filename.decode(
-            "utf-8", "replace"
-        )
+        return headers
 
     def _read_content(self) -> bytes:
         end = self._body.find(self._delimiter, self._at)
@@ -115,6 +118,21 @@ class _FormParser:
         content = self._body[self._at : end]
         self._at = end + len(self._delimiter)
         return content
+
+
+def _names(disposition: bytes) -> tuple[str, str | None]:
+    """The field's name and the part's filename."""
+    _, options = multipart.parse_options_header(disposition)
+    if b"name" not in options:
+        raise _malformed("expected a name in each part's Content-Disposition, one has none")
+    filename = options.get(b"filename")
+    return options[b"name"].decode("utf-8", "replace"), None if filename is None else filename.decode(
+        "utf-8", "replace"
+    )
+
+
+def _line(line: bytes) -> str:
+    return shown(line.decode("latin-1"))
 
 
 def _malformed(what: str) -> RequestError:

@@ -17,6 +17,8 @@ __all__ = ("DATA_URL", "decode_image_text")
 DATA_URL = re.compile(rb"[ \t\r\n]*data:([^,]{0,200}),", re.IGNORECASE)
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _BLANKS = b" \t\r\n\v\f"
+# What base64 and its line breaks may be in a URL.
+_ESCAPES = {b"%2B": b"+", b"%2F": b"/", b"%3D": b"=", b"%0D": b"", b"%0A": b""}
 
 
 def decode_image_text(text: bytes) -> bytes:
@@ -25,6 +27,8 @@ def decode_image_text(text: bytes) -> bytes:
         if not head[1].lower().endswith(b";base64"):
             raise _refused("got a data URL without `;base64`; send data:image/png;base64,...")
         text = text[head.end() :]
+        for escape, meant in _ESCAPES.items():
+            text = text.replace(escape, meant).replace(escape.lower(), meant)
     elif text[:8].lower().startswith((b"http://", b"https://", b"blob:", b"file:")):
         raise _refused("got an address; send the file's bytes, nothing is fetched from here")
     text = text.translate(_URL_SAFE, _BLANKS)  # the same object where nothing changes

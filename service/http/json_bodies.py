@@ -58,7 +58,9 @@ def parse_json(body: bytes) -> tuple[dict[str, object], list[Named]]:
     if text is None:
         return values, []
     if not isinstance(text, str):
-        raise RequestError("out_of_range", f"image: expected base64 text, got {type(text).__name__}", field="image")
+        where = "; send several to /v1/certify/batch" if isinstance(text, list) else ""
+        detail = f"image: expected base64 text, got {type(text).__name__}{where}"
+        raise RequestError("out_of_range", detail, field="image")
     return values, [Named("", image_or_error([_encoded(text) if taken is None else _unescape(taken)]))]
 
 
@@ -89,7 +91,8 @@ def image_or_error(held: list[bytes]) -> bytes | RequestError:
 
 def too_many(most: int) -> RequestError:
     if most == 1:
-        return RequestError("out_of_range", "image: expected one file, got several", field="image")
+        detail = "image: expected one file, got several; send them to /v1/certify/batch"
+        return RequestError("out_of_range", detail, field="image")
     detail = f"image: expected at most {most} images in one request, got more; send the others in another"
     return RequestError("out_of_range", detail, field="image", max_batch=most)
 
@@ -113,7 +116,8 @@ def _loaded(rest: bytes) -> dict[str, object]:
     if marks > _MAX_VALUES:
         raise _malformed(f"expected at most {_MAX_VALUES} values, got about {marks}")
     try:
-        values = json.loads(rest.decode("utf-8"), parse_int=integer, parse_float=number, object_pairs_hook=_unique)
+        # utf-8-sig: editors and .NET put a mark before it, which RFC 8259 lets us ignore.
+        values = json.loads(rest.decode("utf-8-sig"), parse_int=integer, parse_float=number, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as exc:
         reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc) if rest else "got zero bytes"
         raise _malformed(f"expected a JSON object, {shown(reason)}") from None

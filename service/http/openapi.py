@@ -108,12 +108,11 @@ def use_openapi(app: FastAPI, settings: Settings) -> None:
         if digest not in made:
             made.clear()
             schema = _document(app, settings)
-            examples = request_examples(info, max_samples=settings.max_samples)
+            for path, examples in request_examples(info, max_samples=settings.max_samples).items():
+                schema["paths"][path]["post"]["requestBody"]["content"][_JSON]["examples"] = examples
             for path in _CERTIFY_PATHS:
-                operation = schema["paths"][path]["post"]
-                operation["requestBody"]["content"][_JSON]["examples"] = examples
                 # The framework drops null from examples, and half of an answer's meaning is what is null in it.
-                operation["responses"]["200"]["content"][_JSON]["example"] = ANSWER_EXAMPLE
+                schema["paths"][path]["post"]["responses"]["200"]["content"][_JSON]["example"] = ANSWER_EXAMPLE
             made[digest] = schema
         return made[digest]
 

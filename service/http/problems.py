@@ -327,7 +327,7 @@ async def _on_http_error(request: Request, exc: Exception) -> Response:
     path = ascii(request.url.path)[1:-1][:100]
     if code == "method_not_allowed":
         allowed = headers.pop("Allow", headers.pop("allow", ""))
-        headers["Allow"] = "GET, HEAD" if allowed == "GET" else allowed
+        headers["Allow"] = "GET, HEAD" if allowed in ("GET", "HEAD, GET") else allowed
         detail = f"expected one of {headers['Allow']}, got {request.method[:20]} {path}"
     elif code == "not_found":
         detail = f"expected a path of this API, got {path}"

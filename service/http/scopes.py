@@ -1,4 +1,6 @@
-"""What a request is before it is routed: its path under a proxy's prefix, HEAD as GET; and the end of a connection."""
+"""What a request is before it is routed: its path under a prefix, without a slash too many; HEAD as GET; and the
+end of a connection.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,9 @@ __all__ = ("Scopes",)
 
 class Scopes:
     """ASGI middleware. root_path: what a proxy puts before our paths, whether or not it takes it away again.
+
+    A slash too many is no reason to send a client elsewhere: behind a proxy we do not know our own scheme, and many
+    programs follow no redirect of a POST.
 
     HEAD is answered wherever GET is, by the same route and without the body (RFC 9110, section 9.3.2). While the
     process drains, every answer ends its connection: the next request then finds another replica.
@@ -31,6 +36,8 @@ class Scopes:
             if path == root_path:  # as people type it; a redirect would need to know the proxy's scheme
                 whole = root_path + "/"
             inner = {**inner, "root_path": root_path, "path": whole}
+        if inner["path"].endswith("/") and inner["path"] != root_path + "/":
+            inner = {**inner, "path": inner["path"][:-1]}
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start" and scope["app"].state.gateway.admission.draining:

@@ -46,6 +46,7 @@ ERROR = 0.05  # of an interval, both sides together, as the field's tables have 
 INTERVALS = "n: images. In brackets: 95% intervals, exact (Clopper and Pearson) of a share, a bootstrap's of the ACR."
 RESAMPLES = 1_000  # of the bootstrap: the ends of its interval are then good to a twentieth of its width
 _SUFFIXES = (".tsv", ".csv", ".txt")  # "sigma_0.25" has none
+_MARKS = "os^Dv*PX<>phd"
 FINALS: tuple[Final, ...] = ("threshold", "plurality")  # how one scale alone can decide
 
 
@@ -277,8 +278,13 @@ def draw(
         x = np.concatenate([[0.0], radii])
         y = np.concatenate([[len(radii) / n], (len(radii) - np.arange(1, len(radii) + 1)) / n])
         axes.step(x, y, where="post", label=f"{curve.name} (ACR {curve.acr:.3f})", linewidth=1.4)
-    for name, accuracy in (points or {}).items():
-        axes.plot(list(accuracy), list(accuracy.values()), "o:", label=name, linewidth=0.8, markersize=3)
+    for at, (name, accuracy) in enumerate((points or {}).items()):
+        # Grey, told apart by their marks: curves have the colours, of which there are but ten.
+        mark, shade = _MARKS[at % len(_MARKS)], f"{0.2 + 0.4 * (at % 3) / 2:.1f}"
+        axes.plot(
+            list(accuracy), list(accuracy.values()), marker=mark, color=shade, label=name,
+            linestyle=":", linewidth=0.8, markersize=5, markerfacecolor="none",
+        )  # fmt: skip
     # An L2 radius is one in L1 too: beside one in L1 it stands as that.
     norm = "L1" if any(curve.norm == "l1" for curve in curves) else "L2"
     axes.set_xlabel(f"radius ({norm}, pixels in [0, 1])")

@@ -86,7 +86,8 @@ def field_table(rows: Sequence[Published], radii: Sequence[float]) -> str:
 def compared(curves: Sequence[Curve], rows: Sequence[Published]) -> list[str]:
     """At each radius that both have: who leads, our best curve or the field's best row. A line each, never the ACR.
 
-    Somebody leads where the two 95% intervals (ours alone, where the field gives no n) do not meet.
+    Somebody leads where the two 95% intervals (ours alone, where the field gives no n) do not meet. The best of several
+    curves is the luckiest one too: to lead, it needs an interval at that error's part.
     """
     lines = []
     proved = [curve for curve in curves if curve.policy != "reference"] or list(curves)
@@ -96,11 +97,12 @@ def compared(curves: Sequence[Curve], rows: Sequence[Published]) -> list[str]:
         if best is None:
             continue
         ours = max(proved, key=lambda curve: curve.accuracy(radius))
-        lines.append(f"- r = {radius:g}: {_who_leads(ours, best, radius)}")
+        lines.append(f"- r = {radius:g}: {_who_leads(ours, best, radius, of=len(proved))}")
     return lines
 
 
-def _who_leads(ours: Curve, best: Published, radius: float) -> str:
+def _who_leads(ours: Curve, best: Published, radius: float, *, of: int) -> str:
+    """of: how many curves ours is the best of."""
     low, high = ours.accuracy_interval(radius)
     share = best.accuracy[radius]
     floor, ceiling = (share, share)
@@ -110,6 +112,7 @@ def _who_leads(ours: Curve, best: Published, radius: float) -> str:
     figures = f"{ours.name} {own}, {best.name} {share:.3f}"
     if high < floor:
         return f"**the field leads**: {figures}"
-    if low > ceiling:
+    alone = interval(round(ours.accuracy(radius) * len(ours)), len(ours), CONFIDENCE_ERROR / of)
+    if alone[0] > ceiling:
         return f"**this table leads**: {figures}"
     return f"not told apart on {len(ours.correct)} images: {figures}"

@@ -58,8 +58,18 @@ def _load(path: Path) -> object:
         import yaml
     except ImportError as error:
         raise DataError("policy: expected PyYAML, to read it with (pip install 'certify[gate]')") from error
+
+    class OnceLoader(yaml.SafeLoader):  # type: ignore[misc]
+        """YAML's own takes the last of two equal keys, and who reviews the file may read the first."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                raise yaml.YAMLError(f"{twice[0]!r} is there {keys.count(twice[0])} times")
+            return dict(super().construct_mapping(node, deep))
+
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), OnceLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{path}: expected a gate's policy, in YAML: {error}") from error
 

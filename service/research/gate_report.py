@@ -27,6 +27,7 @@ class GateReport:
     alpha: float
     seed: int  # of the order
     facts: Mapping[str, object]  # of the run: data, bundle, runtime
+    repeated: int = 0  # files left out: "all inputs" are then distinct ones
 
     @property
     def images(self) -> int:
@@ -35,15 +36,20 @@ class GateReport:
     def line(self) -> str:
         """Verdict, what is shown, on how many images."""
         first = self.standings[0]
+        once = ", each file once" if self.repeated else ""
         facts = (
-            f"{first.certified} of {first.images} images, confidence {self.policy.confidence:g}, alpha {self.alpha:g}, "
-            f"order {self.seed}"
+            f"{first.certified} of {first.images} images{once}, confidence {self.policy.confidence:.10g}, "
+            f"alpha {self.alpha:g}, order {self.seed}"
         )
         return f"{self.verdict}: {self.facts['bundle']}: {self._finding()} ({facts})"
 
     def _finding(self) -> str:
         if self.verdict is GateVerdict.PASS:
-            more = f", and each of {len(self.standings) - 1} classes" if len(self.standings) > 1 else ""
+            more, classes = "", len(self.standings) - 1
+            if classes:
+                absent = self.policy.class_at_least is not None and classes < len(self.classes)
+                more = f", and each of {classes} classes"
+                more += f" (these images have none of the other {len(self.classes) - classes})" if absent else ""
             return f"at least {self._share(self.standings[0])} of all inputs are certified at {self._radius}{more}"
         if self.verdict is GateVerdict.FAIL:
             failed = [each for each in self.standings if each.verdict is GateVerdict.FAIL]
@@ -65,10 +71,10 @@ class GateReport:
 
     @property
     def _radius(self) -> str:
-        return f"{self.norm} radius {self.policy.radius:g}"
+        return f"{self.norm} radius {self.policy.radius:.10g}"
 
     def _share(self, standing: Standing) -> str:
-        return f"{standing.requirement.at_least:g}"
+        return f"{standing.requirement.at_least:.10g}"
 
     def _who(self, standing: Standing) -> str:
         group = standing.requirement.group

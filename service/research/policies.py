@@ -107,7 +107,7 @@ def reference(counts: NDArray[np.int64], pilot: NDArray[np.int64], cascade: Casc
 
 def _above_threshold(cascade: Cascade, level: int, p: float) -> float:
     """psi(p) - psi(p0) of the level."""
-    return cascade.scales[level] * (cascade.laws[level].quantile(p) - cascade.base(level))
+    return cascade.scales[level] * (cascade.laws[level].quantile(p) - cascade.bases[level])
 
 
 def max_radius(

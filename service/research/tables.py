@@ -44,6 +44,8 @@ FIELD_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 OUR_COLUMNS = ("sigma", "plain", "outcome", "reason", "samples", "policy", "run")
 ABSTAIN = -1
 _TIME = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)", re.ASCII)  # as str(timedelta) has it
+_INTEGER = re.compile(r"-?\d+(?:\.0*)?", re.ASCII)
+_PREDICT = ("pred", "prediction")  # what some scripts call it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,36 +204,29 @@ def _write(stream: FileIO, content: bytes) -> None:
 
 def read_table(path: Path) -> Table:
     """Raises DataError, naming line and column, unless it is a table with at least the field's columns."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a table of results: {error}") from error
-    names = lines[0].split("\t") if lines else []
-    if missing := [name for name in FIELD_COLUMNS if name not in names and name != "time"]:
-        raise DataError(f"{path}: expected tab-separated columns {', '.join(FIELD_COLUMNS)}; there is no {missing[0]}")
+    names, first, rows = _cells(path)
     cells: dict[str, list[str]] = {name: [] for name in names}
-    while lines and not lines[-1].strip():  # an editor's
-        lines.pop()
-    for number, line in enumerate(lines[1:], start=2):
-        values = line.split("\t")
+    for number, values in enumerate(rows, start=first):
         if len(values) != len(names):
             raise DataError(f"{path}: line {number}: expected {len(names)} columns, got {len(values)}")
         for name, value in zip(names, values, strict=True):
             cells[name].append(value)
 
-    def integers(name: str) -> NDArray[np.int64]:
-        return np.array([_number(path, at, name, text, int) for at, text in enumerate(cells[name])], dtype=np.int64)
+    def numbers(name: str, kind: type[int] | type[float]) -> list[float]:
+        return [_number(path, at, name, text, kind) for at, text in enumerate(cells[name], start=first)]
 
-    radius = np.array([_number(path, at, "radius", text, float) for at, text in enumerate(cells["radius"])])
+    def integers(name: str) -> NDArray[np.int64]:
+        return np.array(numbers(name, int), dtype=np.int64)
+
     idx = integers("idx")
     if len(set(idx.tolist())) != len(idx):
         raise DataError(f"{path}: idx: expected each image once")
-    return Table(
+    table = Table(
         path=path,
         idx=idx,
         label=integers("label"),
         predict=integers("predict"),
-        radius=radius.astype(np.float64),
+        radius=np.array(numbers("radius", float), dtype=np.float64),
         correct=integers("correct") != 0,
         samples=integers("samples") if "samples" in cells else None,
         outcome=tuple(cells["outcome"]) if "outcome" in cells else None,
@@ -240,20 +235,57 @@ def read_table(path: Path) -> Table:
         policy=_only(path, "policy", cells),
         run=_only(path, "run", cells),
     )
+    _check(table, first)
+    return table
 
 
-_WORDS = {"True": 1, "False": 0}  # of `correct`, as pandas writes it
+def _cells(path: Path) -> tuple[list[str], int, list[list[str]]]:
+    """Columns' names, the number of the first line with figures, and those lines. Raises DataError."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # every end of a line is read as this one
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a table of results: {error}") from error
+    while lines and not lines[-1].strip():  # an editor's
+        lines.pop()
+    rows = [[cell.strip() for cell in line.split("\t")] for line in lines]
+    # Scripts that run in several processes write a header in the first one's file alone.
+    if rows and len(rows[0]) in (len(FIELD_COLUMNS) - 1, len(FIELD_COLUMNS)) and _INTEGER.fullmatch(rows[0][0]):
+        return list(FIELD_COLUMNS[: len(rows[0])]), 1, rows
+    names = ["predict" if name in _PREDICT else name for name in rows[0]] if rows else []
+    if missing := [name for name in FIELD_COLUMNS if name not in names and name != "time"]:
+        raise DataError(f"{path}: expected tab-separated columns {', '.join(FIELD_COLUMNS)}; there is no {missing[0]}")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{path}: expected each column once, and {twice[0]!r} is there {names.count(twice[0])} times")
+    return names, 2, rows[1:]
 
 
-def _number(path: Path, at: int, name: str, text: str, kind: type[int] | type[float]) -> float:
+def _check(table: Table, first: int) -> None:
+    """A row that contradicts itself would count for what nobody certified. Raises DataError."""
+    for at in range(len(table)):
+        label, predict, radius = table.label[at], table.predict[at], table.radius[at]
+        if predict < ABSTAIN or radius < 0:
+            what = f"expected predict of at least {ABSTAIN} and radius of at least 0, got {predict} and {radius:g}"
+        elif bool(table.correct[at]) != (label == predict != ABSTAIN):
+            what = f"expected correct to say whether predict is label, got {predict} of {label} as {table.correct[at]}"
+        else:
+            continue
+        raise DataError(f"{table.path}: line {at + first}: {what}")
+
+
+_WORDS = {"true": 1, "false": 0}  # of `correct`, as pandas writes it
+
+
+def _number(path: Path, line: int, name: str, text: str, kind: type[int] | type[float]) -> float:
     """As kind; a whole number may be written 3.0. Radii are finite, so that a mean of them is."""
     try:
-        value = _WORDS[text] if name == "correct" and text in _WORDS else float(text)
-        if math.isfinite(value) and (kind is float or value == int(value)):
-            return kind(text if kind is int and text.lstrip("-").isdecimal() else value)
-    except ValueError:
+        value = _WORDS[text.lower()] if name == "correct" and text.lower() in _WORDS else float(text)
+        if kind is float and math.isfinite(value):
+            return value
+        if kind is int and value == int(value) and abs(value) < 2**53:  # beyond, not every number is a float
+            return int(value)
+    except (ValueError, OverflowError):
         pass
-    raise DataError(f"{path}: line {at + 2}, {name}: expected a number, got {text!r}")
+    raise DataError(f"{path}: line {line}, {name}: expected a number, got {text!r}")
 
 
 def _seconds(texts: list[str]) -> NDArray[np.float64] | None:

@@ -70,6 +70,23 @@ def test_a_file_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     found = figures(tmp_path, rows, data)
     assert (found["data"]["asked"], found["data"]["rows"], found["data"]["images"]) == (20, 20, 10)
     assert found["radii"][1]["certified"]["count"] == 4 and found["cost"]["samples"] == 20_000
+    assert "each file counted once" in found["says"][1] and "not its share of the use" in found["says"][1]
+
+
+@pytest.mark.parametrize(
+    ("norm", "radius", "every", "one"), [("l2", 0.5, "15.9", "by less than 127.5"), ("l1", 2.0, "7.9", "in any way")]
+)
+def test_a_radius_is_said_in_grey_steps_that_stay_below_it(
+    norm: str, radius: float, every: str, one: str, tmp_path: Path
+) -> None:
+    """8 x 8 values: .5 * 255 / 8 = 15.94 in L2, 2 * 255 / 64 = 7.97 in L1. Radii at which nothing is shown are none."""
+    noise = {"l2": "gaussian", "l1": "laplace"}[norm]
+    table(tmp_path, [Made(0, 0, radius)] * 20, about=about(norm=norm, noise=[noise] * 2).model_dump(mode="json"))
+    said = figures(tmp_path, [Made(0, 0, radius)] * 20, radii=(0.0, radius, 9.0))["says"][0]
+    assert (
+        f"Below {radius:g} is, for example, each of the picture's 64 values changed by less than {every} of 255" in said
+    )
+    assert f"or one of them changed {one}." in said
 
 
 def test_shards_that_are_missing_or_unfinished_are_said(tmp_path: Path) -> None:

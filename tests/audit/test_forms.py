@@ -25,7 +25,7 @@ SCHEMA = ROOT / "docs" / "audit.schema.json"
 # An element of them that a name has smuggled in is told by its absence here.
 ELEMENTS = set(
     "bdi body caption code dd div dl dt figcaption figure h1 h2 h3 head header html img li main meta p"
-    " pre style table tbody td th thead title tr ul svg metadata defs g path use clippath rect text tspan"
+    " pre span style table tbody td th thead title tr ul svg metadata defs g path use clippath rect text tspan"
     " rdf:rdf cc:work".split()
 )
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="compares what runs the network (pip install 'certify[torch]')")
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (pip install 'certify[train]')")
 
-from benchmarks.agreement import PILOT, Variant, compare, differing, table
+from benchmarks.agreement import PILOT, Variant, check_text, compare, differing, table
 from certify.models.datasets import open_dataset
 from certify.models.runtime import options_for
 
@@ -33,6 +33,8 @@ def test_the_table_compares_each_with_the_first():
 
     variants = [variant("a", 0, 0.5), variant("b", 1, 0.4)]
     assert (differing(variants), differing(variants[:1]), differing([*variants, variants[1]])) == (1, 0, 1)
+    said = check_text("digits", 1, variants)
+    assert said.startswith("digits: 1 of 4 draws (pilots' among them) get another class from b than from a; 1 test")
     rows = table(variants).splitlines()
     assert rows[2] == "| a | 0.0000% | 0.00000 | 0.00000 | 0.5000 | +0.00% | 2 |"
     assert rows[3] == "| b | 25.0000% | 0.10000 | 0.10000 | 0.4000 | -20.00% | 2 |"

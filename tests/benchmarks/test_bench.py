@@ -22,6 +22,7 @@ from certify.service.backends.fake import FakeBackend
 def test_every_table_that_a_command_writes_has_its_place_in_the_document():
     document = PERFORMANCE.read_text()
     bundles = [f"{table}-{bundle}" for table in ("answers", "agreement") for bundle in ("digits", "cifar10")]
+    bundles += [f"agreement-float32-{bundle}" for bundle in ("digits", "fashion", "cifar10")]
     for name in (*run.PARTS, *bundles, "chart", "gpu", "imagenet"):
         begin, end = f"<!-- {name}: written by the command -->\n", f"<!-- end of {name} -->"
         assert document.count(begin) == document.count(end) == 1, name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="draws what the tables are made of (pip install 'certify[torch]')")
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (pip install 'certify[train]')")
 
+from benchmarks.pictures import rows_of
 from benchmarks.votes import Undenoised, adaptive, choose, majorities, votes_of
 from certify.models.bundle import find_bundle
 from certify.models.datasets import open_dataset
@@ -73,6 +75,29 @@ def test_thresholds_are_chosen_among_the_candidates_and_keep_the_accuracy() -> N
     thresholds, acr = choose(votes)
     assert thresholds[0] == 0.5 and thresholds[1] in CANDIDATES and thresholds[1] >= 0.75
     assert 0 < acr < 0.5
+
+
+def test_a_scale_judged_on_more_images_is_one_row_of_them_all() -> None:
+    first, more = ([[share, 1 - share, 0.0]] * 2 for share in (0.95, 0.05))
+    both, finest = file_of([first] * 4, [0] * 4), file_of([more] * 6, [0] * 6)
+    finest = dataclasses.replace(
+        finest, sigmas=finest.sigmas[:1], thresholds=finest.thresholds[:1], pilot=finest.pilot[:, :1],
+        votes=finest.votes[:, :1], weights=np.ones((6, 1)),
+    )  # fmt: skip
+    rows = {row.name: row for row in rows_of(both, (0.5, 0.5), finest)}
+    for final in ("threshold", "plurality"):
+        fine, coarse = rows[f"sigma 0.25 alone, {final}"], rows[f"sigma 0.5 alone, {final}"]
+        assert (len(fine), fine.accuracy(0.0), fine.wrong) == (10, 0.4, 0.6)
+        assert (len(coarse), coarse.accuracy(0.0)) == (4, 1.0)
+        assert fine.samples is not None and coarse.samples is not None and fine.samples[0] == coarse.samples[0]
+
+
+@pytest.mark.slow
+def test_votes_of_one_scale_are_of_the_images_that_are_asked_for(tmp_path: Path) -> None:
+    data = open_dataset("digits")
+    votes = votes_of(data, "digits", tmp_path / "votes.npz", 256, first=1, limit=3, sigmas=(0.12,))
+    assert votes.votes.shape == (2, 1, 8, 10) and votes.sigmas.tolist() == [0.12]
+    assert votes.idx.tolist() == sorted(data.idx[1:3])
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ def test_equal_files_count_once(tmp_path: Path, predicted) -> None:
     data = folder_of(tmp_path / "copies", predicted[True][:1] * 50)
     code, out, err = gate(data, "--at-least=0.5")
     assert code == 2 and "49 files were left out: each has the bytes of another" in err
-    assert "(1 of 1 images" in out
+    assert "(1 of 1 images, each file once, " in out
 
 
 def test_the_seed_alone_decides_the_order_and_it_is_random_unless_given(good: Path, tmp_path: Path) -> None:
@@ -199,6 +199,14 @@ def test_a_class_that_is_bad_fails_a_gate_that_the_rest_passes(tmp_path: Path, p
     ]
     code, out, _ = certify("gate", data, *FAKE, *ASKED, "--at-least=0.05", "--class-at-least=0.9", "--confidence=0.8")
     assert code == 1 and "class" in out
+
+
+def test_classes_that_the_images_lack_are_said(tmp_path: Path, predicted) -> None:
+    label = predicted[True][0][0]
+    data = folder_of(tmp_path / "one", [each for each in predicted[True] if each[0] == label])
+    code, out, err = gate(data, "--at-least=0.1", "--class-at-least=0.1", "--confidence=0.5")
+    assert code == 0, out + err
+    assert ", and each of 1 classes (these images have none of the other 9) (" in out
 
 
 @pytest.mark.parametrize(

@@ -61,3 +61,25 @@ def exact_verdicts(core: ModuleType, q: float, **facts: float) -> dict[str, floa
         gates = after
     found["undecided"] = sum(probability for probability, _ in gates.values())
     return found
+
+
+def exact_of_two_classes(
+    core: ModuleType, q: float, *, at_least: float, each: int, confidence: float
+) -> dict[str, float]:
+    """The same of a gate on two classes alone, both certified in a share q, whose images come in turn."""
+    required = [core.Requirement(group=group, at_least=at_least, images=each, weight=0.5) for group in (0, 1)]
+    found: dict[str, float] = defaultdict(float)
+    gates = [(1.0, core.Gate(required, alpha=ALPHA, confidence=confidence))]
+    for turn in range(2 * each):
+        after = []
+        for probability, gate in gates:
+            for more in (0, 1):
+                new, share = copy.deepcopy(gate), probability * (q if more else 1 - q)
+                new.observe(turn % 2, bool(more))
+                if new.verdict == "undecided":
+                    after.append((share, new))
+                else:
+                    found[str(new.verdict)] += share
+        gates = after
+    found["undecided"] = sum(probability for probability, _ in gates)
+    return found

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from certify.service.core import Cascade, Certifier
-from certify.service.core.allocation import Errors, Estimate, _draws_function, rate, term_z
+from certify.service.core.allocation import Errors, Estimate, need_of, rate, term_z
 
 ERRORS = Errors(0.001, 0.001)
 
@@ -16,7 +16,7 @@ ERRORS = Errors(0.001, 0.001)
 )
 def test_a_radius_beyond_a_terms_reach_needs_infinitely_many_draws(final, level, own):
     cascade = Cascade.of((0.25, 0.5), threshold=0.5, final=final)
-    reach, draws = _draws_function(cascade, level, own, Estimate(0.9, 0.08, 100), ERRORS, False)
+    reach, draws = need_of(cascade, level, own=own, estimate=Estimate(0.9, 0.08, 100), error=ERRORS, cautious=False)
     assert reach > 0
     assert draws(0.5 * reach) < draws(0.9 * reach) < math.inf
     assert draws(1.01 * reach) == math.inf

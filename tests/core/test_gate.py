@@ -10,9 +10,12 @@ import pytest
 from certify.service import core
 from certify.service.core import Gate, GateVerdict, Requirement
 from certify.service.core.results import ProtocolError
-from tests.core.audits import ALPHA, certified_images, exact_verdicts, one_gate
+from tests.core.audits import ALPHA, certified_images, exact_of_two_classes, exact_verdicts, one_gate
 
 FACTS = {"at_least": 0.6, "images": 60, "confidence": 0.8}
+# One look, at five images: at these thresholds five certified pass, and none certified fail, with all of the error, .1.
+TO_PASS, TO_FAIL = (0.1**0.2 - ALPHA) / (1 - ALPHA) - 1e-6, 1 - 0.1**0.2 + 1e-6
+FIVE = {"images": 5, "confidence": 0.8}
 
 
 def watched(gate: Gate, certified: itertools.chain[bool] | list[bool]) -> int:
@@ -56,6 +59,21 @@ def test_a_wrong_pass_has_at_most_half_of_the_error_whatever_the_truth():
 
 def test_a_wrong_fail_has_the_other_half():
     assert 0.05 < exact_verdicts(core, 0.6, alpha=ALPHA, **FACTS)["fail"] <= 0.1
+
+
+def test_one_look_may_spend_all_of_the_error_and_no_more():
+    """FACTS' looks overlap, and leave half of it: what is here is all that there is. A threshold further is too far."""
+    q = ALPHA + (1 - ALPHA) * TO_PASS
+    assert 0.0999 < exact_verdicts(core, q - 1e-9, alpha=ALPHA, at_least=TO_PASS, **FIVE)["pass"] <= 0.1
+    assert 0.0999 < exact_verdicts(core, TO_FAIL, alpha=ALPHA, at_least=TO_FAIL, **FIVE)["fail"] <= 0.1
+    assert "pass" not in exact_verdicts(core, q, alpha=ALPHA, at_least=TO_PASS + 2e-6, **FIVE)
+    assert "fail" not in exact_verdicts(core, TO_FAIL, alpha=ALPHA, at_least=TO_FAIL - 2e-6, **FIVE)
+
+
+def test_two_classes_have_half_of_it_each():
+    """Four images of each, none certified: a chance of .09 is more than a class's half of .1, of .05 it is not."""
+    over, under = (exact_of_two_classes(core, t, at_least=t, each=4, confidence=0.8) for t in (1 - 0.09**0.25, 0.53))
+    assert "fail" not in over and 0.09 < under["fail"] <= 0.1
 
 
 @pytest.mark.parametrize("theta", [0.3, 0.6, 0.9])

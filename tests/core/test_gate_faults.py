@@ -7,9 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from certify.service import core
-from tests.core.audits import ALPHA, coverage_of_interval, exact_verdicts, failures_of_audits
+from tests.core.audits import (
+    ALPHA,
+    coverage_of_interval,
+    exact_of_two_classes,
+    exact_verdicts,
+    failures_of_audits,
+)
 from tests.core.test_faults import planted
-from tests.core.test_gate import FACTS, three_classes
+from tests.core.test_gate import FACTS, FIVE, TO_FAIL, TO_PASS, three_classes
 
 HALF = 0.1  # FACTS' confidence is .8
 
@@ -33,6 +39,22 @@ def honest_fail(machinery) -> bool:
 
 def classes_at_once(machinery) -> bool:
     return three_classes(machinery, [0.6] * 3, seed=1, runs=300)["fail"] <= HALF
+
+
+def no_early_pass(machinery) -> bool:
+    at_least = TO_PASS + 0.01
+    q = ALPHA + (1 - ALPHA) * (at_least - 1e-9)
+    return exact_verdicts(machinery, q, alpha=ALPHA, at_least=at_least, **FIVE)["pass"] <= HALF
+
+
+def no_early_fail(machinery) -> bool:
+    at_least = TO_FAIL - 0.01
+    return exact_verdicts(machinery, at_least, alpha=ALPHA, at_least=at_least, **FIVE)["fail"] <= HALF
+
+
+def two_classes_at_once(machinery) -> bool:
+    at_least = 1 - 0.09**0.25
+    return exact_of_two_classes(machinery, at_least, at_least=at_least, each=4, confidence=0.8)["fail"] <= HALF
 
 
 FAULTS: dict[str, tuple[Callable[..., bool], str, str, str]] = {
@@ -77,6 +99,25 @@ FAULTS: dict[str, tuple[Callable[..., bool], str, str, str]] = {
         "gate.py",
         "self._error * self._streams[i].requirement.weight / whole)}",
         "self._error)}",
+    ),
+    "a pass for a little less": (
+        no_early_pass,
+        "gate.py",
+        "error) >= streams[i].requirement.at_least",
+        "error) >= streams[i].requirement.at_least - 0.02",
+    ),
+    "a pass at twice its error": (
+        no_early_pass,
+        "gate.py",
+        "lower(self.alpha, error) >=",
+        "lower(self.alpha, 2 * error) >=",
+    ),
+    "a fail at twice its error": (no_early_fail, "gate.py", "upper(error) <", "upper(2 * error) <"),
+    "what is left counted without the others": (
+        two_classes_at_once,
+        "gate.py",
+        "requirement.weight for i in rest)",
+        "requirement.weight for i in list(rest)[:1])",
     ),
 }
 

@@ -62,7 +62,7 @@ def test_a_level_knows_which_looks_a_budget_completes():
     level = estimating((50, 10, 4), path=0).levels[0]
     assert (level.taken, level.heavy) == (1, 1)
     assert [level.cost(i) for i in (1, 2)] == [256 - 64, 384 - 64]
-    assert [level.affordable(budget) for budget in (191, 192, 320)] == [[], [1], [1, 2]]
+    assert [level.affordable(budget) for budget in (191, 192, 320)] == [None, 1, 2]
 
 
 def test_a_level_keeps_its_two_streams_apart():

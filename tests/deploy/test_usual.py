@@ -222,6 +222,36 @@ def test_extra_objects_may_be_maps_or_text_with_templates() -> None:
     assert policy["spec"]["endpointSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "release"
 
 
+@pytest.mark.parametrize("text", ["1234", "on", "1e5", "null"])
+def test_names_that_yaml_takes_for_something_else_stay_names(text: str) -> None:
+    monitoring = {kind: {"enabled": True} for kind in ("serviceMonitor", "prometheusRule")}
+    for each in render({"monitoring": monitoring}, name=text, namespace=text):
+        check(each, VERSION)
+        assert each["metadata"]["namespace"] == each["metadata"]["labels"]["app.kubernetes.io/instance"] == text
+
+
+def test_triton_that_somebody_else_runs_is_asked_and_not_made() -> None:
+    objects = render(USUAL["external-triton"])
+    assert not any("triton" in each["metadata"]["name"] for each in objects)
+    (container,) = spec_of(gateway_of(objects))["containers"]
+    assert {"name": "CERTIFY_TRITON_URL", "value": "dns:///triton.gpu-team.svc:8001"} in container["env"]
+
+
+def test_a_start_may_take_as_long_as_its_probe_allows_before_a_rollout_has_failed() -> None:
+    objects = render({"triton": {"startupSeconds": 1200}, "gateway": {"minReadySeconds": 30}})
+    for deployment in of(objects, "Deployment"):
+        probe = spec_of(deployment)["containers"][0]["startupProbe"]
+        longest = probe["failureThreshold"] * probe["periodSeconds"] + deployment["spec"].get("minReadySeconds", 0)
+        assert deployment["spec"]["progressDeadlineSeconds"] >= longest + 600
+
+
+def test_annotations_of_every_object_stand_behind_its_own() -> None:
+    waves = {each["_from"]: each["metadata"]["annotations"] for each in render(USUAL["waves-and-downscaling"])}
+    own = {path: each["argocd.argoproj.io/sync-wave"] for path, each in waves.items()}
+    assert {path for path, wave in own.items() if wave == "1"} == {"certify/templates/triton-deployment.yaml"}
+    assert set(own.values()) == {"1", "2"}
+
+
 @pytest.mark.parametrize(
     ("kind", "change"),
     [

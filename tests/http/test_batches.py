@@ -118,6 +118,8 @@ async def test_what_is_wrong_with_the_request_is_a_problem_of_its_own() -> None:
         missing = await refusal(service, 422, "missing_field", data={"samples": "100"}, files=[("image", ("", b""))])
         assert missing["field"] == "image"
         assert (await refusal(service, 422, "missing_field", json={"image": []}))["field"] == "image"
+        parts = [("image", ("a.png", image)), ("image", (None, b"false"))]
+        assert "got text (false)" in (await refusal(service, 422, "missing_field", files=parts))["detail"]
         for request in ({"files": files(*[image] * 4)}, {"json": {"image": [text] * 4}}):
             assert (await refusal(service, 422, "out_of_range", **request))["max_batch"] == 3
         assert (await refusal(service, 422, "out_of_range", json={"image": [text, 5]}))["field"] == "image"

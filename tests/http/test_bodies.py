@@ -79,6 +79,11 @@ def test_a_form_may_spell_a_list_in_every_documented_way(given: object) -> None:
     assert from_form(sigmas=given).fields.sigmas == [0.5, 1.0]
 
 
+def test_a_number_without_a_fraction_is_whole() -> None:
+    """As JSON Schema has it, and R, Lua and others write it."""
+    assert from_json(samples=1000.0, deadline_ms=5e3).fields == from_json(samples=1000, deadline_ms=5000).fields
+
+
 def test_one_number_stands_for_a_list_of_one() -> None:
     assert from_json(threshold=0.6, sigmas=1).fields == from_form(threshold="0.6", sigmas="1").fields
 
@@ -244,6 +249,11 @@ def test_an_image_that_is_no_text_is_out_of_range(image: object) -> None:
     assert code_of(json.dumps({"image": image}).encode()) == "out_of_range"
 
 
+def test_several_images_are_told_where_they_go() -> None:
+    with pytest.raises(RequestError, match="got list; send several to /v1/certify/batch"):
+        from_json(image=["AAAA", "AAAA"])
+
+
 @pytest.mark.parametrize(
     "kind", [None, "", "text/plain", "image/png", "application/x-www-form-urlencoded", "\u00ff", ";;;"]
 )
@@ -251,8 +261,22 @@ def test_another_content_type_is_not_supported(kind: str | None) -> None:
     assert code_of(b"{}", kind) == "unsupported_format"
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/vnd.acme.v1+json; charset=utf-8", "application/json-patch+json", "text/json"]
+)
+def test_json_by_another_name_is_json(kind: str) -> None:
+    assert code_of(b"{}", kind) == "missing_field"
+
+
+@pytest.mark.parametrize("groups", [1, 70_000])
+def test_a_mark_before_json_means_nothing(groups: int) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps({"image": "AAAA" * groups}).encode()
+    assert parse_body(body, content_type="application/json", content_encoding=None).image == bytes(3 * groups)
+
+
 def test_a_compressed_body_is_not_supported() -> None:
     assert code_of(b"{}", encoding="gzip") == "unsupported_format"
+    assert code_of(b"{}", encoding="Identity") == "missing_field"
 
 
 @pytest.mark.parametrize(

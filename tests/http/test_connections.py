@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
+import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +41,11 @@ def ended(connection: socket.socket) -> bool:
     except ConnectionError:
         pass
     return True
+
+
+def everything(connection: socket.socket) -> bytes:
+    """Until the service closes it."""
+    return b"".join(iter(lambda: connection.recv(10_000), b""))
 
 
 def post(process: Process) -> httpx.Response:
@@ -199,3 +208,27 @@ def test_a_form_of_many_fields_is_answered_and_not_cut_off(tmp_path: Path) -> No
         response = httpx.post(f"{service.url}/v1/certify", files=files)  # type: ignore[arg-type]
         assert (response.status_code, response.json()["code"]) == (400, "malformed_body")
         assert response.json()["detail"] == "body: expected at most 64 parts"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_an_offer_of_another_protocol_is_declined_and_its_request_answered(tmp_path: Path) -> None:
+    """As Java's HttpClient offers h2c with a body, whole, in chunks and late; and the next request is the next one."""
+    body = json.dumps({"image": base64.b64encode(pictures.png()).decode(), "samples": 500}).encode()
+    offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+    post = f"POST /v1/certify HTTP/1.1\r\nHost: x\r\n{offer}Content-Type: application/json\r\n"
+    sized = f"{post}Content-Length: {len(body)}\r\n\r\n".encode()
+    chunked = f"{post}Transfer-Encoding: chunked\r\n\r\n".encode()
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:9], body[9:])) + b"0\r\n\r\n"
+    get = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with real_process(tmp_path / "log") as service:
+        for pieces in ([sized + body + get], [chunked + chunks + get], [sized, body[:50], body[50:], get]):
+            with connections(service, 1) as (connection,):
+                for piece in pieces:
+                    connection.sendall(piece)
+                    time.sleep(0.05)  # or they come as one
+                assert re.findall(rb"HTTP/1.1 (\d+)", everything(connection)) == [b"200", b"200"]
+        # A body is never taken for a request, whatever it says.
+        with connections(service, 1, f"{post}Content-Length: {len(get)}\r\n\r\n".encode() + get) as (connection,):
+            connection.sendall(get)
+            assert re.findall(rb"HTTP/1.1 (\d+)", everything(connection)) == [b"400", b"200"]

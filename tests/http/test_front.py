@@ -17,7 +17,17 @@ from tests.servers import InProcess, in_process
 pytestmark = pytest.mark.anyio
 
 PAGE = "https://app.example"
-GETS = ("/", "/info", "/livez", "/readyz", "/metrics", "/docs", "/docs/digit.png", "/openapi.json")
+GETS = (
+    "/",
+    "/info",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/docs",
+    "/docs/digit.png",
+    "/docs/openapi.json",
+    "/openapi.json",
+)
 
 
 def form(**fields: str) -> dict[str, Any]:
@@ -35,6 +45,9 @@ async def test_an_allowed_page_may_ask_and_reads_answers_and_errors() -> None:
         assert asked.status_code == 200
         assert asked.headers["Access-Control-Allow-Origin"] == PAGE
         assert "POST" in asked.headers["Access-Control-Allow-Methods"]
+        # What libraries add to a page's requests is the page's own affair.
+        added = await preflight(service, PAGE, "baggage,sentry-trace,x-requested-with")
+        assert added.headers["Access-Control-Allow-Headers"] == "baggage,sentry-trace,x-requested-with"
         answer = await service.client.post("/v1/certify", **form(samples="1000"), headers={"Origin": PAGE})
         refused = await service.client.post("/v1/certify", **form(samples="1"), headers={"Origin": PAGE})
         missing = await service.client.get("/nowhere", headers={"Origin": PAGE})
@@ -52,7 +65,9 @@ async def test_a_page_that_is_not_allowed_is_told_so_and_no_work_is_done() -> No
             refused = await preflight(service, origin)
             assert (refused.status_code, refused.json()["code"]) == (403, "origin_not_allowed")
             assert "Access-Control-Allow-Origin" not in refused.headers
-        assert (await preflight(service, PAGE, method="DELETE")).status_code == 400
+        deleting = await preflight(service, PAGE, method="DELETE")
+        assert (deleting.status_code, deleting.json()["code"]) == (405, "method_not_allowed")
+        assert deleting.headers["Allow"] == "GET, HEAD, POST"
         assert service.backend.calls == 0
         other = await service.client.get("/info", headers={"Origin": "https://elsewhere.example"})
         assert "Access-Control-Allow-Origin" not in other.headers
@@ -103,7 +118,17 @@ async def test_behind_a_prefix_whether_or_not_the_proxy_takes_it_away(stripped: 
         schema = (await service.client.get(f"{prefix}/openapi.json")).json()
         assert schema["servers"] == [{"url": "/api/certify"}]
         page = (await service.client.get(f"{prefix}/docs")).text
-        assert "'/api/certify/openapi.json'" in page and '"/api/certify/docs/swagger-ui-bundle.js"' in page
+        assert "'/api/certify/docs/openapi.json'" in page and '"/api/certify/docs/swagger-ui-bundle.js"' in page
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+async def test_a_slash_at_the_end_sends_nobody_elsewhere(prefix: str) -> None:
+    async with in_process(root_path=prefix) as service:
+        answer = await service.client.post(f"{prefix}/v1/certify/", **form(samples="1000"))
+        assert answer.status_code == 200
+        assert (await service.client.get(f"{prefix}/info/")).status_code == 200
+        assert (await service.client.get(f"{prefix}/")).headers["Content-Type"].startswith("text/html")
+        assert (await service.client.get(f"{prefix}/nowhere/")).json()["code"] == "not_found"
 
 
 async def test_both_paths_give_the_same_answer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from urllib.parse import quote
 
 import pytest
 
@@ -38,7 +39,8 @@ def test_base64_is_read_in_every_form_that_encoders_give_it() -> None:
         assert "+" in plain and "-" in safe
         for text in (plain, safe):
             data_urls = f"data:image/png;base64,{text}", f" DATA:;charset=x;BASE64,\r\n{text}"
-            for whole in (text, text.rstrip("="), *data_urls):
+            escaped = f"data:image/png;base64,{quote(text, safe='')}"
+            for whole in (text, text.rstrip("="), *data_urls, escaped):
                 assert from_json(image=whole).image == data
 
 

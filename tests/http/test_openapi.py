@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from jsonschema import validate
 from certify.service.answering.schemas import CertifyAnswer, CertifyFields, Problem
 from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from certify.service.http.app import create_app
-from certify.service.http.examples import ANSWER_EXAMPLE
+from certify.service.http.examples import ANSWER_EXAMPLE, DIGIT
 from certify.service.http.problems import CODES
 from certify.service.settings import load_settings
 from tests.answer_rules import check
@@ -115,6 +116,18 @@ async def test_the_examples_suit_what_is_served(shape: tuple[int, int, int]) -> 
             for example in content["examples"].values():
                 response = await service.client.post(path, json={"samples": 1500} | example["value"])
                 assert response.status_code == 200, response.text
+        batch = schema["paths"]["/v1/certify/batch"]["post"]["requestBody"]["content"]["application/json"]
+        for example in batch["examples"].values():
+            response = await service.client.post("/v1/certify/batch", json={"samples": 1500} | example["value"])
+            assert [set(json.loads(line)) for line in response.text.split()] == [{"index", "name", "answer"}] * 2
+        # What Swagger UI fills a form with, beside a file that somebody chooses.
+        schema = (await service.client.get("/docs/openapi.json")).json()
+        for path, form in (("/v1/certify", "CertifyForm"), ("/v1/certify/batch", "CertifyBatchForm")):
+            fields = schema["components"]["schemas"][form]["properties"]
+            filled = {name: field["examples"][0] for name, field in fields.items() if name != "image"}
+            texts = {name: json.dumps(value).strip('"') for name, value in filled.items()}
+            response = await service.client.post(path, data=texts, files={"image": ("a.png", DIGIT)})
+            assert response.status_code == 200 and '"problem"' not in response.text, response.text
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""The page at / in a real Chromium, on the shipped digits. What people do with it is in browser/scenarios.mjs.
+"""The pages at / and /docs in a real Chromium, on the shipped digits. What people do: browser/scenarios.mjs.
 
 With -s it says how long the first certificate took.
 """
@@ -21,16 +21,12 @@ import pytest
 from PIL import Image
 
 from tests.answer_rules import check
+from tests.browser import PROGRAMS, needs_chromium, run_in_chromium
 from tests.servers import ROOT, real_process
 
 pytest.importorskip("openvino", reason="certifies real digits (pip install 'certify[cpu]')")
 pytest.importorskip("cryptography", reason="signs (pip install 'certify[signing]')")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium (Debian's package chromium)"),
-    pytest.mark.skipif(shutil.which("npm") is None, reason="needs node and npm"),
-]
+pytestmark = needs_chromium()
 
 KEY = "a-key-of-the-page"
 DIGIT = ROOT / "examples" / "digits" / "3.png"
@@ -48,6 +44,7 @@ SCENARIOS = (
     "a request is stopped",
     "a service that cannot be reached is asked again",
     "a key is asked for only where it is needed, and kept nowhere",
+    "the API's page sends a digit with what it fills in",
     "nothing moves for whoever wants calm",
     "axe finds nothing serious, light",
     "axe finds nothing serious, light, phone",
@@ -58,22 +55,7 @@ Results = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The scenarios, with playwright-core and axe-core beside them."""
-    place = tmp_path_factory.mktemp("browser") / "program"
-    shutil.copytree(ROOT / "tests" / "http" / "browser", place)
-    install = subprocess.run(
-        ["npm", "ci", "--no-fund", "--no-audit"], cwd=place, capture_output=True, text=True, check=False, timeout=300
-    )
-    lost = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT")
-    if install.returncode and any(why in install.stderr for why in lost):
-        pytest.skip("npm reaches no registry")
-    assert install.returncode == 0, install.stderr[-2000:]
-    return place / "scenarios.mjs"
-
-
-@pytest.fixture(scope="module")
-def results(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
     """What each scenario came to, while the services that they asked still run."""
     from certify.service.answering.signing import new_key
 
@@ -92,7 +74,6 @@ def results(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         }
         (place / "keys.json").write_bytes(httpx.get(f"{urls['digits']}/v1/keys").content)
         settings = {
-            "chromium": CHROMIUM,
             "urls": urls,
             "digit": str(DIGIT),
             "photo": str(ROOT / "examples" / "photos" / "kitten.jpg"),
@@ -101,14 +82,12 @@ def results(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "downloads": str(place),
             "key": KEY,
         }
-        command = ["node", str(program), json.dumps(settings)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=400)
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        seen = run_in_chromium(PROGRAMS / "scenarios.mjs", settings, place / "program")
         if "PICTURES" in os.environ:
             # A third of the size, and nobody sees it.
             for path in Path(settings["shots"]).glob("page-*.png"):
                 Image.open(path).quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
-        yield {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
+        yield {each["name"]: each for each in seen}
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

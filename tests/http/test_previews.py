@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from certify import AsyncClient
 from certify.service.answering.seeds import preview_seed
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.http.examples import DIGIT
@@ -89,6 +90,12 @@ async def test_it_is_paid_for_and_refused_as_a_request_is(digits: InProcess) -> 
     spent = await digits.client.post(URL, files={"image": ("a.png", DIGIT)})
     assert (spent.status_code, spent.json()["code"]) == (429, "budget_spent")
     assert digits.gateway.admission.idle
+
+
+async def test_the_client_shows_the_same(digits: InProcess) -> None:
+    async with AsyncClient("http://certify", key="k", transport=digits.client._transport) as client:
+        shown = await client.preview(DIGIT, sigmas=0.5, draws=1)
+    assert facts(shown.model_dump(mode="json")) == facts(await show(digits, sigmas="0.5", draws="1"))
 
 
 async def test_a_backend_that_returns_votes_alone_says_so() -> None:

@@ -13,7 +13,7 @@ from tests.servers import real_process
 
 pytestmark = pytest.mark.slow
 
-CASES = 30  # for each operation, in each of two ways; 2,000 were run by hand once
+CASES = 30  # for each operation, in each of two ways; 2,000 in all were run by hand
 # What JSON Schema cannot say is refused though it fits: text that is no image, a radius out of reach, ...
 NOT_CHECKED = "positive_data_acceptance"
 # A deadline of a millisecond comes too early, and the fake backend shows nothing: these are answers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,14 @@ AS_OTHERS_WRITE = {
     "an index column": "\n".join(f"{i}\t{line}" for i, line in enumerate(COHEN.splitlines())).replace(
         "0\tidx", "\tidx"
     ),
+    "no header": COHEN.partition("\n")[2],
+    "spaces around": COHEN.replace("\t", " \t "),
+    "another name": COHEN.replace("predict", "pred"),
+    "a column more": "\n".join(f"{line}\tsaid\x85, \u2028 {at}" for at, line in enumerate(COHEN.splitlines())).replace(
+        "said\x85, \u2028 0", "note"
+    ),
+    "whole numbers as floats": COHEN.replace("\t3\t3\t", "\t3.0\t3.0\t").replace("20\t7", "20.0\t7"),
+    "words": COHEN.replace("\t1\t15", "\ttrue\t15").replace("\t0\t15", "\tfalse\t15"),
 }
 
 
@@ -52,6 +61,25 @@ def test_a_published_table_is_read_as_it_is(form, tmp_path: Path):
 def test_what_is_no_number_is_refused_by_line_and_column(old, new, tmp_path: Path):
     (tmp_path / "t").write_text(COHEN.replace(old, new))
     with pytest.raises(DataError, match="line 2, (radius|label): expected a number"):
+        read_table(tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("0.341\t0", "0.341\t1", "line 4: expected correct to say whether predict is label, got 2 of 4 as True"),
+        ("\t-1\t0.0\t0", "\t-1\t0.0\t1", "line 3: expected correct to say"),
+        ("0.378\t1", "0.378\t0", "line 2: expected correct to say"),
+        ("\t0.378", "\t-0.378", "line 2: expected predict of at least -1 and radius of at least 0, got 3 and -0.378"),
+        ("\t-1\t", "\t-2\t", "line 3: expected predict of at least -1"),
+        ("20\t7", "99999999999999999999\t7", "line 3, idx: expected a number"),
+        ("time", "radius", "expected each column once, and 'radius' is there 2 times"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(old, new, message, tmp_path: Path):
+    """It would count as certified, and nobody certified it."""
+    (tmp_path / "t").write_text(COHEN.replace(old, new))
+    with pytest.raises(DataError, match=re.escape(message)):
         read_table(tmp_path / "t")
 
 
@@ -95,6 +123,12 @@ def test_it_says_who_leads_at_each_radius():
     better = compared([curve(0.9, 1_000, 2.5)], rows)
     assert all("**this table leads**" in line for line in better) and len(better) == 7
     assert "not told apart on 30 images" in compared([curve(0.8, 30, 2.5)], rows)[1]
+
+
+def test_the_luckiest_of_ten_curves_needs_more_to_lead():
+    alone, ten = ([curve(0.84, 1_000, 2.5)] * count for count in (1, 10))
+    assert "**this table leads**" in compared(alone, field_of("cifar10"))[0]
+    assert "not told apart" in compared(ten, field_of("cifar10"))[0]
 
 
 def test_what_is_not_proved_leads_nowhere():

@@ -35,6 +35,8 @@ def test_a_file_and_options_are_one_policy(tmp_path: Path) -> None:
         ("radius: [1\n", {}, "expected a gate's policy, in YAML"),
         ("radius: 1\nat_least: .5\nleast: 1\n", {}, "got 'least'"),
         ("radius: 1\nat_least: .5\n", {"at_least": 0.4}, "at_least: expected in .* or as an option, got both"),
+        ("radius: 1\nat_least: .9\nat_least: .1\n", {}, "'at_least' is there 2 times"),
+        ("radius: 1\nat_least: .5\nclasses: {cat: .9, 'cat': .1}\n", {}, "'cat' is there 2 times"),
         ("radius: yes\nat_least: .5\n", {}, "radius: expected a number, got True"),
         ("radius: '1'\nat_least: .5\n", {}, "radius: expected a number, got '1'"),
         ("radius: -1\nat_least: .5\n", {}, "radius: expected a finite number > 0"),

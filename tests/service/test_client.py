@@ -105,6 +105,13 @@ def test_both_clients_read_what_a_service_says_of_itself(service: Process) -> No
 
 
 @pytest.mark.slow
+def test_a_service_without_pictures_to_show_says_so_at_once(service: Process) -> None:
+    with Client(service.url, retries=ONCE) as client, pytest.raises(BackendUnavailable) as refused:
+        client.preview(pictures.png(), draws=1)
+    assert (refused.value.status, refused.value.code) == (501, "preview_unavailable")
+
+
+@pytest.mark.slow
 @both
 def test_what_the_service_refuses_is_a_request_error_with_its_hints(kind: str, service: Process) -> None:
     with pytest.raises(RequestError) as refused:

@@ -16,6 +16,7 @@ from certify import (
     CertifyAnswer,
     CertifyError,
     Client,
+    Preview,
     Progress,
     Reply,
     RequestError,
@@ -91,6 +92,8 @@ def any_image(client: Client) -> None:
     client.certify("a.png", epsilon=0.3)  # type: ignore[call-arg]
     client.certify("a.png", signed=True)  # type: ignore[call-arg]
     client.certify("a.png", progress=lambda progress: assert_type(progress, Progress))
+    assert_type(client.preview("a.png", sigmas=[0.25], draws=1), Preview)
+    client.preview("a.png", radius=0.3)  # type: ignore[call-arg]
     certificate = client.certificate("a.png")
     assert_type(certificate, SignedCertificate)
     assert_type(certificate.envelope, bytes)

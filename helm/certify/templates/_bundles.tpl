@@ -8,13 +8,13 @@ the release's itself. */}}
 {{- $template := index . 1 -}}
 {{- include "certify.checkBundles" $root -}}
 {{- if $root.Values.ownBundle -}}
-{{ include $template $root }}
+{{ include "certify.pod" (include $template $root) }}
 {{- end }}
 {{- range $name, $_ := $root.Values.bundles }}
 {{- $scope := dict }}
 {{- include "certify.scope" (list $scope $root $name) }}
 ---
-{{ include $template $scope }}
+{{ include "certify.pod" (include $template $scope) }}
 {{- end }}
 {{- end -}}
 
@@ -29,7 +29,7 @@ the release's itself. */}}
 {{- $section := deepCopy (index $root.Values $key) -}}
 {{- if eq $key "gateway" -}}
 {{- /* One load balancer, or port of the nodes, is the release's: its gateways are asked by way of it. */ -}}
-{{- include "certify.overlay" (list $section.service (dict "type" "ClusterIP" "nodePort" 0 "loadBalancerClass" "" "loadBalancerSourceRanges" (list) "externalTrafficPolicy" "")) -}}
+{{- include "certify.overlay" (list $section.service (dict "type" "ClusterIP" "nodePort" 0 "clusterIP" "" "loadBalancerIP" "" "loadBalancerClass" "" "loadBalancerSourceRanges" (list) "externalTrafficPolicy" "")) -}}
 {{- end -}}
 {{- include "certify.overlay" (list $section (index $own $key | default dict)) -}}
 {{- $_ := set $values $key $section -}}

@@ -23,7 +23,7 @@
 - {name: CERTIFY_BACKEND, value: triton}
 # Every server behind the name, looked up again as they come and go.
 - name: CERTIFY_TRITON_URL
-  value: {{ printf "dns:///%s.%s.svc:8001" (include "certify.triton" .) .Release.Namespace | quote }}
+  value: {{ .Values.triton.url | default (printf "dns:///%s.%s.svc:8001" (include "certify.triton" .) .Release.Namespace) | quote }}
 # A day where Triton comes only when it is needed.
 - name: CERTIFY_START_SECONDS
   value: {{ ternary 86400 (add .Values.triton.startupSeconds 60) (ne (include "certify.tritonToZero" .) "") | quote }}
@@ -31,7 +31,7 @@
 - {name: CERTIFY_GRACE_SECONDS, value: {{ .Values.gateway.longestAnswerSeconds | quote }}}
 - name: CERTIFY_SEED_KEY
   valueFrom:
-    secretKeyRef: {name: {{ include "certify.seedSecret" . }}, key: {{ include "certify.seedSecretKey" . }}}
+    secretKeyRef: {name: {{ include "certify.seedSecret" . | quote }}, key: {{ include "certify.seedSecretKey" . | quote }}}
 {{- if include "certify.apiKeysSecret" . }}
 - {name: CERTIFY_API_KEYS_FILE, value: /etc/certify/keys/clients}
 {{- end }}

@@ -33,8 +33,8 @@
 
 {{/* What selects pods: never changed by an upgrade. Argument: (list $ "gateway"). */}}
 {{- define "certify.selector" -}}
-app.kubernetes.io/name: {{ include "certify.name" (index . 0) }}
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/name: {{ include "certify.name" (index . 0) | quote }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 app.kubernetes.io/component: {{ with get (index . 0) "Bundle" }}{{ . }}-{{ end }}{{ index . 1 }}
 {{- end -}}
 
@@ -47,6 +47,16 @@ app.kubernetes.io/component: {{ with get (index . 0) "Bundle" }}{{ . }}-{{ end }
 {{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service -}}
 {{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
 {{- include "certify.merged" (concat (list $own) (slice . 2) (list $root.Values.commonLabels)) -}}
+{{- end -}}
+
+{{/* What every object has below its name. Argument: (list $ component), and a map that may have labels, annotations (a list
+of maps, the first that has a key wins) and namespace. */}}
+{{- define "certify.metadata" -}}
+{{- $root := index . 0 -}}
+{{- $more := last . | kindIs "map" | ternary (last .) dict -}}
+namespace: {{ get $more "namespace" | default $root.Release.Namespace | quote }}
+labels: {{ include "certify.labels" (list $root (index . 1) (get $more "labels" | default dict)) | nindent 2 }}
+{{ include "certify.annotations" (append (get $more "annotations" | default list) $root.Values.commonAnnotations) }}
 {{- end -}}
 
 {{/* Argument: maps of annotations; the line itself too, where there are any. */}}
@@ -105,10 +115,15 @@ ipFamilies: {{ toJson . }}
 {{- end }}
 {{- end -}}
 
+{{/* Whether Triton servers are the chart's to run. */}}
+{{- define "certify.ownTriton" -}}
+{{- if not (or .Values.embedded.enabled .Values.triton.url) }}true{{ end -}}
+{{- end -}}
+
 {{/* Whether Triton's last server may go while nobody asks. */}}
 {{- define "certify.tritonToZero" -}}
 {{- $triton := .Values.triton -}}
-{{- if and (not .Values.embedded.enabled) $triton.keda.enabled (eq (int $triton.keda.minReplicas) 0) }}true{{ end -}}
+{{- if and (include "certify.ownTriton" .) $triton.keda.enabled (eq (int $triton.keda.minReplicas) 0) }}true{{ end -}}
 {{- end -}}
 
 {{/* A PodDisruptionBudget's spec but for its selector. */}}

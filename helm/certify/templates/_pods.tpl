@@ -1,8 +1,31 @@
+{{/* An object's text, refused if its pods have a name twice: the chart's and one of the extra... values'. Argument: the text. */}}
+{{- define "certify.pod" -}}
+{{- $object := fromYaml . -}}
+{{- $spec := dig "spec" "template" "spec" dict $object -}}
+{{- $containers := concat (get $spec "initContainers" | default list) (get $spec "containers" | default list) -}}
+{{- $lists := list (list "volumes" "name" (get $spec "volumes")) (list "containers" "name" $containers) -}}
+{{- range $containers }}
+{{- $lists = append $lists (list (printf "the container %s: env" .name) "name" (get . "env")) -}}
+{{- $lists = append $lists (list (printf "the container %s: volumeMounts" .name) "mountPath" (get . "volumeMounts")) -}}
+{{- end -}}
+{{- range $list := $lists }}
+{{- $seen := list -}}
+{{- range (index $list 2) | default list }}
+{{- $name := get . (index $list 1) -}}
+{{- if has $name $seen }}
+{{- fail (printf "%s %s, %s: expected each %s once, got %q twice, the chart's own or another of yours: rename the one in extra..." $object.kind $object.metadata.name (index $list 0) (index $list 1) $name) -}}
+{{- end -}}
+{{- $seen = append $seen $name -}}
+{{- end -}}
+{{- end -}}
+{{ . }}
+{{- end -}}
+
 {{/* Argument: (list $ section component): where a component's pods may run, and by what. */}}
 {{- define "certify.placement" -}}
 {{- $root := index . 0 -}}
 {{- $section := index . 1 -}}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ dig "serviceAccount" "automount" false $section }}
 enableServiceLinks: false
 {{- with $root.Values.imagePullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
@@ -23,7 +46,7 @@ topologySpreadConstraints:
   - {{ include "certify.merged" (list . $own) | nindent 4 | trim }}
   {{- end }}
 {{- end }}
-{{- range $key := list "runtimeClassName" "priorityClassName" "schedulerName" "dnsPolicy" "dnsConfig" "hostAliases" }}
+{{- range $key := list "runtimeClassName" "priorityClassName" "schedulerName" "dnsPolicy" "dnsConfig" "hostAliases" "resourceClaims" }}
 {{- with index $section $key }}
 {{- if kindIs "string" . }}
 {{ $key }}: {{ . | quote }}
@@ -41,8 +64,18 @@ topologySpreadConstraints:
 securityContext: {{ toYaml $security | nindent 2 }}
 {{- end -}}
 
-{{- define "certify.strategy" -}}
+{{/* How a Deployment's pods are replaced, and how long that may take: a start, and ten minutes for images to come.
+Argument: (list $ section strategy). */}}
+{{- define "certify.replacing" -}}
+{{- $section := index . 1 -}}
+{{- with $section.minReadySeconds }}
+minReadySeconds: {{ . }}
+{{- end }}
+revisionHistoryLimit: {{ $section.revisionHistoryLimit }}
+progressDeadlineSeconds: {{ add (index . 0).Values.triton.startupSeconds $section.minReadySeconds 660 }}
+{{- with index . 2 }}
 strategy: {{ ternary (dict "type" "Recreate") . (eq .type "Recreate") | toYaml | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* The init container that fills an empty volume. Argument: (list section source mount-path value-path). */}}
@@ -94,7 +127,7 @@ strategy: {{ ternary (dict "type" "Recreate") . (eq .type "Recreate") | toYaml |
 - name: models
   {{- if eq $source.source "volume" }}
   persistentVolumeClaim:
-    claimName: {{ required (printf "%s.existingClaim: expected a claim, since source is volume" (index . 1)) $source.existingClaim }}
+    claimName: {{ required (printf "%s.existingClaim: expected a claim, since source is volume" (index . 1)) $source.existingClaim | quote }}
     readOnly: true
   {{- else if eq $source.source "ociImage" }}
   image:

@@ -63,7 +63,8 @@ for _path in _FILES.iterdir():
 
 def _answer(request: Request, content: bytes, media_type: str) -> Response:
     headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"'}
-    if headers["ETag"] in request.headers.get("if-none-match", ""):
+    known = request.headers.get("if-none-match", "")
+    if headers["ETag"] in known or known.strip() == "*":
         return NotModifiedResponse(Headers(headers))
     return Response(content, media_type=media_type, headers=headers)
 

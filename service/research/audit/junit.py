@@ -22,7 +22,7 @@ def as_junit(report: Report, rows: Rows) -> bytes:
 def _suite(number: int, figures: ClassFigures, report: Report, rows: Rows) -> Suite:
     mine = np.flatnonzero(rows.label == figures.index).tolist()
     facts = {
-        f"certified accuracy at {radius.radius:g}": f"{at.certified.share:.4f} "
+        f"certified accuracy at {radius.radius:.10g}": f"{at.certified.share:.4f} "
         f"[{at.certified.lower:.4f}, {at.certified.upper:.4f}]"
         for at, radius in zip(figures.at, report.radii, strict=True)
     }

@@ -17,11 +17,15 @@ def as_markdown(report: Report) -> str:
     data, norm = report.data, NORMS[report.model.norm]
     place = [at.radius for at in report.radii].index(report.class_radius)
     lines = [
-        f"# Audit of {in_markdown(report.model.bundle)} on {in_markdown(data.name)}",
+        f"# Audit of the model {in_markdown(report.model.bundle)} on the data {in_markdown(data.name)}",
         "",
         f"{data.images} images, part {in_markdown(data.part)}. Run {report.run}, {report.made_at}.",
         "",
         *_notes(report),
+        "## What this says",
+        "",
+        *(f"- {sentence}" for sentence in report.says),
+        "",
         "## Certified accuracy",
         "",
         f"Right, and at least this radius ({norm}, pixels in [0, 1]). Intervals are exact, at confidence "
@@ -31,21 +35,17 @@ def as_markdown(report: Report) -> str:
         *_table(
             ["radius", "images", "certified", "share", "interval", "truly at least", "wrong"],
             (
-                [f"{at.radius:g}", *_share(at.certified), f"{at.robust:.4f}", str(at.wrong)]
+                [f"{at.radius:.10g}", *_share(at.certified), f"{at.robust:.4f}", str(at.wrong)]
                 for at in report.radii
             ),
         ),
-        "## What this says",
-        "",
-        *(f"- {sentence}" for sentence in report.says),
-        "",
         "## What became of the images",
         "",
         *_table(
             ["outcome", "reason", "of", "images", "share", "interval"],
             ([each.outcome, in_markdown(each.reason or ""), *_share(each.images)] for each in report.outcomes),
         ),
-        f"## Classes at radius {report.class_radius:g}, the worst first",
+        f"## Classes at radius {report.class_radius:.10g}, the worst first",
         "",
         *_table(
             ["class", "images", "certified", "share", "interval", "truly at least", "wrong", "abstained"],
@@ -60,7 +60,10 @@ def as_markdown(report: Report) -> str:
         "## Cost",
         "",
         f"{report.cost.samples} noise samples, {report.cost.samples_an_image:.1f} an image"
-        + ("." if report.cost.seconds is None else f"; {report.cost.seconds:.1f} seconds, summed over images."),
+        + (
+            "." if report.cost.seconds is None else f"; {report.cost.seconds:.1f} seconds, summed over images, "
+            "of which several may run at once."
+        ),
         "",
     ]  # fmt: skip
     for title, facts in facts_of(report):

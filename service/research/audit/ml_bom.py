@@ -87,10 +87,10 @@ def _card(report: Report) -> dict[str, Any]:
 def _metrics(report: Report) -> Iterator[dict[str, Any]]:
     norm = NORMS[report.model.norm]
     for at in report.radii:
-        yield _metric(f"certified accuracy at {norm} radius {at.radius:g}", "all images", at.certified)
+        yield _metric(f"certified accuracy at {norm} radius {at.radius:.10g}", "all images", at.certified)
     for each in report.classes:
         for own, at in zip(each.at, report.radii, strict=True):
-            yield _metric(f"certified accuracy at {norm} radius {at.radius:g}", f"class {each.name}", own.certified)
+            yield _metric(f"certified accuracy at {norm} radius {at.radius:.10g}", f"class {each.name}", own.certified)
     for outcome in report.outcomes:
         if outcome.reason is None:
             yield _metric(f"share of images: {outcome.outcome}", "all images", outcome.images)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 
 from ... import __version__
 from .schemas import Report
-from .words import NORMS
+from .words import NORMS, in_words
 
 __all__ = ("MOST_CLASSES", "facts_of", "page")
 
@@ -38,6 +39,8 @@ def page(report: Report, *, svg: str, pictures: Mapping[int, str]) -> str:
         most_classes=MOST_CLASSES,
         class_place=places.index(report.class_radius),
         facts_of=facts_of(report),
+        in_words=in_words,
+        repeat=_words(report.repeat),
     )
 
 
@@ -67,7 +70,7 @@ def facts_of(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
                 ("scales (sigma)", ", ".join(f"{sigma:g}" for sigma in model.sigmas)),
                 ("thresholds", ", ".join(f"{threshold:g}" for threshold in model.thresholds)),
                 ("noise", ", ".join(model.noise)),
-                ("finest scale decides by", model.final),
+                ("finest scale by", model.final),
                 ("runtime", f"{runtime.generator} {runtime.device} {runtime.engine} {runtime.dtype}"),
                 ("micro-batch", str(runtime.micro_batch)),
                 ("certify", model.certify),
@@ -88,4 +91,14 @@ def facts_of(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _value(value: object) -> str:
+    if value is None:
+        return "none"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _words(command: str) -> list[str]:
+    """A line is never broken inside an option. A name that ends its quotes is shown as it is."""
+    try:
+        return [shlex.quote(word) for word in shlex.split(command)]
+    except ValueError:
+        return [command]

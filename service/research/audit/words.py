@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ..about import About
 from .schemas import AtRadius, Data
 
-__all__ = ("NORMS", "sentences")
+__all__ = ("NORMS", "in_words", "sentences")
 
 NORMS = {"l2": "L2", "l1": "L1"}
+_GREYS = 255  # steps of an 8-bit picture's values
+_REASONS = {
+    "deadline": "its time ran out",
+    "rival_at_larger_sigma": "with more noise another label leads",
+    "no_stage_confident": "no label leads clearly in the noise",
+    "undecided": "the samples cannot tell",
+}
+
+
+def in_words(reason: str | None) -> str:
+    """Why an image has no certificate, for people; a code without words is shown as it is."""
+    return "no reason" if not reason else _REASONS.get(reason, reason)
 
 
 def sentences(about: About, data: Data, radii: Sequence[AtRadius], confidence: float, certified: int) -> list[str]:
@@ -18,6 +31,7 @@ def sentences(about: About, data: Data, radii: Sequence[AtRadius], confidence: f
     certificate = (
         f"A certificate of radius r says: every image at a distance below r ({norm}, pixels in [0, 1]) from the one "
         "that was certified gets the same label from the certified classifier, a cascade of smoothed ones."
+        + _example(about, radii)
     )
     if about.method == "deterministic":
         certificate += " Every noise sample was counted: nothing of this is left to chance."
@@ -27,7 +41,7 @@ def sentences(about: About, data: Data, radii: Sequence[AtRadius], confidence: f
         )
     return [
         certificate,
-        _population(norm, radii, confidence),
+        _population(norm, data, radii, confidence),
         _fixed_set(about, data, radii, certified),
         "Intervals of the table and of the classes hold one by one, each with its own confidence; the band around the "
         "curve holds at all radii at once, and so do the lower bounds of all classes at one radius.",
@@ -37,24 +51,51 @@ def sentences(about: About, data: Data, radii: Sequence[AtRadius], confidence: f
     ]
 
 
-def _population(norm: str, radii: Sequence[AtRadius], confidence: float) -> str:
+def _example(about: About, radii: Sequence[AtRadius]) -> str:
+    """What the largest radius at which something is shown means for a picture; "" where there is none."""
+    radius = max((at.radius for at in radii if at.robust > 0), default=0.0)
+    values = math.prod(about.input_shape)
+    one = radius * _GREYS
+    every = one / values if about.norm == "l1" else one / math.sqrt(values)
+    if every < 0.1:  # nothing that could be seen in a file
+        return ""
+    alone = f"by less than {_down(one)}" if one <= _GREYS else "in any way"
+    return (
+        f" Below {radius:.10g} is, for example, each of the picture's {values} values changed by less than "
+        f"{_down(every)} of {_GREYS} grey steps, or one of them changed {alone}."
+    )
+
+
+def _down(steps: float) -> str:
+    return f"{math.floor(steps * 10) / 10:.1f}"
+
+
+def _population(norm: str, data: Data, radii: Sequence[AtRadius], confidence: float) -> str:
     said = [
-        f"at least {at.robust:.4f} of it is classified right"
-        + (f", and stays so under every change of {norm} length below {at.radius:g}" if at.radius else "")
+        f"at least {_percent(at.robust)} of it is classified right"
+        + (f", and stays so under every change of {norm} length below {at.radius:.10g}" if at.radius else "")
         for at in radii
         if at.robust > 0
     ]
+    once = ", each file counted once," if data.images < data.rows else ""
     return (
-        "If these images were drawn at random from a population, each on its own, then with confidence "
-        f"{confidence:.10g}, over images and noise together and for each radius by itself, "
+        f"If these images{once} were drawn at random from a population, each on its own, and the model was made "
+        f"without them, then with confidence {_percent(confidence)}, over images and noise together and for each "
+        "radius by itself, "
         + ("; ".join(said) if said else "nothing is shown at any of these radii")
         + "."
+        + (" In a use where the same file comes often, this is not its share of the use." if once else "")
     )
+
+
+def _percent(share: float) -> str:
+    """Of figures with four digits: nothing is rounded."""
+    return f"{share * 100:.10g}%"
 
 
 def _fixed_set(about: About, data: Data, radii: Sequence[AtRadius], certified: int) -> str:
     """The other reading, which needs no bound over images."""
-    counted = "; ".join(f"{at.certified.count} of {at.certified.of} at radius {at.radius:g}" for at in radii)
+    counted = "; ".join(f"{at.certified.count} of {at.certified.of} at radius {at.radius:.10g}" for at in radii)
     expected = (
         "no certificate is false"
         if about.method == "deterministic"

@@ -13,10 +13,13 @@ export async function launch(executablePath) {
   return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
 }
 
+const served = (page) =>
+  page.waitForFunction(() => document.getElementById("served").textContent.includes("classes"));
+
 /** Runs `scenario(page)` on a page of its own; no request of it may leave the service, and no error reach its console.
-refused: how many answers with an error status it expects; Chromium notes each on the console. */
+refused: how many answers with an error status it expects; Chromium notes each on the console. ready: of the page. */
 export async function onPage(browser, url, options, scenario) {
-  const { refused = 0, ...rest } = options;
+  const { refused = 0, ready = served, ...rest } = options;
   const context = await browser.newContext({ viewport: DESKTOP, acceptDownloads: true, ...rest });
   context.setDefaultTimeout(60_000); // the machine may have other work
   const page = await context.newPage();
@@ -27,7 +30,7 @@ export async function onPage(browser, url, options, scenario) {
   page.on("pageerror", (error) => errors.push(String(error)));
   try {
     await page.goto(url);
-    await page.waitForFunction(() => document.getElementById("served").textContent.includes("classes"));
+    await ready(page);
     const facts = await scenario(page);
     const origin = new URL(url).origin;
     for (const each of asked) assert.ok(each.startsWith(origin) || /^(blob|data):/.test(each), each);

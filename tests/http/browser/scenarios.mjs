@@ -1,13 +1,15 @@
-// What people do with the page, in a real Chromium: node scenarios.mjs SETTINGS. A line of JSON for each scenario:
-// {name, error, facts}. The Python test that starts it has the servers.
+// What people do with the page, in a real Chromium: node scenarios.mjs SETTINGS. It prints a list with {name, error, facts}
+// of each scenario. The Python test that starts it has the servers.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { tryItOut } from "./docs.mjs";
 import { PHONE, TALL, answerOf, drop, launch, noteRadii, onPage, sticksOut, verdict } from "./browser.mjs";
 
 const { chromium, urls, digit, photo, shots, downloads, key } = JSON.parse(process.argv[2]);
 const bytes = await readFile(digit);
 const browser = await launch(chromium);
+const shown = (page) => page.locator("#operations-default-certify").waitFor();
 const at = (url, options, scenario) => () => onPage(browser, url, options, scenario);
 
 async function certifyDigit(page) {
@@ -255,6 +257,14 @@ const scenarios = {
     assert.equal(await page.inputValue("#key"), "");
   }),
 
+  "the API's page sends a digit with what it fills in": at(`${urls.digits}/docs`, { ready: shown }, async (page) => {
+    for (const operation of ["certify", "preview"]) {
+      const [status, answer] = await tryItOut(page, operation, digit);
+      assert.equal(status, 200, JSON.stringify(answer));
+      assert.equal(answer.input.resized, false);
+    }
+  }),
+
   "nothing moves for whoever wants calm": at(urls.digits, { reducedMotion: "reduce" }, async (page) => {
     await certifyDigit(page);
     const times = await page.locator(".bar, .fill").evaluateAll((all) => all.map((each) => getComputedStyle(each).transitionDuration));
@@ -286,6 +296,7 @@ for (const colorScheme of ["light", "dark"]) {
   }
 }
 
+const results = [];
 for (const [name, scenario] of Object.entries(scenarios)) {
   const began = performance.now();
   let error = null;
@@ -295,6 +306,7 @@ for (const [name, scenario] of Object.entries(scenarios)) {
   } catch (failure) {
     error = failure.stack ?? String(failure);
   }
-  console.log(JSON.stringify({ name, error, facts, took: (performance.now() - began) / 1000 }));
+  results.push({ name, error, facts, took: (performance.now() - began) / 1000 });
 }
 await browser.close();
+console.log(JSON.stringify(results));

@@ -44,6 +44,26 @@ def test_an_onnx_file_that_is_no_classifier(name: str, tmp_path: Path) -> None:
     assert str(path) in message and ONNX[name] in message
 
 
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("net.onnx", "openvino"),
+        ("net.pth", "timm"),
+        ("hub/pytorch_model.bin", "timm"),
+        ("vit/model.safetensors", "transformers"),
+    ],
+)
+def test_a_pointer_that_git_lfs_left_in_a_files_place(name: str, needs: str, tmp_path: Path) -> None:
+    pytest.importorskip(needs)
+    path = tmp_path / name
+    for folder, there in (("hub", "timm/hub_bin"), ("vit", "transformers_vit")):
+        shutil.copytree(GOLDEN / there, tmp_path / folder)
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 45000000\n")
+    told = {"architecture": "resnet18"} if name.endswith(".pth") else {}
+    message = refused(path if path.parent == tmp_path else path.parent, tmp_path, **told)
+    assert str(path) in message and "git lfs pull" in message
+
+
 def test_external_data_are_refused_also_where_the_file_is_there(tmp_path: Path) -> None:
     """OpenVINO would read it: bytes that no digest covers."""
     path = Path(shutil.copy(GOLDEN / "onnx/refuse_external.onnx", tmp_path))
