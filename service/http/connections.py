@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import resource
 import time
 from collections.abc import Callable
@@ -50,9 +49,6 @@ _FRAMING_BYTES = 32 * 1024
 _LENGTHS = (b"content-length", b"transfer-encoding")
 # Requests that a client sends before it is answered: browsers and proxies send none, uvicorn would keep any number.
 _PIPELINED = 8
-# The parser takes what follows the head of an upgrade for another protocol, and we have none: clients that offer HTTP/2
-# by the way (curl --http2, Java's own) would lose their bodies. RFC 9110, section 7.8: a server may ignore the header.
-_UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,22 +143,13 @@ class Connection(HttpToolsProtocol):
             self.close_now()
             return
         self._framing += len(data)
-        super().data_received(self._without_upgrade(data))
+        super().data_received(data)
         # Chunks may bring as much framing as body: a byte of a body costs five, and their number is bounded above.
         if self._framing > _FRAMING_BYTES + self._body:
             logger.debug("a connection is closed: its head, chunk sizes or trailers are too long")
             self.close_now()
         elif self._in_head and self._head_timer is None:
             self._start_head_timer()  # the beginning of a next request
-
-    def _without_upgrade(self, data: bytes) -> bytes:
-        """The same where a body arrives; a name that comes in two pieces is not found."""
-        if not self._in_head and self.cycle is not None and self.cycle.more_body:
-            return data
-        end = data.find(b"\r\n\r\n")
-        head = data if end < 0 else data[:end]
-        ignored = _UPGRADE.sub(b"\r\nx-upgrade", head)
-        return data if ignored == head else ignored + data[len(head) :]
 
     def send_400_response(self, msg: str) -> None:
         self._no_http()
