@@ -54,13 +54,21 @@ def digit() -> bytes:
 
 def executed(server: TritonServer) -> int:
     """Requests that the model has executed, as the server counts them."""
-    text = httpx.get(f"http://127.0.0.1:{server.metrics_port}/metrics").text
-    lines = [line for line in text.splitlines() if line.startswith("nv_inference_count{")]
-    return int(float(lines[0].rsplit(" ", 1)[1])) if lines else 0
+    return _metric(server, "nv_inference_count")
 
 
 def executions(server: TritonServer) -> int:
     """Calls of execute(), each of one or more requests."""
+    return _metric(server, "nv_inference_exec_count")
+
+
+def pending(server: TritonServer) -> int:
+    """Requests that wait for an instance."""
+    return _metric(server, "nv_inference_pending_request_count")
+
+
+def _metric(server: TritonServer, name: str) -> int:
+    """Of its one model; 0 before there is any."""
     text = httpx.get(f"http://127.0.0.1:{server.metrics_port}/metrics").text
-    (line,) = [line for line in text.splitlines() if line.startswith("nv_inference_exec_count{")]
-    return int(float(line.rsplit(" ", 1)[1]))
+    lines = [line for line in text.splitlines() if line.startswith(f"{name}{{")]
+    return int(float(lines[0].rsplit(" ", 1)[1])) if lines else 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import signal
 from functools import partial
 
 import httpx
@@ -13,6 +15,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[torch]')")
 
+from certify.models.export import MAX_BATCH
 from certify.service.answering.certify import certify
 from certify.service.answering.evidence import payload_of
 from certify.service.answering.images import decode_image
@@ -25,7 +28,7 @@ from certify.service.settings import load_settings
 from tests import pictures
 from tests.answer_rules import check
 from tests.servers import real_gateway, real_process
-from tests.triton.conftest import executed, executions
+from tests.triton.conftest import executed, executions, pending
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -76,10 +79,27 @@ async def test_votes_are_the_embedded_backends_alone_and_among_32_in_any_order(e
 
 
 async def test_many_small_requests_are_executed_together(triton, triton_server):
+    """All that wait when an instance is free. Instances are stopped until all do: no clock has a say."""
+    requests = 192  # 64 for each instance, and at least 64 that wait
     calls, runs = executed(triton_server), executions(triton_server)
-    for _ in range(4):
-        await asyncio.gather(*[triton.count_votes(image(n), sigma=0.25, seed=n, first=0, count=32) for n in range(32)])
-    assert (executed(triton_server) - calls) / (executions(triton_server) - runs) > 4
+    stubs = triton_server.stub_pids()
+    try:
+        for pid in stubs:
+            os.kill(pid, signal.SIGSTOP)
+        asked = [
+            asyncio.create_task(triton.count_votes(image(n), sigma=0.25, seed=n, first=0, count=32))
+            for n in range(requests)
+        ]
+        before, now = -1, 0
+        while now < requests - len(stubs) * MAX_BATCH or now != before:  # some have gone to an instance
+            await asyncio.sleep(0.1)
+            before, now = now, pending(triton_server)
+    finally:
+        for pid in stubs:
+            os.kill(pid, signal.SIGCONT)
+    await asyncio.gather(*asked)
+    assert executed(triton_server) - calls == requests
+    assert executions(triton_server) - runs < requests / 4
 
 
 @pytest.mark.parametrize("fields", [{}, {"radius": 0.2}, {"samples": 2_000, "final": "threshold"}], ids=str)
