@@ -47,11 +47,10 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/mypy
 
 # Three parts at once, since most tests wait: for a server, a child process, a deadline. Of models some go into each of
-# two. deploy has a process of its own: Helm's engine, in Go, and the networks' libraries end each other in one.
+# the last two. deploy has a process of its own: Helm's engine, in Go, and the networks' libraries end each other in one.
 # images are built by a target of their own.
-FIRST := $(addprefix tests/, answering/ backends/ benchmarks/ certificates/ cli/ core/ http/ research/ service/ remote/ \
-    models/classifiers/ models/train/)
-THIRD := tests/test_light_service.py tests/test_wheel.py
+FIRST := $(addprefix tests/, answering/ backends/ benchmarks/ certificates/ cli/ core/ http/ research/ service/)
+THIRD := $(addprefix tests/, remote/ models/classifiers/ models/train/ test_light_service.py test_wheel.py)
 SECOND := $(filter-out $(FIRST) $(THIRD) tests/deploy/ tests/images/ tests/cases/ tests/golden/ tests/typing/ %__pycache__/, $(wildcard tests/*/ tests/test_*.py))
 
 test: lint ## everything: lint, types, unit, statistics, HTTP against a real process, a real Triton; coverage
@@ -65,7 +64,7 @@ test-first test-second test-third: export COVERAGE_FILE = .coverage.$@
 test-first: $(STAMP)
 	$(BIN)/python -m pytest -q --cov --cov-report= $(FIRST)
 test-second: $(STAMP)
-	$(BIN)/python -m pytest -q --cov --cov-report= $(addprefix --ignore=, $(filter tests/models/%, $(FIRST))) $(SECOND)
+	$(BIN)/python -m pytest -q --cov --cov-report= $(addprefix --ignore=, $(filter tests/models/%, $(THIRD))) $(SECOND)
 test-third: $(STAMP)
 	$(BIN)/python -m pytest -q --cov --cov-report= tests/deploy/
 	$(BIN)/python -m pytest -q --cov --cov-append --cov-report= $(THIRD)

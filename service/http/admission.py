@@ -25,13 +25,14 @@ from .keys import ANYBODY, Client
 from .metrics import Metrics
 from .turns import QUANTUM, Requester, Turns, below_share
 
-__all__ = ("Admission", "Place")
+__all__ = ("PROMPT_MISTAKES", "PROMPT_REFUSALS", "Admission", "Place")
 
 # Weight of the newest request in the moving average of service times: about the last ten count.
 _NEWEST = 0.2
 # Refusals in a second that are sent at once: those of honest clients. In a flood each is held back for the least
-# Retry-After (http/refusals.py).
-_PROMPT_REFUSALS, _HELD_BACK_SECONDS = 10, 1.0
+# Retry-After (http/refusals.py). Of mistakes more: whoever tries out an API, or a whole table of images, makes many.
+PROMPT_REFUSALS, PROMPT_MISTAKES = 10, 100
+_HELD_BACK_SECONDS = 1.0
 # Retry-After: never an instant retry, never longer than a client would wait.
 _RETRY_SECONDS = (1, 300)
 
@@ -57,7 +58,7 @@ class Admission:
         self._left = asyncio.Event()  # set, and another one from then on, when a place is given back
         self._mean_seconds = 1.0
         self._draining = False
-        self._refusals: deque[float] = deque(maxlen=_PROMPT_REFUSALS)  # when the latest were sent
+        self._refusals: deque[float] = deque(maxlen=PROMPT_MISTAKES)  # when the latest were sent
         # Read at each scrape: a call changes them twice, and setting a gauge takes as long as giving a turn.
         metrics.arriving.set_function(lambda: self._arriving)
         metrics.in_flight.set_function(lambda: self._turns.held)
@@ -165,10 +166,10 @@ class Admission:
         finally:
             self._large -= large
 
-    async def hold_back(self) -> None:
-        """Wait before a refusal is sent, if it is one of a flood."""
+    async def hold_back(self, prompt: int) -> None:
+        """Wait before a refusal is sent, if it is one of a flood: if as many as `prompt` were in the last second."""
         now = self._clock()
-        flood = len(self._refusals) == _PROMPT_REFUSALS and now - self._refusals[0] < 1.0
+        flood = len(self._refusals) >= prompt and now - self._refusals[-prompt] < 1.0
         self._refusals.append(now)
         if flood:
             await asyncio.sleep(_HELD_BACK_SECONDS)

@@ -6,13 +6,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from ..errors import BudgetSpent, QueueFull, RequestError, Unauthorized
+from .admission import PROMPT_MISTAKES, PROMPT_REFUSALS
 from .connections import HeldBack
 from .context import gateway_of
 
 __all__ = ("hold_back",)
 
 # What is over before any work is done, and can be had again at once. Not what tells a client to go elsewhere.
-_CHEAP = (RequestError, QueueFull, BudgetSpent, Unauthorized, HTTPException)
+_MISTAKES = (RequestError, HTTPException)
+_CHEAP = (*_MISTAKES, QueueFull, BudgetSpent, Unauthorized)
 
 
 async def hold_back(request: Request, error: Exception) -> None:
@@ -25,6 +27,7 @@ async def hold_back(request: Request, error: Exception) -> None:
     held_back.now = True
     held_back.forget()
     try:
-        await gateway_of(request).admission.hold_back()
+        prompt = PROMPT_MISTAKES if isinstance(error, _MISTAKES) else PROMPT_REFUSALS
+        await gateway_of(request).admission.hold_back(prompt)
     finally:
         held_back.now = False

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from certify.service.errors import Draining, QueueFull
-from certify.service.http.admission import Admission
+from certify.service.http.admission import PROMPT_MISTAKES, PROMPT_REFUSALS, Admission
 from certify.service.http.keys import ANYBODY, Client
 from certify.service.http.metrics import Metrics
 from certify.service.http.turns import QUANTUM
@@ -125,7 +125,8 @@ async def test_draining_refuses_the_new_and_keeps_what_had_come_in() -> None:
     assert house.idle
 
 
-async def test_refusals_are_held_back_only_in_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("prompt", [PROMPT_REFUSALS, PROMPT_MISTAKES])
+async def test_refusals_are_held_back_only_in_a_flood(prompt: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, held = Clock(), []
 
     async def sleep(seconds: float) -> None:
@@ -133,13 +134,13 @@ async def test_refusals_are_held_back_only_in_a_flood(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     house, _ = admission(1, 1, clock)
-    for _ in range(10):
-        await house.hold_back()
+    for _ in range(prompt):
+        await house.hold_back(prompt)
     assert not held
-    await house.hold_back()
+    await house.hold_back(prompt)
     assert held == [1.0]
     clock.now = 1.0
-    await house.hold_back()
+    await house.hold_back(prompt)
     assert held == [1.0]
 
 

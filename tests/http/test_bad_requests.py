@@ -169,7 +169,7 @@ async def test_paths_and_methods_that_do_not_exist_are_problems_too() -> None:
 async def test_every_refusal_may_be_held_back_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
-    async def hold_back() -> None:
+    async def hold_back(prompt: int) -> None:
         nonlocal calls
         calls += 1
 
