@@ -58,7 +58,7 @@ async def test_of_a_body_that_was_cut_off_nothing_is_kept_while_its_refusal_is_h
 ) -> None:
     held_back, go_on = asyncio.Event(), asyncio.Event()
 
-    async def hold_back() -> None:
+    async def hold_back(prompt: int) -> None:
         held_back.set()
         await go_on.wait()
 
