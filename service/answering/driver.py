@@ -116,16 +116,19 @@ async def drive(
     try:
         with sharing(backend), contextlib.closing(call.ahead), contextlib.closing(call.limit):
             async with asyncio.timeout_at(deadline):
+                query = certifier.next()
+                call.begin(query)
                 async with turn(0):
                     # One image costs what the smallest call does.
                     seconds = limits.allowed(backend, backend.info().chunk)
                     uncertified_class = await _guarded(backend.classify(image), seconds, call.limit)
-                while (query := certifier.next()) is not None:
+                while query is not None:
                     votes = await call.look(query)
                     certifier.observe(query, votes.tolist())
                     drawn[query.level] += votes
                     if watch is not None:
                         watch(certifier, drawn)
+                    query = certifier.next()
     except TimeoutError:
         timed_out = True
     result = certifier.result()
@@ -193,6 +196,11 @@ class _Calls:
         self.limit = Limit()
         self.seconds = 0.0
         self.chunks: dict[tuple[int, Purpose], list[NDArray[np.int64]]] | None = None
+
+    def begin(self, query: Query | None) -> None:
+        """What is asked first needs no answer before it: hands that idle until then begin with it."""
+        if query is not None and self.chunks is None:
+            self.ahead.begin(lambda: [query], self._info.grain)
 
     def look(self, query: Query) -> Awaitable[NDArray[np.int64]]:
         """One look's votes, in a span of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import strategy
 from .results import Purpose, Query
 from .state import State
+from .terms import at_look
 
 __all__ = ("outlook",)
 
@@ -42,16 +43,31 @@ def _pilots(c: State, pending: Query) -> list[Query]:
 
 
 def _looks(c: State, pending: Query) -> list[Query]:
-    """The first open look of the path's other terms, as long as they have something to gain; then the level's next."""
+    """The first open look of the path's other terms, as long as they have something to gain; then the level's next.
+
+    Where the pending look will do for a requested radius, if draws go on as they went, none comes after it there.
+    """
     _, path = c.chosen
     likely = []
     for k in strategy.undone(c, path):
         level = c.levels[k]
+        if k == pending.level and _will_do(c, k, path):
+            continue
         at = level.taken + (k == pending.level)
         if at < len(level.looks):
             first = level.samples + (pending.count if k == pending.level else 0)
             likely.append((k == pending.level, _query(k, "estimation", first, level.looks[at].samples - first)))
     return [query for _, query in sorted(likely, key=lambda pair: pair[0])]
+
+
+def _will_do(c: State, k: int, path: int) -> bool:
+    """Whether level k's term allows the requested radius after its next look, if draws go on as they went."""
+    if c.radius is None:
+        return False
+    label, _ = c.chosen
+    level = c.levels[k]
+    estimate = level.estimate(label)
+    return at_look(c, k, path, level.taken, estimate.p, estimate.q) >= c.target
 
 
 def _query(level: int, purpose: Purpose, first: int, count: int) -> Query:

@@ -91,6 +91,33 @@ async def test_what_is_waited_for_is_asked_for_first() -> None:
     assert not any("ahead look" in each for each in turns)
 
 
+async def test_idle_hands_begin_with_the_first_look_while_the_plain_answer_comes() -> None:
+    class Noting(FakeBackend):
+        def __init__(self, hands: int) -> None:
+            super().__init__()
+            self.hands = hands
+            self.asked: list[str] = []
+
+        def draw_ahead(self, image: NDArray[np.float32], **stream: Any) -> AheadDraw:
+            self.asked.append("ahead")
+            return super().draw_ahead(image, **stream)
+
+        async def classify(self, image: NDArray[np.float32]) -> int:
+            self.asked.append("plain")
+            return await super().classify(image)
+
+    for hands, first in ((1, "plain"), (2, "ahead")):
+        backend = Noting(hands)
+        await run(backend)
+        assert backend.asked[0] == first
+    backend, certifier = Noting(2), Certifier(FAKE_INFO.cascade, 10, samples=5_000, chunk=32)
+    await drive(
+        backend, certifier, IMAGE, sigmas=FAKE_INFO.sigmas, seed_of=stream_seed, limits=LIMITS, deadline=None,
+        by_chunk=True,
+    )  # fmt: skip
+    assert backend.asked == ["plain"]  # what comes ahead comes without its chunks
+
+
 async def test_what_was_drawn_in_vain_is_counted() -> None:
     done, _ = await run(backend_of(32), radius=0.1)
     assert done.ahead.dropped > 0

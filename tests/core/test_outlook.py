@@ -58,3 +58,21 @@ def test_behind_a_levels_last_look_nothing_more_is_expected_there() -> None:
         certifier.observe(query, (votes, query.count - votes))
     last, expected = queries[-1]
     assert last.first + last.count == 40 and expected == []
+
+
+def test_where_the_pending_look_will_do_nothing_is_expected_after_it() -> None:
+    certifier = Certifier(Cascade.of((0.25,)), 2, chunk=8, pilot=64, radius=0.1)
+    expected = {}
+    while (query := certifier.next()) is not None:
+        expected[query] = certifier.outlook()
+        certifier.observe(query, (query.count, 0))
+    *_, last = expected
+    assert last.purpose == "estimation" and expected[last] == []
+
+
+def test_where_the_pending_look_will_not_do_the_next_is_expected() -> None:
+    certifier = Certifier(Cascade.of((0.25,)), 2, chunk=8, pilot=64, radius=0.4)
+    while (query := certifier.next()) is not None and query.purpose == "pilot":
+        certifier.observe(query, (query.count, 0))
+    assert query is not None
+    assert [each.first for each in certifier.outlook()] == [query.count]
