@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import strategy
+from .allocation import Estimate, path_z, rate
 from .results import Purpose, Query
 from .state import State
 from .terms import at_look
@@ -30,16 +31,39 @@ def outlook(c: State) -> list[Query]:
 def _pilots(c: State, pending: Query) -> list[Query]:
     """The other levels' pilots, and of the path that looks best so far the first draws of each term.
 
-    With a requested radius the pilots may end with this one: then the path's own level comes before all but the next.
+    With a requested radius the pilots may end with this one: then the path's own level comes before all but the next,
+    and before that one too where it probably will.
     """
     levels = range(len(c.levels))
     pilots = [k for k in reversed(levels) if not c.levels[k].pilot_samples and k != pending.level]
+    ends = _will_end(c, pending.level)
     path = pending.level
-    if any(level.pilot_samples for level in c.levels):
+    if not ends and any(level.pilot_samples for level in c.levels):
         path = strategy.likely_path(c)
     asked = [_query(k, "pilot", 0, c.pilot) for k in pilots]
     terms = [_query(k, "estimation", 0, c.grain) for k in levels[path:] if k not in pilots]
+    if ends:
+        return [*terms, *asked]
     return [*asked, *terms] if c.radius is None else [*asked[:1], *terms, *asked[1:]]
+
+
+def _will_end(c: State, k: int) -> bool:
+    """Whether the pilots end with level k's, if the next coarser one's votes tell how far the label's region reaches.
+
+    At half the noise a margin counts twice, as of a half-space.
+    """
+    if c.radius is None or k + 1 == len(c.levels) or (label := c.levels[k + 1].leader()) is None:
+        return False
+    estimates = [level.estimate(label) for level in c.levels]
+    p, q, n = estimates[k + 1]
+    scales, laws = c.cascade.scales, c.cascade.laws
+
+    def nearer(share: float) -> float:
+        return laws[k].cdf(laws[k + 1].quantile(share) * scales[k + 1] / scales[k])
+
+    most, least, _ = rate(n, 0, n)  # what so many votes can say
+    estimates[k] = Estimate(min(nearer(p), most), max(nearer(q), least), n)
+    return path_z(c.cascade, k, estimates, c.target) > strategy.PILOT_GOOD
 
 
 def _looks(c: State, pending: Query) -> list[Query]:

@@ -43,6 +43,19 @@ def test_the_other_pilots_are_expected_first() -> None:
     assert certifier.outlook()[:2] == [Query(level=k, purpose="pilot", first=0, count=64) for k in (1, 0)]
 
 
+def test_where_the_pilots_will_probably_end_no_other_is_expected_first() -> None:
+    def after_the_coarsest(votes: tuple[int, int]) -> list[tuple[int, str]]:
+        cascade = Cascade.of((0.12, 0.25, 0.5), (0.5, 0.5, 0.99))
+        certifier = Certifier(cascade, 2, chunk=8, pilot=64, radius=0.25)
+        assert (query := certifier.next()) is not None and query.level == 2
+        certifier.observe(query, votes)
+        assert (query := certifier.next()) is not None and (query.level, query.purpose) == (1, "pilot")
+        return [(each.level, each.purpose) for each in certifier.outlook()]
+
+    assert after_the_coarsest((58, 6)) == [(1, "estimation"), (2, "estimation"), (0, "pilot")]
+    assert after_the_coarsest((34, 30))[0] == (0, "pilot")
+
+
 def test_what_the_budget_does_not_pay_for_is_not_expected() -> None:
     certifier = Certifier(Cascade.of((0.25, 0.5)), 2, samples=136, chunk=8, pilot=64)
     assert certifier.next() is not None
