@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cards import listed
+from benchmarks.cards import here, listed
 from benchmarks.report import table
 from benchmarks.tables import CURVES, ROOT, costs, named, only, spread, write
 from benchmarks.votes import SLACK, adaptive, choose, majorities, votes_of
@@ -51,6 +51,10 @@ def drawn(bundle: str, part: str, samples: int, limit: int | None = None) -> Vot
     name = Path(bundle).parent.name if "/" in bundle else bundle
     path = WORK / f"{part}-{name}-{samples}.npz"
     return votes_of(open_dataset("digits", part=part), bundle, path, samples, limit=limit)
+
+
+def _drawn_in(votes: VotesFile) -> str:
+    return f"alpha = {float(votes.alpha):g}, in {votes.runtime} ({here()})"
 
 
 def finetuned(run: str, seed: int) -> str:
@@ -82,9 +86,9 @@ def held_out() -> str:
     draw(shown, CURVES / "digits-policies.png", title=f"digits, {len(votes.idx)} held-out images")
     return "\n\n".join(
         [
-            f"{len(votes.idx)} held-out images, N = {votes.samples} at each scale visited, alpha = "
-            f"{float(votes.alpha):g}. Thresholds tuned on the tuning part for ACR: {listed(chosen)} (fine to coarse), "
-            "finest by plurality. `reference` is as published, not proved at alpha.",
+            f"{len(votes.idx)} held-out images, N = {votes.samples} at each scale visited, {_drawn_in(votes)}. "
+            f"Thresholds tuned on the tuning part for ACR: {listed(chosen)} (fine to coarse), finest by plurality. "
+            "`reference` is as published, not proved at alpha.",
             markdown(rows),
             _comparison(untuned, tuned, singles),
             "![certified accuracy against radius](curves/digits-policies.svg)",
@@ -134,9 +138,9 @@ def ablation() -> str:
     head = ["fine-tuning", "policy", *(f"{r:g}" for r in ABLATION_RADII), "ACR", "abstained", "clean accuracy"]
     return "\n\n".join(
         [
-            f"{len(first.idx)} held-out images, N = {first.samples} at each scale, {len(SEEDS)} seeds of fine-tuning "
-            "each (mean +- standard deviation; `none` is one bundle). `best` at the bundle's own thresholds, "
-            "`reference` at p0 = .5.",
+            f"{len(first.idx)} held-out images, N = {first.samples} at each scale, {_drawn_in(first)}; "
+            f"{len(SEEDS)} seeds of fine-tuning each (mean +- standard deviation; `none` is one bundle). `best` at the "
+            "bundle's own thresholds, `reference` at p0 = .5.",
             table(head, rows),
             "**Over-confidence and over-smoothing**: the share of the same images on which a class has more than half "
             "of the draws.",
@@ -208,7 +212,7 @@ def winner() -> str:
     return "\n\n".join(
         [
             f"The winner of the ablation is {NAMES[run]} (seed {SEEDS[0]}); {len(better.idx)} held-out images, "
-            f"N = {better.samples}. Thresholds tuned anew: {listed(chosen)}.",
+            f"N = {better.samples}, {_drawn_in(better)}. Thresholds tuned anew: {listed(chosen)}.",
             markdown(rows),
             f"`best` goes from ACR {old.acr:.4f} to {new.acr:.4f} ({new.name.split(':')[0]}), certified accuracy at 0 "
             f"from {old.accuracy(0.0):.3f} to {new.accuracy(0.0):.3f}: the rule for shipping it (a larger ACR, at most "
