@@ -30,7 +30,7 @@ from certify.models.train.config import FileConfig
 from certify.models.train.from_file import run as train
 from certify.models.train.runs import find_run
 from certify.models.train.stage import log
-from certify.service.research.curves import Curve, curves_of_votes, draw
+from certify.service.research.curves import Curve, curves_of_votes, draw, with_interval
 from certify.service.research.threshold_choice import Choice, best_curve, tune
 from certify.service.research.votes_file import VotesFile
 
@@ -95,7 +95,7 @@ def trade(choice: Choice, tuning: VotesFile, judging: VotesFile) -> str:
     }
     rows = [
         [name, listed(thresholds), f"{len(votes.idx)} {where}", *(_share(curve, r) for r in (0.0, 0.25, 0.5))]
-        + [f"{curve.acr:.4f} ({curve.acr_interval[0]:.4f} to {curve.acr_interval[1]:.4f})"]
+        + [with_interval(f"{curve.acr:.4f}", curve.acr_interval, 4)]
         for votes, where in ((tuning, "training"), (judging, "test"))
         for name, thresholds in kinds.items()
         for curve in [best_curve(votes, thresholds, "plurality")]
@@ -104,8 +104,7 @@ def trade(choice: Choice, tuning: VotesFile, judging: VotesFile) -> str:
 
 
 def _share(curve: Curve, radius: float) -> str:
-    low, high = curve.accuracy_interval(radius)
-    return f"{curve.accuracy(radius):.3f} ({low:.3f} to {high:.3f})"
+    return with_interval(f"{curve.accuracy(radius):.3f}", curve.accuracy_interval(radius), 3)
 
 
 def ship(
