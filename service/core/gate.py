@@ -1,6 +1,6 @@
 """A sequential gate: whether a share of at least t is certified, decided as soon as it is known.
 
-Rules (docs/protocol.md, 10.3):
+Rules (docs/protocol.md, 10.2 and 10.3):
 1. Thresholds, looks and shares of the error are fixed before the first image.
 2. Images come in a random order. A look uses exactly the first n of its stream: all images, or those of a class.
 3. Pass and fail have half of the error each. Each divides it over its looks, and over what is required (Holm).
