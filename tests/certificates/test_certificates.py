@@ -21,7 +21,7 @@ from certify.service.answering.evidence import votes_texts
 from certify.service.answering.evidence_schemas import Evidence
 from certify.service.answering.images import decode_image
 from certify.service.answering.replay import Differs, planned_again, scope_of, voted_again
-from certify.service.answering.signing import key_set, new_key, read_signer
+from certify.service.answering.signing import key_set, read_signer
 from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from tests import pictures
 from tests.certificates.vectors import CHANGES, FOLDER, OF_OTHERS, made
@@ -31,13 +31,6 @@ from tests.servers import SEED_KEY, in_process
 VALID = sorted(FOLDER.glob("valid*.json"))
 INVALID = sorted((FOLDER / "invalid").glob("*.json"))
 KEYS = FOLDER / "keys.json"
-
-
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    path = tmp_path / "signing.pem"
-    path.write_text(new_key())
-    return path
 
 
 def payload_of(data: bytes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binomtest
 
 from certify.service.core import Cascade, cascade_certificate
-from tests.core.oracle import GOLDEN
+from tests.core.oracle import GOLDEN, cascade_answer
 
 CASES = json.loads((GOLDEN / "statistics.json").read_text())
 
@@ -116,13 +116,7 @@ def test_theorem_1_holds_at_the_edge_of_the_ball(final):
             return np.stack([first, splits * (1 - first), (1 - splits) * (1 - first)], axis=1)
 
         def answer(x, probabilities=probabilities, thresholds=thresholds):
-            p = probabilities(x)
-            for k in (2, 1, 0):
-                if k == 0 and final == "plurality":
-                    return int(p[0].argmax())
-                if p[k].max() > thresholds[k]:
-                    return int(p[k].argmax())
-            return None
+            return cascade_answer(probabilities(x), thresholds, final)
 
         p = probabilities(np.zeros(4))
         cascade = Cascade.of(sigmas.tolist(), thresholds.tolist(), final)
