@@ -65,7 +65,10 @@ def half_width(s: float) -> Fraction:
 
 
 def certified_scale(kind: NoiseKind, s: float) -> float:
-    """The factor of psi (docs/protocol.md, 2.3), rounded down: s, b, 2L or 2L. Raises ValueError for no such kind."""
+    """The factor of psi (docs/protocol.md, 2.3): s as it is, or b or 2L rounded down.
+
+    Raises ValueError for no such kind.
+    """
     match kind:
         case "gaussian":
             return float(s)
