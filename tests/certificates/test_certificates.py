@@ -237,6 +237,11 @@ def test_what_is_revealed_is_one_question_s_seeds(key_file: Path, tmp_path: Path
     assert seeds["scope_sha256"] == scope.sha256 and len(seeds["seeds"]) == 6
     sigma = payload["function"]["levels"][0]["sigma"]
     assert seeds["seeds"][f"pilot {sigma}"] == str(scope.seed(SEED_KEY.encode(), "pilot", float(sigma)))
+    kept = tmp_path / "seeds.json"
+    code, _, err = certify("reveal", str(certificate), "--seed-key-file", str(secret), "--out", str(kept))
+    assert code == 0 and json.loads(kept.read_text()) == seeds, err
+    code, _, err = certify("reveal", str(certificate), "--seed-key-file", str(secret), "--out", str(tmp_path))
+    assert code == 1 and "expected a file, or none yet, got a folder" in err
     secret.write_text("another key of thirty-two bytes and more")
     code, _, err = certify("reveal", str(certificate), "--seed-key-file", str(secret))
     assert code == 1 and "expected the key" in err
