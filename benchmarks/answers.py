@@ -30,7 +30,9 @@ from certify.service.answering.fields import parse_texts
 from certify.service.backends.embedded import EmbeddedBackend
 from certify.service.errors import RequestError
 from certify.service.research.certifiers import LocalCertifier, Verdict
+from certify.service.research.curves import INTERVALS, Curve, with_interval
 from certify.service.research.policies import Policy
+from certify.service.research.tables import ABSTAIN
 from certify.service.settings import load_settings
 
 __all__ = ("data_of", "measure", "text")
@@ -84,21 +86,40 @@ async def measure(
             took[name].append(time.perf_counter() - start)
         done += 1
         progress(f"  {bundle}: image {done}, {time.perf_counter() - began:.0f} s")
+    asked = certifiers[REFERENCE].votes_facts()
     rows = {name: _figures(verdicts[name], labels[:done], took[name]) for name in certifiers}
     rows[REFERENCE]["seconds"] = rows[REFERENCE]["samples"] / reference_rate
     for row in rows.values():
         row["gain"] = rows[REFERENCE]["seconds"] / row["seconds"]
-    return {"images": done, "reference_rate": reference_rate, "rows": rows, "unreachable": unreachable}
+    return {
+        "images": done,
+        "alpha": asked["alpha"],
+        "runtime": asked["runtime"],
+        "reference_rate": reference_rate,
+        "rows": rows,
+        "unreachable": unreachable,
+    }
 
 
 def _figures(verdicts: list[Verdict], labels: tuple[int, ...], took: list[float]) -> dict[str, Any]:
-    right = np.array([verdict.predict == label for verdict, label in zip(verdicts, labels, strict=True)])
-    radius = np.array([verdict.radius for verdict in verdicts])
+    predicted = np.array([verdict.predict for verdict in verdicts])
+    curve = Curve(
+        name="",
+        policy=None,
+        sigma=None,
+        final=None,
+        correct=predicted == np.array(labels),
+        abstained=predicted == ABSTAIN,
+        radius=np.array([verdict.radius for verdict in verdicts]),
+        samples=np.array([verdict.samples for verdict in verdicts]),
+    )
     return {
-        "samples": float(np.mean([verdict.samples for verdict in verdicts])),
+        "samples": curve.mean_samples,
         "seconds": float(np.mean(took)),
-        "accuracy": {f"{r:g}": float(np.mean(right & (radius >= r))) for r in RADII},
-        "acr": float(np.mean(right * radius)),
+        "accuracy": {f"{r:g}": curve.accuracy(r) for r in RADII},
+        "accuracy_interval": {f"{r:g}": curve.accuracy_interval(r) for r in RADII},
+        "acr": curve.acr,
+        "acr_interval": curve.acr_interval,
     }
 
 
@@ -106,16 +127,22 @@ def text(bundle: str, figures: dict[str, Any]) -> str:
     cells = []
     for name, row in figures["rows"].items():
         until = ORDERS[name][2]  # an answer that stops at a radius says nothing of larger ones
-        accuracy = [f"{row['accuracy'][f'{r:g}']:.3f}" if until is None or r <= until else "" for r in RADII]
-        acr = f"{row['acr']:.4f}" if until is None else ""
+        shares, ends = row["accuracy"], row["accuracy_interval"]
+        accuracy = [
+            with_interval(f"{shares[f'{r:g}']:.3f}", ends[f"{r:g}"], 3) if until is None or r <= until else ""
+            for r in RADII
+        ]
+        acr = with_interval(f"{row['acr']:.4f}", row["acr_interval"], 4) if until is None else ""
         shown = f"{name}, its loop (counted)" if name == REFERENCE else name
         gain = "1" if name == REFERENCE else f"**{row['gain']:.1f}**"
         cells.append([shown, f"{row['samples']:,.0f}", f"{row['seconds']:.3f}", gain, *accuracy, acr])
     head = ["", "samples", "seconds", "times faster", *(f"accuracy at {r:g}" for r in RADII), "ACR"]
     lines = [
-        f"{bundle}: means of an answer over {figures['images']} held-out images; the reference loop draws "
-        f"{figures['reference_rate']:,.0f} samples a second. Certified accuracy.",
+        f"{bundle}: means of an answer over n = {figures['images']} held-out images, alpha = {figures['alpha']:g}, in "
+        f"{figures['runtime']}; the reference loop, torch in float32, draws {figures['reference_rate']:,.0f} samples a "
+        "second. Certified accuracy.",
         table(head, cells),
+        INTERVALS,
     ]
     lines += [f"{name}: left out ({why})." for name, why in figures["unreachable"].items()]
     return "\n\n".join(lines)

@@ -30,12 +30,13 @@ from certify.models.train.config import FileConfig
 from certify.models.train.from_file import run as train
 from certify.models.train.runs import find_run
 from certify.models.train.stage import log
-from certify.service.research.curves import Curve, curves_of_votes, draw
+from certify.service.research.curves import Curve, curves_of_votes, draw, with_interval
 from certify.service.research.threshold_choice import Choice, best_curve, tune
 from certify.service.research.votes_file import VotesFile
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 GRAINS = 10
+_NUMBERS = ("judge_images", "finest_images", "tune_images", "samples", "tune_samples")  # options, of how much is drawn
 FIELD = {"cifar10": "cifar10"}  # bundles beside whose figures the field's stand
 # What a card says besides: the machine that trained, whose the data are.
 NOTES = {
@@ -95,7 +96,7 @@ def trade(choice: Choice, tuning: VotesFile, judging: VotesFile) -> str:
     }
     rows = [
         [name, listed(thresholds), f"{len(votes.idx)} {where}", *(_share(curve, r) for r in (0.0, 0.25, 0.5))]
-        + [f"{curve.acr:.4f} ({curve.acr_interval[0]:.4f} to {curve.acr_interval[1]:.4f})"]
+        + [with_interval(f"{curve.acr:.4f}", curve.acr_interval, 4)]
         for votes, where in ((tuning, "training"), (judging, "test"))
         for name, thresholds in kinds.items()
         for curve in [best_curve(votes, thresholds, "plurality")]
@@ -104,16 +105,15 @@ def trade(choice: Choice, tuning: VotesFile, judging: VotesFile) -> str:
 
 
 def _share(curve: Curve, radius: float) -> str:
-    low, high = curve.accuracy_interval(radius)
-    return f"{curve.accuracy(radius):.3f} ({low:.3f} to {high:.3f})"
+    return with_interval(f"{curve.accuracy(radius):.3f}", curve.accuracy_interval(radius), 3)
 
 
 def ship(
-    config: FileConfig, work: Path, tuning: VotesFile, judging: VotesFile, finest: VotesFile | None, where: str
+    config: FileConfig, work: Path, tuning: VotesFile, judging: VotesFile, finest: VotesFile | None, where: str, by: str
 ) -> None:
     """The bundle with its thresholds, figures and card, and docs/results.md. where: the votes were drawn.
 
-    finest: of more test images, at the finest scale alone.
+    finest: of more test images, at the finest scale alone. by: the command that measures.
     """
     choice = tune(tuning, target=None, shared=False, final="plurality")
     thresholds = choice.candidates[choice.chosen]
@@ -140,7 +140,8 @@ def ship(
     shown = [r for r in rows if r.policy == "best" or (r.policy, r.final) == ("single", "plurality")]
     draw(shown, CURVES / f"{config.bundle}.png", title=f"{config.says.split(',')[0]}, {len(judging.idx)} test images")
     measured = figures(shipped, judging, rows, RADII, {"finetuned": False})
-    manifest = publish(shipped, measured, card(config, load_manifest(shipped), measured, f"{chose} {judged}", tables))
+    text = card(config, load_manifest(shipped), measured, f"{chose} {judged}", tables, by)
+    manifest = publish(shipped, measured, text)
     log(f"wrote {shipped.relative_to(ROOT)}: thresholds {listed(thresholds)}, {manifest.digest}")
 
 
@@ -154,8 +155,14 @@ def retuned(folder: Path, thresholds: tuple[float, ...], out: Path, **more: Any)
     return out
 
 
-def card(config: FileConfig, manifest: Manifest, measured: Mapping[str, Any], how: str, tables: str) -> str:
-    """The bundle's README.md."""
+def command(run: str, options: Mapping[str, Any]) -> str:
+    """What measures anew, as it was asked for: the run's own numbers are other figures."""
+    words = [f" --{name.replace('_', '-')} {options[name]}" for name in _NUMBERS if options[name]]
+    return f"python -m benchmarks.pictures {run} --data DIR{''.join(words)}"
+
+
+def card(config: FileConfig, manifest: Manifest, measured: Mapping[str, Any], how: str, tables: str, by: str) -> str:
+    """The bundle's README.md. by: the command that measures."""
     side = "x".join(map(str, config.shape[1:]))
     return f"""\
 # {manifest.name}: a model card
@@ -167,7 +174,7 @@ what comes out; both were trained together, end to end: {measured["mflop_per_sam
 
 - **Made by** `{manifest.provenance["command"]} --data DIR`, {config.steps:,} steps of {config.batch} images with two
   draws each; {manifest.provenance["split"]}.{NOTES.get(manifest.name, "")}
-- **Measured by** `python -m benchmarks.pictures {config.name} --data DIR`.
+- **Measured by** `{by}`.
 - **Scales** {listed(manifest.sigmas)} (L2 noise in units of [0, 1] pixels), **thresholds**
   {listed(manifest.thresholds)}, finest scale by {manifest.final}.
 - **Not for** deciding anything about real pictures: it knows {len(manifest.classes)} classes at {side}.
@@ -219,7 +226,8 @@ def main() -> None:
     )
     tuning = votes_of(held_aside, work / "bundle", work / f"tune-{count}.npz", count, limit=limit, device=device)
     if not arguments.votes_only:
-        ship(config, work, tuning, judging, finest, arguments.where)
+        by = command(config.name, vars(arguments))
+        ship(config, work, tuning, judging, finest, arguments.where, by)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,11 @@ __all__ = (
 VERSION = "certify-certificate-1"
 PLANS = ("certify-plan-2",)  # ways to cut a stream into looks for which Theorems 3 and 4 have been proved
 ENCODING = "float32, little-endian, (C, H, W), pixels k/255"
-# Float64 in SciPy's functions is good to 1e-13 here; a service gives away 1e-9 before it rounds a radius down.
-TOLERANCE = 1e-10
-RADIUS_STEPS = 10**6  # in 1: far above the tolerance, so that a stated radius needs a proved one
+# Taken off each bound and off the radius, so that float64 errs on the safe side: SciPy's functions are good to 1e-14.
+# A service gives away ten times as much, so that nothing of a service is lost.
+BOUND_MARGIN, RADIUS_MARGIN = 1e-12, 1e-10
+ULPS = 1e-15  # of 1 - p, which rounds to nearest
+RADIUS_STEPS = 10**6  # in 1: the digits that an answer has
 MOST_SAMPLES = 10**8  # of billions, float64 is too coarse between a bound and 1
 MOST_CLASSES = 10**6  # more than anybody has; a reader makes room for each
 # Weights are written as the service's float64 has them, and may miss their sum by some ulp.
@@ -202,7 +204,7 @@ def _radius(payload: Mapping[str, Any]) -> str:
     if statement["label"] is None or label != statement["label"]["index"]:
         raise Refused("label: expected the one that the counts were divided for")
     proved = _proved(payload, label)
-    if stated > proved + TOLERANCE:
+    if stated > proved - RADIUS_MARGIN:
         raise Refused(f"radius: {statement['radius']} is stated, and the counts prove {proved:.9f}")
     return f"{statement['radius']} is stated, and the counts prove {proved:.9f} ({norm})"
 
@@ -244,7 +246,7 @@ def _proved(payload: Mapping[str, Any], label: int) -> float:
 
 
 def _look(mine: int, rival: int, n: int, error_lower: float, error_upper: float) -> tuple[float, float]:
-    """Clopper and Pearson (1934): (lower bound of the label's probability, upper bound of every other's)."""
+    """Clopper and Pearson (1934), rounded outward: (lower bound of the label's share, upper bound of every other's)."""
     from scipy.special import betaincinv
 
     lower = 0.0
@@ -253,7 +255,8 @@ def _look(mine: int, rival: int, n: int, error_lower: float, error_upper: float)
     upper = 1.0
     if rival < n and error_upper:
         upper = 1 - error_upper ** (1 / n) if rival == 0 else 1 - float(betaincinv(n - rival, rival + 1, error_upper))
-    return lower, min(upper, 1 - lower)
+    lower *= 1 - BOUND_MARGIN
+    return lower, min(1.0, upper + BOUND_MARGIN, 1 - lower + ULPS)
 
 
 def _factor(level: Mapping[str, Any]) -> float:

@@ -1,7 +1,7 @@
 """A bundle of your own networks, and votes of it: `python examples/own_bundle.py OUT`.
 
 The networks here have random weights, so that the example needs no download; with trained ones the steps are the same.
-Needs `pip install "certify[cpu,torch]"`.
+Needs `pip install ".[cpu,torch]"` in a clone.
 """
 
 import sys

@@ -21,11 +21,10 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .noises import NoiseKind, laplace_b, offsets
+from .noises import GREY_STEPS, NoiseKind, laplace_b, offsets
 
 __all__ = ("GREY_STEPS", "Law", "law_of", "threshold")
 
-GREY_STEPS = 255  # of a pixel in [0, 1]
 _WORD = 64
 _LAST = 2**_WORD - 1
 # Larger noise would be grey from end to end; and a table of 80,000 entries takes seconds to make.

@@ -19,14 +19,14 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, get_args
 
-__all__ = ("NOISES", "NoiseKind", "certified_scale", "half_width", "laplace_b", "offsets")
+__all__ = ("GREY_STEPS", "NOISES", "NoiseKind", "certified_scale", "half_width", "laplace_b", "offsets")
 
 NoiseKind = Literal["gaussian", "laplace", "uniform", "splitting"]
 NOISES: tuple[NoiseKind, ...] = get_args(NoiseKind)
 
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)  # more digits than any product here has before it is rounded
 _GRID = Decimal("0.000001")  # of radii, too
-_GREY_STEPS = 255  # of 8-bit pixels in [0, 1]
+GREY_STEPS = 255  # of 8-bit pixels in [0, 1]
 _CACHED = 256  # a few bundles' scales
 
 
@@ -52,7 +52,7 @@ def offsets(s: float) -> int:
     >>> offsets(0.25)
     221
     """
-    steps = _EXACT.multiply(_EXACT.multiply(_EXACT.sqrt(Decimal(3)), _decimal(s)), Decimal(2 * _GREY_STEPS))
+    steps = _EXACT.multiply(_EXACT.multiply(_EXACT.sqrt(Decimal(3)), _decimal(s)), Decimal(2 * GREY_STEPS))
     n = int(steps.to_integral_value(ROUND_HALF_EVEN, _EXACT))
     if n < 2:
         raise ValueError(f"sigmas: expected uniform noise of at least 0.002 (two grey steps from end to end), got {s}")
@@ -61,11 +61,14 @@ def offsets(s: float) -> int:
 
 def half_width(s: float) -> Fraction:
     """The L of uniform noise on [-L, L], or of splitting cells of 2L, of standard deviation s > 0."""
-    return Fraction(offsets(s), 2 * _GREY_STEPS)
+    return Fraction(offsets(s), 2 * GREY_STEPS)
 
 
 def certified_scale(kind: NoiseKind, s: float) -> float:
-    """The factor of psi (docs/protocol.md, 2.3), rounded down: s, b, 2L or 2L. Raises ValueError for no such kind."""
+    """The factor of psi (docs/protocol.md, 2.3): s as it is, or b or 2L rounded down.
+
+    Raises ValueError for no such kind.
+    """
     match kind:
         case "gaussian":
             return float(s)

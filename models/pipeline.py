@@ -21,6 +21,7 @@ from .bundle import Manifest
 from .engines import Engine
 from .noise import add_noise, grey_steps, numpy_noise
 from .noise_laws import GREY_STEPS, Law, law_of
+from .ranges import cut
 
 __all__ = ("Cancelled", "Pipeline", "check_micro_batch")
 
@@ -154,8 +155,7 @@ class Pipeline:
         if first < 0 or count < 1 or first % chunk or beyond or (count % chunk and first + count != whole):
             there = "" if whole is None else f", {whole} in all"
             raise ValueError(f"first, count: expected multiples of {chunk} with count > 0{there}, got {first}, {count}")
-        cuts = range(first - first % self.micro_batch, first + count, self.micro_batch)
-        return ((max(first, cut), min(first + count, cut + self.micro_batch)) for cut in cuts)
+        return cut(first, count, self.micro_batch)
 
 
 def _not_finite(unusable: int, count: int) -> FloatingPointError:

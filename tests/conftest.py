@@ -14,6 +14,8 @@ import pytest
 from certify.service.settings import ENV_PREFIX
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
     from certify.models.triton.server import TritonServer
 
 
@@ -41,6 +43,19 @@ def log_stream() -> Iterator[io.StringIO]:
     yield buffer
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """Spans that end while the test runs, of the service in this process."""
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from certify.service import tracing
+
+    exporter = InMemorySpanExporter()
+    tracing.configure("test", exporter)
+    yield exporter
+    tracing.shut_down()
 
 
 @pytest.fixture(scope="session")

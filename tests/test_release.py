@@ -75,6 +75,12 @@ def test_no_page_names_a_module_that_went() -> None:
                 assert module.startswith("benchmarks."), f"{page.name}: {module}"
 
 
+def test_no_page_takes_certify_from_an_index_where_it_is_not() -> None:
+    """By its name pip would install what somebody else has put there. README says it of an installed one, with X."""
+    for page in (*PAGES, *(ROOT / "examples").rglob("*.py")):
+        assert not re.findall(r"pip install \S*certify(?!\[X\]|-X\.Y\.Z)\b.*", page.read_text()), page.name
+
+
 def test_every_path_in_the_file_map_exists():
     paths = re.findall(r"^\| `([\w/]+/)`", README, re.MULTILINE)
     assert len(paths) >= 10

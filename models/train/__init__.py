@@ -1,1 +1,1 @@
-"""Training and evaluation of bundles; never imported while serving."""
+"""Training of bundles, which benchmarks/ judges; never imported while serving."""

@@ -56,7 +56,7 @@ class CertifyFields(BaseModel):
     """The fields of a request beside the image. Absent and null mean the default.
 
     Strict: 1 is not true, "0.5" is no number, and NaN and infinities are refused. A form's text is turned into these
-    types before it comes here (service.http.bodies).
+    types before it comes here (service.answering.fields).
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)

@@ -43,9 +43,9 @@ def curve(
 ) -> None:
     """Certified accuracy against radius: a Markdown table, and with --out a picture.
 
-    Each figure stands with n and its 95% interval over images. Tables of one run (shards) are one curve; what is
-    missing of it is said. Votes give a curve for each policy and each scale alone; "reference" is
-    as published, and not proved at alpha.
+    Each figure stands with n and its 95% interval over images. Tables of one run (shards) are one curve, and its votes
+    are one file; what is missing is said. Votes give a curve for each policy and each scale alone; "reference" is as
+    published, and not proved at alpha.
     """
     if out is not None:
         check_file(out)
@@ -53,7 +53,7 @@ def curve(
     curves = _curves(paths, threshold, final)
     if published and any(curve.norm != "l2" for curve in curves):
         raise DataError("field: expected radii in L2, as the field's are, got others")
-    for line in (line for curve in curves for line in curve.missing):
+    for line in dict.fromkeys(line for curve in curves for line in curve.missing):  # votes' curves lack the same
         typer.echo(f"missing: {line}", err=True)
     least = max((radius for row in published for radius in row.accuracy), default=0.0)
     cuts = radii_of(curves, least=least) if radii is None else numbers("radii", radii)

@@ -56,7 +56,8 @@ __all__ = ("dataset", "parse_shard")
 class _Order:
     dataset: DataSet  # the part that is asked for
     data_facts: Mapping[str, object]  # of the whole
-    place: Mapping[str, object]  # of the part in what all shards are
+    shard: tuple[int, int]
+    images: int  # of all shards together
     crop: bool  # images to the bundle's size, by their centre
     out: Path
     policy: Policy
@@ -64,6 +65,11 @@ class _Order:
     votes: Path | None
     certificates: Certificates | None
     jobs: int
+
+    @property
+    def place(self) -> dict[str, object]:
+        """Of this part in what all shards are, as OUT.json has it."""
+        return {"images": self.images, "shard": "{}/{}".format(*self.shard)}
 
 
 @with_request_options
@@ -99,17 +105,18 @@ def dataset(
         _refuse_beside_url(policy, {"--seed": seed, "--backend": backend, "--bundle": bundle, "--votes": votes})
     _check_places(out, votes)
     crop = parse_resize(resize) == "center-crop"
-    whole = open_dataset(name, part=part)
+    whole, place = open_dataset(name, part=part), parse_shard(shard)
     whole = marked_as_cropped(whole) if crop else whole
     order = _Order(
-        dataset=whole.part(limit=limit, shard=parse_shard(shard)),
+        dataset=whole.part(limit=limit, shard=place),
         data_facts={
             "data": whole.name,
             "split": whole.split,
             "data_digest": whole.digest(),
             **({"crop": "center"} if crop else {}),
         },
-        place={"images": len(whole.part(limit=limit)), "shard": shard},
+        shard=place,
+        images=len(whole.part(limit=limit)),
         crop=crop,
         out=out,
         policy=_policy(policy),
@@ -172,7 +179,8 @@ async def _record(
     seed: int,
 ) -> None:
     """Certify, and keep every vote in the file `path`."""
-    with open_votes(path, backend.info(), {**order.data_facts, **votes_facts}) as parts:
+    shard = (*order.shard, order.images)
+    with open_votes(path, backend.info(), {**order.data_facts, **votes_facts}, shard=shard) as parts:
         recorder = LocalCertifier(backend, settings, fields, policy=order.policy, seed=seed, votes=parts)
         invalid = await _certify(order, recorder)
         # A row that was there before may have no votes: the file was removed or damaged, or named only now.

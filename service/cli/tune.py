@@ -10,6 +10,7 @@ import typer
 
 from ...models.files import check_file
 from ..research.curves import INTERVALS, Curve, draw_choice, markdown
+from ..research.missing import missing_votes
 from ..research.threshold_choice import Choice, best_curve, check_split
 from ..research.threshold_choice import tune as choose
 from ..research.votes_file import load_votes
@@ -43,6 +44,8 @@ def tune(
     file = load_votes(*votes)
     other = load_votes(*judge) if judge else None
     check_split(file, other)
+    for line in (line for each in (file, other) if each is not None for line in missing_votes(each)):
+        typer.echo(f"missing: {line}", err=True)
     rule = parse_final(final) or file.final
     radius = None if target == "acr" else numbers("target", target)[0]
     with Steps() as steps:

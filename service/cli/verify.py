@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ... import verify as auditor
+from ...models.files import whole_file
 from ...verify import Check, Refused, Unreadable
 from ..errors import CertifyError, DataError
 from .options import USAGE, read_secret
@@ -189,7 +190,11 @@ def reveal(
         "seeds": {name: str(seed) for name, seed in seeds.items()},
     }
     text = json.dumps(body, indent=2) + "\n"
-    typer.echo(text, nl=False) if out is None else out.write_text(text)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    with whole_file(out) as fresh:
+        fresh.write_text(text, encoding="utf-8")
 
 
 def _seeds(payload: Mapping[str, Any], key: bytes) -> dict[str, int]:

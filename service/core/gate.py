@@ -1,6 +1,6 @@
 """A sequential gate: whether a share of at least t is certified, decided as soon as it is known.
 
-Rules (docs/protocol.md, 10.3):
+Rules (docs/protocol.md, 10.2 and 10.3):
 1. Thresholds, looks and shares of the error are fixed before the first image.
 2. Images come in a random order. A look uses exactly the first n of its stream: all images, or those of a class.
 3. Pass and fail have half of the error each. Each divides it over its looks, and over what is required (Holm).
@@ -102,7 +102,10 @@ class Gate:
     def __init__(self, requirements: Sequence[Requirement], *, alpha: float, confidence: float) -> None:
         if not 0.0 < confidence < 1.0:
             raise ValueError(f"confidence: expected a probability in (0, 1), got {confidence}")
-        if abs(sum(each.weight for each in requirements) - 1.0) > 1e-9 or min(r.weight for r in requirements) <= 0.0:
+        if not 0.0 <= alpha < 1.0:
+            raise ValueError(f"alpha: expected a failure probability in [0, 1), got {alpha}")
+        weights = [each.weight for each in requirements]
+        if not (abs(sum(weights) - 1.0) <= 1e-9 and all(weight > 0.0 for weight in weights)):  # nan is neither
             raise ValueError("weight: expected parts of the error > 0 that sum to 1")
         if len({each.group for each in requirements}) != len(requirements):
             raise ValueError("group: expected each once")

@@ -19,7 +19,11 @@ __all__ = ("LAWS", "Law", "Noise")
 
 
 class Noise(NamedTuple):
-    """A level's noise. scale: the factor of its psi (sigma, b or 2L), never above the constant of what is drawn."""
+    """A level's noise. scale: the factor of its psi: sigma, b or 2L.
+
+    b and 2L are never above the constant of what is drawn. sigma is the float64 nearest to the decimal that is drawn
+    with, half an ulp above it at most: what bounds.floor_radius takes off is thousands of times as much.
+    """
 
     kind: NoiseKind
     scale: float

@@ -22,15 +22,14 @@ class PilotPlan(NamedTuple):
 def plan_from_pilot(cascade: Cascade, pilot: Sequence[Sequence[int]], alpha: float, samples: int) -> PilotPlan:
     """What Certifier freezes, without a requested radius, when these are its pilot and `samples` draws are to follow.
 
-    pilot: (levels, classes) counts, as many draws at each level. The result depends on nothing else, so bounds over
+    pilot: (levels, classes) whole counts, as many draws at each level. The result depends on nothing else: bounds over
     any estimation draws hold for it (docs/protocol.md, 3.2). Raises ValueError as Certifier does, ProtocolError for
     counts that are no votes.
     """
-    counts = [[int(v) for v in row] for row in pilot]
-    draws = sum(counts[0])
-    certifier = Certifier(cascade, len(counts[0]), alpha=alpha, samples=len(counts) * draws + samples, pilot=draws)
+    draws = int(sum(pilot[0]))
+    certifier = Certifier(cascade, len(pilot[0]), alpha=alpha, samples=len(pilot) * draws + samples, pilot=draws)
     while (query := certifier.next()) is not None and query.purpose == "pilot":
-        certifier.observe(query, counts[query.level])
+        certifier.observe(query, pilot[query.level])
     assert certifier.label is not None
     planned = max(range(cascade.levels), key=lambda k: certifier.weights[k])
     return PilotPlan(certifier.label, planned, certifier.weights)

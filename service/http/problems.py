@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..answering.schemas import Problem, Timing
+from ..answering.schemas import CertifyFields, Problem, Timing
 from ..errors import (
     BackendUnavailable,
     BudgetSpent,
@@ -88,8 +88,7 @@ CODES: dict[str, Kind] = {
     "unknown_field": Kind(
         status=422,
         title="There is no such field",
-        example="epsilon: expected one of ['image', 'radius', 'norm', 'method', 'samples', 'alpha', 'threshold', "
-        "'final', 'sigmas', 'deadline_ms', 'resize']",
+        example=f"epsilon: expected one of {['image', *CertifyFields.model_fields]}",
         hints={"field": "epsilon"},
     ),
     "out_of_range": Kind(

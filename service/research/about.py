@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ...models.bundle import Final
 from ...models.noises import NoiseKind
 from .. import __version__
+from ..answering.answers import runtime_facts
 from ..answering.digits import UNREAD_THRESHOLD
 from ..answering.fields import parse_texts
 from ..answering.plans import Plan
@@ -45,20 +46,13 @@ class About(BaseModel):
 
 def about_backend(info: BackendInfo, plan: Plan, fields: CertifyFields, key: bytes) -> About:
     """Of rows certified in this process."""
-    runtime = info.runtime
     return About(
         certify=__version__,
         bundle=info.bundle_name,
         bundle_digest=info.bundle_digest,
         classes=list(info.class_names),
         input_shape=info.input_shape,
-        runtime=RuntimeFacts(
-            generator=runtime.generator,
-            device=runtime.device,
-            engine=runtime.engine,
-            dtype=runtime.dtype,
-            micro_batch=info.grain,
-        ),
+        runtime=runtime_facts(info),
         sigmas=list(plan.sigmas),
         thresholds=list(plan.cascade.thresholds),
         noise=[info.noises[info.sigmas.index(sigma)] for sigma in plan.sigmas],

@@ -20,7 +20,7 @@ from ...models.bundle import Final
 from ...models.files import whole_file
 from ..core import Cascade, PilotPlan, interval, plan_from_pilot
 from ..errors import DataError
-from .missing import expected_images, missing_of
+from .missing import expected_images, missing_of, missing_votes
 from .policies import POLICIES, Outcome, Policy, certify
 from .radii import radii_up_to
 from .tables import ABSTAIN, Table, facts_path, load_facts, read_table
@@ -229,6 +229,8 @@ def curve_of_outcomes(
         radius=np.array([o.radius for o in outcomes]),
         samples=np.array([o.visited * (votes.pilot_samples + votes.samples) for o in outcomes], dtype=np.int64),
         norm=cascade.norm,
+        expected=votes.expected,
+        missing=tuple(missing_votes(votes)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What tables lack of the run that they are of: shards that are not there, rows of a run that was cut off."""
+"""What tables and files of votes lack of the run that they are of: shards that are not there, rows of one cut off."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from ..errors import DataError
 from .tables import Table, facts_path, load_facts
+from .votes_file import VotesFile
 
-__all__ = ("expected_images", "missing_of")
+__all__ = ("expected_images", "missing_of", "missing_votes")
 
 
 def expected_images(shards: Sequence[Table]) -> int | None:
@@ -34,11 +35,30 @@ def missing_of(shards: Sequence[Table]) -> list[str]:
         size = len(range(number - 1, whole, of))
         if len(shard) < size:
             lines.append(f"{shard.path}: {len(shard)} of {size} rows: its run did not end")
-    if len(there) == 1:  # shards of several numbers overlap, and nobody can say what is missing
-        ((of, numbers),) = there.items()
-        if absent := sorted(set(range(1, of + 1)) - numbers):
-            lines.append("no table of shard " + ", ".join(f"{number}/{of}" for number in absent))
-    return lines
+    return [*lines, *_absent(there, "no table of shard")]
+
+
+def missing_votes(votes: VotesFile) -> list[str]:
+    """As missing_of, of the votes of one run; an image that cannot be used has none, and is missing too."""
+    whole, images = votes.expected, len(votes.idx)
+    if whole is None or images >= whole:
+        return []
+    there: dict[int, set[int]] = {}
+    for number, of, _ in votes.shards.tolist():
+        there.setdefault(of, set()).add(number)
+    return [
+        f"{votes.data}, {votes.split}: votes of {images} of {whole} images",
+        *_absent(there, "not there, or not whole: shard"),
+    ]
+
+
+def _absent(there: dict[int, set[int]], what: str) -> list[str]:
+    """there: n -> the shards i of n that are there."""
+    if len(there) != 1:  # shards of several numbers overlap, and nobody can say what is missing
+        return []
+    ((of, numbers),) = there.items()
+    absent = sorted(set(range(1, of + 1)) - numbers)
+    return [f"{what} " + ", ".join(f"{number}/{of}" for number in absent)] if absent else []
 
 
 def _facts(table: Table) -> tuple[int | None, tuple[int, int] | None]:

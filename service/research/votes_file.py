@@ -30,6 +30,7 @@ OLDER_GRAIN = 64
 # The fields with a row for each image.
 EACH = ("idx", "labels", "plain", "pilot", "votes", "label", "planned", "weights")
 GAUSSIAN: NDArray[np.str_] = np.zeros(0, dtype=np.str_)  # what `noise` is where all of it is Gaussian
+UNSAID: NDArray[np.int64] = np.zeros((0, 3), dtype=np.int64)  # what `shards` is where nobody knows
 # What numpy raises for a file that is cut off, damaged or another kind of file, and what we do for other shapes in it.
 BROKEN = (
     OSError,
@@ -71,6 +72,8 @@ class VotesFile:
     # Files of before there were others have neither.
     noise: NDArray[np.str_] = field(default_factory=GAUSSIAN.copy)  # (K,) of each scale; (0,) Gaussian at all
     norm: Norm = "l2"  # of the radii that these votes prove
+    # (s, 3) the shards i of n whose runs ended, each as (i, n, images of all n together); older files do not say.
+    shards: NDArray[np.int64] = field(default_factory=UNSAID.copy)
 
     def __post_init__(self) -> None:
         scales, images, classes = len(self.sigmas), len(self.idx), self.pilot.shape[-1]
@@ -93,6 +96,8 @@ class VotesFile:
             raise DataError(f"votes: expected {self.chunk} in each chunk")
         if len(set(self.idx.tolist())) != images:
             raise DataError("idx: expected each image once")
+        if self.shards.ndim != 2 or any(not 1 <= i <= n for i, n, _ in self.shards.tolist()):
+            raise DataError(f"shards: expected (i, n, images) with 1 <= i <= n, got {self.shards.tolist()}")
         self._check_noise()
 
     def _check_noise(self) -> None:
@@ -115,6 +120,11 @@ class VotesFile:
         return cascade_of(self.sigmas[[level]].tolist(), 0.5, final, self.noise[level : level + 1].tolist())
 
     @property
+    def expected(self) -> int | None:
+        """How many images the run has in all; None where the file does not say."""
+        return max((images for _, _, images in self.shards.tolist()), default=None)
+
+    @property
     def pilot_samples(self) -> int:
         """Pilot draws of each image at each scale."""
         return int(self.pilot[0, 0].sum())
@@ -133,16 +143,16 @@ class VotesFile:
         return counts
 
     def part(self, positions: Sequence[int]) -> VotesFile:
-        """Only these images, in this order."""
+        """Only these images, in this order: a whole by itself."""
         chosen = list(positions)
-        return replace(self, **{name: getattr(self, name)[chosen] for name in EACH})
+        return replace(self, **{name: getattr(self, name)[chosen] for name in EACH}, shards=UNSAID)
 
 
 def join_votes(files: Sequence[VotesFile]) -> VotesFile:
     """Shards of one run as the whole, images ascending. Raises DataError unless all but their images is the same."""
     first = files[0]
     for other in files[1:]:
-        for name in (each.name for each in fields(VotesFile) if each.name not in EACH):
+        for name in (each.name for each in fields(VotesFile) if each.name not in (*EACH, "shards")):
             ours, theirs = getattr(first, name), getattr(other, name)
             if not np.array_equal(ours, theirs):
                 why = "; give all shards one --seed" if name == "seed" else ""
@@ -151,7 +161,9 @@ def join_votes(files: Sequence[VotesFile]) -> VotesFile:
         whole: dict[str, Any] = {name: np.concatenate([getattr(file, name) for file in files]) for name in EACH}
     except ValueError as error:  # other numbers of samples or classes
         raise DataError(f"votes: expected votes of one run, of the same shape: {error}") from error
-    return replace(first, **whole).part(np.argsort(whole["idx"]).tolist())
+    said = all(len(file.shards) for file in files)  # of an older one among them nobody knows which shard it is
+    shards = np.unique(np.concatenate([file.shards for file in files]), axis=0) if said else UNSAID
+    return replace(replace(first, **whole).part(np.argsort(whole["idx"]).tolist()), shards=shards)
 
 
 def save_votes(votes: VotesFile, path: Path) -> None:
@@ -181,7 +193,7 @@ def _load(path: Path) -> VotesFile:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:  # a name it would leave open
             names = [each.name for each in fields(VotesFile)]
-            older = {"grain": np.array(OLDER_GRAIN), "noise": GAUSSIAN, "norm": np.array("l2")}
+            older = {"grain": np.array(OLDER_GRAIN), "noise": GAUSSIAN, "norm": np.array("l2"), "shards": UNSAID}
             values = {**older, **{name: stored[name] for name in names if name in stored}}
             if "scales" in stored:
                 values["sigmas"] = stored["scales"]

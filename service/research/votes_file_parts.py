@@ -21,24 +21,27 @@ from ..core import PilotPlan
 from ..errors import DataError
 from .fixed_budget import Drawn
 from .tables import load_facts, save_facts
-from .votes_file import BROKEN, VotesFile, load_votes, save_arrays, save_votes
+from .votes_file import BROKEN, UNSAID, VotesFile, load_votes, save_arrays, save_votes
 
 __all__ = ("VoteParts", "open_votes")
 
 
 @contextmanager
-def open_votes(path: Path, info: BackendInfo, facts: Mapping[str, Any]) -> Iterator[VoteParts]:
+def open_votes(
+    path: Path, info: BackendInfo, facts: Mapping[str, Any], *, shard: tuple[int, int, int] | None = None
+) -> Iterator[VoteParts]:
     """Begin the file of votes at `path`, or go on with it: shards that name one file after another all end up in it.
 
     One process at a time, from before the file is read until it is replaced: what another wrote meanwhile would be
     lost. info: of the backend that draws. facts: everything that votes depend on, with "data", "split" and
-    "data_digest" among it. Raises DataError when the file is being written, or was drawn with other parameters.
+    "data_digest" among it. shard: which one this run is, as VotesFile.shards has it; None: the file will not say what
+    is missing of it. Raises DataError when the file is being written, or was drawn with other parameters.
     """
     check_file(path)
     folder = _folder(path)
     lock = _lock(folder, path)
     try:
-        yield VoteParts(path, info, facts)
+        yield VoteParts(path, info, facts, shard)
     finally:
         with suppress(OSError):  # only an empty one: with parts in it, the next run goes on from them
             folder.rmdir()
@@ -48,10 +51,13 @@ def open_votes(path: Path, info: BackendInfo, facts: Mapping[str, Any]) -> Itera
 class VoteParts:
     """Made by open_votes()."""
 
-    def __init__(self, path: Path, info: BackendInfo, facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, info: BackendInfo, facts: Mapping[str, Any], shard: tuple[int, int, int] | None
+    ) -> None:
         self._path, self._info, self._facts = path, info, dict(facts)
         self._folder = _folder(path)
         self._there: dict[int, tuple[int, Drawn]] = {}
+        self._shards = UNSAID if shard is None else np.array([shard], dtype=np.int64)  # once this run has ended
         if path.exists():
             self._take(load_votes(path))
         kept = self._folder / "facts.json"
@@ -131,6 +137,8 @@ class VoteParts:
             plan = PilotPlan(int(votes.label[i]), int(votes.planned[i]), tuple(votes.weights[i].tolist()))
             drawn = Drawn(int(votes.plain[i]), votes.pilot[i], votes.votes[i].astype(np.int64), plan)
             self._there[idx] = int(votes.labels[i]), drawn
+        said = len(votes.shards) and len(self._shards)  # a file that is silent of its images stays so
+        self._shards = np.unique(np.concatenate([votes.shards, self._shards]), axis=0) if said else UNSAID
 
     def _compare(self, theirs: Mapping[str, Any], where: Path) -> None:
         for name, ours in self._facts.items():
@@ -165,6 +173,7 @@ class VoteParts:
             seed=facts["seed"],
             noise=np.array(facts.get("noise", []), dtype=np.str_),
             norm=facts.get("radius_norm", "l2"),
+            shards=self._shards,
         )
 
 

@@ -42,7 +42,7 @@ def test_a_sample_costs_at_most_25_mflop_and_the_weights_less_than_10_megabytes(
     assert 0.1 < measured["weights_megabytes"] < 10
 
 
-def test_the_manifest_says_what_the_issue_asks_for() -> None:
+def test_the_manifest_says_what_the_bundle_is() -> None:
     manifest = load_manifest(FOLDER)
     assert manifest.input_shape == (1, 8, 8)
     assert manifest.classes == tuple("0123456789")

@@ -21,7 +21,7 @@ from certify.service.answering.evidence import votes_texts
 from certify.service.answering.evidence_schemas import Evidence
 from certify.service.answering.images import decode_image
 from certify.service.answering.replay import Differs, planned_again, scope_of, voted_again
-from certify.service.answering.signing import key_set, new_key, read_signer
+from certify.service.answering.signing import key_set, read_signer
 from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from tests import pictures
 from tests.certificates.vectors import CHANGES, FOLDER, OF_OTHERS, made
@@ -31,13 +31,6 @@ from tests.servers import SEED_KEY, in_process
 VALID = sorted(FOLDER.glob("valid*.json"))
 INVALID = sorted((FOLDER / "invalid").glob("*.json"))
 KEYS = FOLDER / "keys.json"
-
-
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    path = tmp_path / "signing.pem"
-    path.write_text(new_key())
-    return path
 
 
 def payload_of(data: bytes) -> dict[str, Any]:
@@ -244,6 +237,11 @@ def test_what_is_revealed_is_one_question_s_seeds(key_file: Path, tmp_path: Path
     assert seeds["scope_sha256"] == scope.sha256 and len(seeds["seeds"]) == 6
     sigma = payload["function"]["levels"][0]["sigma"]
     assert seeds["seeds"][f"pilot {sigma}"] == str(scope.seed(SEED_KEY.encode(), "pilot", float(sigma)))
+    kept = tmp_path / "seeds.json"
+    code, _, err = certify("reveal", str(certificate), "--seed-key-file", str(secret), "--out", str(kept))
+    assert code == 0 and json.loads(kept.read_text()) == seeds, err
+    code, _, err = certify("reveal", str(certificate), "--seed-key-file", str(secret), "--out", str(tmp_path))
+    assert code == 1 and "expected a file, or none yet, got a folder" in err
     secret.write_text("another key of thirty-two bytes and more")
     code, _, err = certify("reveal", str(certificate), "--seed-key-file", str(secret))
     assert code == 1 and "expected the key" in err

@@ -22,13 +22,6 @@ from tests.servers import in_process
 KEYS = FOLDER / "keys.json"
 
 
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    path = tmp_path / "signing.pem"
-    path.write_text(new_key())
-    return path
-
-
 def test_a_key_whose_day_is_over_refuses_before_anything_is_drawn(
     key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,10 @@ def test_shards_votes_are_kept_in_one_file_or_joined_from_several(folder: str, t
         assert shown[0] == shown[1] and shown[0][0] == 0
     shown = [certify("tune", *paths, "--shared") for paths in ([tmp_path / "whole.npz"], several)]
     assert shown[0][1] == shown[1][1] and shown[0][0] == 0
+    for command in ("curve", "tune"):
+        code, _, err = certify(command, tmp_path / "v1.npz")
+        assert code == 0 and err.count("missing: ") == 2 and "missing: not there, or not whole: shard 2/2\n" in err
+        assert "votes of 3 of 6 images" in err
     code, _, err = certify("curve", tmp_path / "v1.npz", tmp_path / "t.tsv")
     assert code == 1 and "expected tables only, or files of votes only" in err
     code, _, err = certify("tune", tmp_path / "v1.npz", "--judge", tmp_path / "v2.npz", "--judge", tmp_path / "v1.npz")

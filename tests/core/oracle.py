@@ -28,6 +28,16 @@ PSI = {
 }
 
 
+def cascade_answer(p: Matrix, thresholds: Sequence[float], final: str) -> int | None:
+    """What the cascade of docs/protocol.md, 2.1, answers where its probabilities are p (levels, classes)."""
+    for k in reversed(range(len(p))):
+        if k == 0 and final == "plurality":
+            return int(p[0].argmax())
+        if p[k].max() > thresholds[k]:
+            return int(p[k].argmax())
+    return None
+
+
 def population_radius(
     p: Matrix,
     label: int,

@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binomtest
 
 from certify.service.core import Cascade, cascade_certificate
-from tests.core.oracle import GOLDEN
+from certify.service.core.certificate import level_bounds
+from tests.core.oracle import GOLDEN, cascade_answer
 
 CASES = json.loads((GOLDEN / "statistics.json").read_text())
 
@@ -116,13 +118,7 @@ def test_theorem_1_holds_at_the_edge_of_the_ball(final):
             return np.stack([first, splits * (1 - first), (1 - splits) * (1 - first)], axis=1)
 
         def answer(x, probabilities=probabilities, thresholds=thresholds):
-            p = probabilities(x)
-            for k in (2, 1, 0):
-                if k == 0 and final == "plurality":
-                    return int(p[0].argmax())
-                if p[k].max() > thresholds[k]:
-                    return int(p[k].argmax())
-            return None
+            return cascade_answer(probabilities(x), thresholds, final)
 
         p = probabilities(np.zeros(4))
         cascade = Cascade.of(sigmas.tolist(), thresholds.tolist(), final)
@@ -171,3 +167,11 @@ def test_what_cannot_be_is_refused_by_name(change, message):
     rule = {name: arguments.pop(name) for name in ("sigmas", "threshold", "final") if name in arguments}
     with pytest.raises(ValueError, match=message):
         cascade_certificate(Cascade.of(**rule), **arguments)
+
+
+def test_a_rivals_share_is_never_rounded_below_what_the_label_leaves():
+    """The upper bound has no error of its own here: it is 1 minus the lower one, exactly or a little more."""
+    for votes in range(1, 400):
+        lower, upper = level_bounds(votes, 400 - votes, 400, (1e-3, 0.0))
+        left = 1 - Fraction(lower)
+        assert left <= Fraction(upper) <= left + Fraction(1, 10**14)

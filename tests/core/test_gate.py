@@ -175,6 +175,7 @@ def test_a_requirement_that_cannot_be_is_refused(change, said):
     [
         ((None,), (1.0,), 1.0, "confidence"),
         ((None,), (0.9,), 0.9, "weight"),
+        ((None,), (float("nan"),), 0.9, "weight"),
         ((None, 1), (1.5, -0.5), 0.9, "weight"),
         ((1, 1), (0.5, 0.5), 0.9, "group"),
     ],
@@ -183,3 +184,9 @@ def test_requirements_that_do_not_fit_together_are_refused(groups, weights, conf
     required = [Requirement(group=g, at_least=0.5, images=5, weight=w) for g, w in zip(groups, weights, strict=True)]
     with pytest.raises(ValueError, match=said):
         Gate(required, alpha=0.001, confidence=confidence)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.0, float("nan")])
+def test_an_alpha_that_is_no_failure_probability_is_refused(alpha):
+    with pytest.raises(ValueError, match="alpha"):
+        Gate([Requirement(group=None, at_least=0.5, images=5, weight=1.0)], alpha=alpha, confidence=0.9)

@@ -14,7 +14,7 @@ from certify.service.backends.base import cascade_of
 from certify.service.core import Cascade, Certifier, Noise, max_radius, min_samples, reachable
 from certify.service.core.bounds import floor_radius
 from certify.service.core.laws import LAWS
-from tests.core.oracle import GOLDEN, population_radius, run
+from tests.core.oracle import GOLDEN, cascade_answer, population_radius, run
 
 GOLD = json.loads((GOLDEN / "noises.json").read_text())
 
@@ -133,13 +133,7 @@ def test_theorem_a_holds_at_the_edge_of_the_l1_ball(final):
             return np.stack([first, splits * (1 - first), (1 - splits) * (1 - first)], axis=1)
 
         def answer(x, probabilities=probabilities, thresholds=cascade.thresholds):
-            p = probabilities(x)
-            for k in (2, 1, 0):
-                if k == 0 and final == "plurality":
-                    return int(p[0].argmax())
-                if p[k].max() > thresholds[k]:
-                    return int(p[k].argmax())
-            return None
+            return cascade_answer(probabilities(x), thresholds, final)
 
         p = probabilities(np.zeros(4))
         for label in range(3):

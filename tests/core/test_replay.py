@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from certify.models.bundle import Final
-from certify.service.core import Cascade, Certifier, plan_from_pilot
+from certify.service.core import Cascade, Certifier, ProtocolError, plan_from_pilot
 
 
 @pytest.mark.parametrize("final", ["plurality", "threshold"])
@@ -24,3 +24,9 @@ def test_it_is_what_the_certifier_freezes(final: Final) -> None:
         assert plan.weights[plan.level] == max(plan.weights) and sum(plan.weights) == pytest.approx(1)
         levels.add(plan.level)
     assert len(levels) > 1  # or this would show little
+
+
+def test_counts_that_are_no_votes_are_refused_and_never_cut() -> None:
+    for votes in ([1.5, 126.5], [-1, 129]):
+        with pytest.raises(ProtocolError, match="counts: expected"):
+            plan_from_pilot(Cascade.of((0.5,)), [votes], 0.001, 1_000)  # type: ignore[list-item]

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from certify import service
+from certify.service.answering.fields import parse_texts
+from certify.service.answering.plans import make_plan
+from certify.service.backends.fake import FAKE_INFO
+from certify.service.errors import RequestError
 from certify.service.http.problems import CODES
 
 PLACE = Path(service.__file__).parent
@@ -38,3 +42,14 @@ def test_every_422_names_its_field_and_every_hint_is_documented(path: Path) -> N
 def test_the_sources_have_refusals_of_every_code_that_a_request_can_cause() -> None:
     found = {code for path in SOURCES for code, _, _ in refusals(path)}
     assert {code for code, kind in CODES.items() if kind.status in (413, 415, 422)} <= found
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [("unknown_field", "epsilon=1"), ("out_of_range", "alpha=0.5"), ("unknown_sigma", "sigmas=0.75")],
+)
+def test_an_example_of_a_problem_is_what_is_said(code: str, text: str) -> None:
+    name, _, value = text.partition("=")
+    with pytest.raises(RequestError) as refused:
+        make_plan(parse_texts({name: [value]}), FAKE_INFO, max_samples_allowed=100_000)
+    assert (refused.value.code, refused.value.detail) == (code, CODES[code].example)

@@ -117,6 +117,12 @@ def test_a_file_that_is_cut_off_or_damaged_is_refused_wherever_it_ends(votes: Vo
             load_votes(path)
 
 
+def test_shards_that_cannot_be_are_refused(votes: VotesFile) -> None:
+    for wrong in ([[0, 2, 4]], [[3, 2, 4]]):
+        with pytest.raises(DataError, match=r"shards: expected \(i, n, images\) with 1 <= i <= n"):
+            replace(votes, shards=np.array(wrong))
+
+
 def test_shards_joined_are_the_whole(votes: VotesFile, tmp_path: Path) -> None:
     for position, name in enumerate(("a", "b")):
         save_votes(votes.part([position]), tmp_path / f"{name}.npz")

@@ -13,7 +13,6 @@ import pytest
 pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[torch]')")
 pytest.importorskip("opentelemetry.sdk", reason="needs pip install 'certify[tracing]'")
 
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from certify.service import tracing
 from certify.service.backends.triton import TritonBackend
@@ -57,14 +56,6 @@ def relay_to(url: str) -> Iterator[tuple[Relay, str]]:
     finally:
         server.stop(None).wait()
         handler.channel.close()
-
-
-@pytest.fixture
-def spans() -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    tracing.configure("test", exporter)
-    yield exporter
-    tracing.shut_down()
 
 
 async def test_each_call_has_a_span_that_the_server_is_told_of(triton_server, spans):

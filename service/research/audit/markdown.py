@@ -14,8 +14,7 @@ __all__ = ("as_markdown",)
 
 def as_markdown(report: Report) -> str:
     """Names from outside are text in it, and nothing else."""
-    data, norm = report.data, NORMS[report.model.norm]
-    place = [at.radius for at in report.radii].index(report.class_radius)
+    data = report.data
     lines = [
         f"# Audit of the model {in_markdown(report.model.bundle)} on the data {in_markdown(data.name)}",
         "",
@@ -26,46 +25,16 @@ def as_markdown(report: Report) -> str:
         "",
         *(f"- {sentence}" for sentence in report.says),
         "",
-        "## Certified accuracy",
-        "",
-        f"Right, and at least this radius ({norm}, pixels in [0, 1]). Intervals are exact, at confidence "
-        f"{report.confidence:.10g}, each for itself; the band of the curve is ±{report.curve.band:.4f} at all radii at "
-        f"once. ACR {report.acr.value:.4f} ({report.acr.lower:.4f} to {report.acr.upper:.4f} at 95%, by resampling).",
-        "",
-        *_table(
-            ["radius", "images", "certified", "share", "interval", "truly at least", "wrong"],
-            (
-                [f"{at.radius:.10g}", *_share(at.certified), f"{at.robust:.4f}", str(at.wrong)]
-                for at in report.radii
-            ),
-        ),
+        *_accuracy(report),
         "## What became of the images",
         "",
         *_table(
             ["outcome", "reason", "of", "images", "share", "interval"],
             ([each.outcome, in_markdown(each.reason or ""), *_share(each.images)] for each in report.outcomes),
         ),
-        f"## Classes at radius {report.class_radius:.10g}, the worst first",
-        "",
-        *_table(
-            ["class", "images", "certified", "share", "interval", "truly at least", "wrong", "abstained"],
-            (
-                [
-                    in_markdown(each.name), *_share(each.at[place].certified), f"{each.at[place].robust:.4f}",
-                    str(each.wrong), str(each.abstained),
-                ]
-                for each in report.classes[:MOST_CLASSES]
-            ),
-        ),
-        "## Cost",
-        "",
-        f"{report.cost.samples} noise samples, {report.cost.samples_an_image:.1f} an image"
-        + (
-            "." if report.cost.seconds is None else f"; {report.cost.seconds:.1f} seconds, summed over images, "
-            "of which several may run at once."
-        ),
-        "",
-    ]  # fmt: skip
+        *_classes(report),
+        *_cost(report),
+    ]
     for title, facts in facts_of(report):
         lines += [
             f"## {title}",
@@ -74,6 +43,52 @@ def as_markdown(report: Report) -> str:
         ]
     lines += ["## How to repeat it", "", *(f"    {line}" for line in report.repeat.splitlines()), ""]
     return "\n".join(lines)
+
+
+def _accuracy(report: Report) -> list[str]:
+    return [
+        "## Certified accuracy",
+        "",
+        f"Right, and at least this radius ({NORMS[report.model.norm]}, pixels in [0, 1]). Intervals are exact, at "
+        f"confidence {report.confidence:.10g}, each for itself; the band of the curve is ±{report.curve.band:.4f} at "
+        f"all radii at once. ACR {report.acr.value:.4f} ({report.acr.lower:.4f} to {report.acr.upper:.4f} at 95%, by "
+        "resampling).",
+        "",
+        *_table(
+            ["radius", "images", "certified", "share", "interval", "truly at least", "wrong"],
+            (
+                [f"{at.radius:.10g}", *_share(at.certified), f"{at.robust:.4f}", str(at.wrong)]
+                for at in report.radii
+            ),
+        ),
+    ]  # fmt: skip
+
+
+def _classes(report: Report) -> list[str]:
+    place = [at.radius for at in report.radii].index(report.class_radius)
+    rows = (
+        [
+            in_markdown(each.name), *_share(each.at[place].certified), f"{each.at[place].robust:.4f}",
+            str(each.wrong), str(each.abstained),
+        ]
+        for each in report.classes[:MOST_CLASSES]
+    )  # fmt: skip
+    return [
+        f"## Classes at radius {report.class_radius:.10g}, the worst first",
+        "",
+        *_table(
+            ["class", "images", "certified", "share", "interval", "truly at least", "wrong", "abstained"],
+            rows,
+        ),
+    ]
+
+
+def _cost(report: Report) -> list[str]:
+    cost = report.cost
+    took = "" if cost.seconds is None else (
+        f"; {cost.seconds:.1f} seconds, summed over images, of which several may run at once"
+    )  # fmt: skip
+    return ["## Cost", "", f"{cost.samples} noise samples, {cost.samples_an_image:.1f} an image{took}.", ""]
 
 
 def _notes(report: Report) -> list[str]:
