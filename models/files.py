@@ -1,7 +1,9 @@
-"""Files that are written whole or not at all, and only where a file can be."""
+"""Files that are written whole or not at all, only where a file can be, and read up to a size."""
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import stat
@@ -12,8 +14,19 @@ from typing import Any
 
 from .errors import BundleError, DataError
 
-__all__ = ("check_file", "not_a_pointer", "read_object", "whole_file")
+__all__ = (
+    "MAX_TEXT_BYTES",
+    "check_file",
+    "not_a_pointer",
+    "read_bytes",
+    "read_object",
+    "read_text",
+    "said_by_numpy",
+    "whole_file",
+)
 
+# Of a file that people write: settings, keys, names. A bundle's config with 22,000 classes takes a megabyte.
+MAX_TEXT_BYTES = 16 * 2**20
 LFS = b"version https://git-lfs.github.com/spec/"
 # What a path may name that is no file, by the words of stat(1).
 _KINDS = (
@@ -42,6 +55,23 @@ def check_file(path: Path) -> None:
     folder = next(each for each in path.resolve().parents if each.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DataError(f"{path}: expected a place where a file can be written, and {folder} is none")
+
+
+def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
+    """All of a file, FIFO or device; OSError beyond `most` bytes: /dev/zero has no end, and memory has.
+
+    Raises OSError.
+    """
+    with path.open("rb") as file:
+        # A size is told before anything is read; of a device it is 0.
+        if os.fstat(file.fileno()).st_size <= most and len(content := file.read(most + 1)) <= most:
+            return content
+    raise OSError(errno.EFBIG, f"expected at most {most} bytes, got more", str(path))
+
+
+def read_text(path: Path, most: int = MAX_TEXT_BYTES, *, encoding: str = "utf-8") -> str:
+    """As read_bytes, decoded; every end of a line is read as a newline. Raises OSError and UnicodeDecodeError."""
+    return io.TextIOWrapper(io.BytesIO(read_bytes(path, most)), encoding=encoding).read()
 
 
 def not_a_pointer(path: Path) -> Path:
@@ -84,7 +114,7 @@ def read_object(path: Path, what: str = "JSON", *, missing: str = "") -> dict[st
     Raises BundleError.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(read_text(path))
     except FileNotFoundError:
         raise BundleError(f"{path}: no such file; {missing or f'expected {what}'}") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -92,6 +122,11 @@ def read_object(path: Path, what: str = "JSON", *, missing: str = "") -> dict[st
     if not isinstance(raw, dict):
         raise BundleError(f"{path}: expected a JSON object, got {type(raw).__name__}")
     return raw
+
+
+def said_by_numpy(error: Exception) -> str:
+    """Without its advice to load what is no array as a pickle, which would run whatever that says."""
+    return "another kind of file" if "pickle" in str(error) else str(error)
 
 
 def _to_disk(path: Path) -> None:

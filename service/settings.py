@@ -36,6 +36,8 @@ _KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://")
 # RFC 6454, section 6.2. Browsers write it in small letters, so anything else would never match.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 
+_SHOWN = 200  # characters of a wrong value
+
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -279,5 +281,5 @@ def _explain(error: object) -> str:
     # `from None` above and no input for the key here: a secret must not reach a log by way of an error message.
     assert isinstance(error, dict)
     name = str(error["loc"][0]) if error["loc"] else "?"
-    got = "" if name == "seed_key" else f" (got {error['input']!r})"
+    got = "" if name == "seed_key" else f" (got {str(error['input'])[:_SHOWN]!r})"
     return f"{ENV_PREFIX}{name.upper()}: {error['msg']}{got}"

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..files import said_by_numpy
 from .dataset import DataSet
 from .pictures import png
 
@@ -32,7 +33,7 @@ def load_npy(path: Path) -> NDArray[Any]:
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except BROKEN as error:
-        raise DataError(f"{path}: expected an .npy file of one array: {error}") from error
+        raise DataError(f"{path}: expected an .npy file of one array: {said_by_numpy(error)}") from error
     if not isinstance(stored, np.ndarray):
         stored.close()
         raise DataError(f"{path}: expected an .npy file of one array, got an .npz")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..files import said_by_numpy
 from .arrays import BROKEN, of_arrays
 from .dataset import DataSet, choose_part
 from .jpegs import ARRAYS, open_jpegs
@@ -36,7 +37,7 @@ def open_npz(path: Path, part: str | None) -> DataSet:
             with stored:
                 return _of_stored(path, stored, part)
     except BROKEN as error:
-        raise DataError(f"{path}: expected an .npz file: {error}") from error
+        raise DataError(f"{path}: expected an .npz file: {said_by_numpy(error)}") from error
 
 
 def _of_stored(path: Path, stored: np.lib.npyio.NpzFile, part: str | None) -> DataSet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import RemoteError
+from ..files import read_text
 
 __all__ = ("Token",)
 
@@ -26,7 +27,7 @@ class Token:
         try:
             facts = self._path.stat()
             if self._read_at != (now := (facts.st_mtime_ns, facts.st_size)):
-                token = self._path.read_text(encoding="utf-8").strip()
+                token = read_text(self._path).strip()
                 if not token or not token.isascii() or not token.isprintable() or " " in token:
                     raise RemoteError(
                         f"{KEY}: expected one word of printable ASCII in {self._path}, got something else"

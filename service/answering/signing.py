@@ -19,6 +19,7 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...models.files import read_bytes
 from ..errors import DataError, SettingsError
 from .evidence import canonical
 
@@ -101,7 +102,7 @@ def read_signer(path: Path) -> Signer:
     """Raises SettingsError naming what is wrong; the file's content is never quoted."""
     where = f"CERTIFY_SIGNING_KEY_FILE: {path}"
     try:
-        text = path.read_bytes()
+        text = read_bytes(path)
     except OSError as error:
         raise SettingsError(f"{where}: expected a file that can be read, got: {error.strerror}") from None
     pairs = [(_private(pem, where), *_dates(before, where)) for before, pem in _KEY.findall(text)]
@@ -160,7 +161,7 @@ def key_set(keys: tuple[PublicKey, ...]) -> dict[str, list[dict[str, Any]]]:
 def read_key_set(path: Path) -> dict[str, PublicKey]:
     """Public keys by their id: a JWK set, as GET /v1/keys gives it. Raises DataError."""
     try:
-        entries = json.loads(path.read_bytes())["keys"]
+        entries = json.loads(read_bytes(path))["keys"]
         keys = [
             PublicKey(
                 raw=_from_base64url(entry["x"]),

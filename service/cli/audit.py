@@ -101,7 +101,7 @@ def audit(
 
 
 def _check(out: Path, confidence: float, fields: Mapping[str, object]) -> None:
-    if not 0 < confidence < 1:
+    if not 0 < 1 - confidence < 1:
         raise DataError(f"confidence: expected a probability in (0, 1), got {confidence:g}")
     if fields.get("norm") is not None:
         raise DataError(

@@ -234,8 +234,8 @@ def _check_places(out: Path, votes: Path | None) -> None:
 def parse_shard(text: str) -> tuple[int, int]:
     """`2/3` -> (2, 3). Raises DataError."""
     number, slash, of = text.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal()):
-        raise DataError(f"shard: expected i/n with 1 <= i <= n, got {text!r}")
+    if not (slash and number.isdecimal() and of.isdecimal() and len(text) <= 20):
+        raise DataError(f"shard: expected i/n with 1 <= i <= n, got {text[:40]!r}")
     return int(number), int(of)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -30,13 +30,21 @@ def new(
     days: Annotated[int | None, typer.Option(help="How long it may sign, from today [for ever].", min=1)] = None,
 ) -> None:
     """Make an Ed25519 key, for CERTIFY_SIGNING_KEY_FILE."""
-    text = new_key(not_after=None if days is None else datetime.now(UTC).date() + timedelta(days=days))
+    text = new_key(not_after=None if days is None else _in_days(days))
     try:
         with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
     except OSError as error:
         raise DataError(f"{out}: expected a place for a new file, got: {error.strerror}") from None
     typer.echo(f"{out}: {read_signer(out).keys[0].id}")
+
+
+def _in_days(days: int) -> date:
+    """Raises DataError where calendars end: in the year 9999."""
+    try:
+        return datetime.now(UTC).date() + timedelta(days=days)
+    except OverflowError:
+        raise DataError(f"days: expected a day before the year 10000, got {str(days)[:20]} days from today") from None
 
 
 @keys_app.command()

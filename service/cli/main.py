@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import sys
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -30,6 +34,8 @@ _COMMANDS = {
     "triton": ("triton", "triton"),
     "tune-runtime": ("tune_runtime", "tune_runtime_command"),
 }
+# Of a command that could not say what it found: elsewhere 1, which is a verdict here.
+_UNSAID = {"gate": 3, "verify": 2}
 
 
 class _Lazy(TyperGroup):
@@ -51,6 +57,37 @@ class _Lazy(TyperGroup):
         command = typer.main.get_command(group)
         command.name = cmd_name
         return command
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OSError, MemoryError) as error:
+            _say(error)
+            raise typer.Exit(_UNSAID.get(ctx.invoked_subcommand, 1)) from None
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A file's name may be no UTF-8, and a class's name not of the terminal's characters.
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # of --help
+            _say(error)
+            sys.exit(1)
+
+
+def _say(error: OSError | MemoryError) -> None:
+    """What no command foresees: a full disk behind standard output, no memory. Of a reader that left, nothing."""
+    if isinstance(error, MemoryError):
+        said = "expected enough memory for this, and there is not"
+    else:
+        said = f"{error.filename or 'standard output'}: {error.strerror or error}"
+    with contextlib.suppress(OSError):
+        if not isinstance(error, BrokenPipeError):
+            typer.echo(f"error: {said}", err=True)
+    # What is left in the buffer would fail again when Python ends, and change the exit code.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

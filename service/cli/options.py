@@ -14,6 +14,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from ...models.bundle import Final
+from ...models.files import read_text
 from ...models.noises import NOISES, NoiseKind
 from ..answering.schemas import CertifyFields
 from ..errors import CertifyError, DataError, SettingsError
@@ -144,7 +145,7 @@ def read_key(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        key = path.read_text(encoding="utf-8").strip()
+        key = read_text(path).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"key-file: expected a text file: {error}") from error
     if not key or not key.isascii() or not key.isprintable() or " " in key:
@@ -155,7 +156,7 @@ def read_key(path: Path | None) -> str | None:
 def read_secret(path: Path) -> bytes:
     """A seed key as CERTIFY_SEED_KEY has it; white space around it is not of it. Raises DataError."""
     try:
-        return path.read_text(encoding="utf-8").strip().encode()
+        return read_text(path).strip().encode()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"seed-key-file: expected a text file: {error}") from error
 

@@ -16,6 +16,7 @@ from ...models.bundle import Manifest, find_bundle, list_bundles, load_manifest
 from ...models.data.class_lists import read_classes
 from ...models.data.pictures import MAX_PIXELS
 from ...models.datasets import DataSet, open_dataset
+from ...models.files import read_text
 from ...models.noises import NOISES
 from ..answering.images import decode_image
 from ..errors import BackendUnavailable, DataError, RequestError
@@ -206,7 +207,7 @@ def _classifier(packing: ModuleType, local: list[str] | None, url: str | None, g
 def _json_object(name: str, text: str) -> dict[str, Any]:
     """Of JSON, or of the file that @FILE names. Raises DataError."""
     try:
-        value = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
+        value = json.loads(read_text(Path(text[1:])) if text.startswith("@") else text)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{name}: expected JSON or @FILE: {error}") from error
     if not isinstance(value, dict):

@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from ...models.files import check_file
+from ..errors import DataError
 from ..research.curves import INTERVALS, Curve, draw_choice, markdown
 from ..research.missing import missing_votes
 from ..research.threshold_choice import Choice, best_curve, check_split
@@ -47,7 +48,7 @@ def tune(
     for line in (line for each in (file, other) if each is not None for line in missing_votes(each)):
         typer.echo(f"missing: {line}", err=True)
     rule = parse_final(final) or file.final
-    radius = None if target == "acr" else numbers("target", target)[0]
+    radius = None if target == "acr" else _radius(target)
     with Steps() as steps:
         choice = choose(file, target=radius, shared=shared, final=rule, min_accuracy=min_accuracy, progress=steps.count)
     _show(choice, radius)
@@ -59,6 +60,14 @@ def tune(
     typer.echo(f"\n{INTERVALS}")
     if out is not None:
         _draw(choice, radius, out)
+
+
+def _radius(target: str) -> float:
+    """Raises DataError."""
+    radius, *more = numbers("target", target)
+    if more:
+        raise DataError(f"target: expected acr or one radius, got {target!r}")
+    return radius
 
 
 def _goal(radius: float | None) -> str:

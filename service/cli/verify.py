@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ... import verify as auditor
-from ...models.files import whole_file
+from ...models.files import check_file, read_bytes, whole_file
 from ...verify import Check, Refused, Unreadable
 from ..errors import CertifyError, DataError
 from .options import USAGE, read_secret
 from .progress import Steps
+
+if TYPE_CHECKING:
+    from ..answering.signing import PublicKey
 
 __all__ = ("reveal", "verify")
 
@@ -36,22 +40,26 @@ def verify(
 ) -> None:
     """Check certificates: who signed them, what their counts prove, and, with --replay, the counts.
 
-    Exits with 0 when all hold, 1 when one does not, 2 when one cannot be read.
+    Exits with 0 when all hold, 1 when one does not, 2 when one, or what it is checked with, cannot be read.
     """
     if replay and (image is None or bundle is None or (seed_key_file is None) == (seeds is None)):
         raise typer.BadParameter("--replay needs --image, --bundle, and either --seed-key-file or --seeds")
     if not replay and (bundle or seed_key_file or seeds or spot):
         raise typer.BadParameter("--bundle, --seed-key-file, --seeds and --spot go with --replay")
+    with _no_verdict():
+        keys = None if key is None else _keys(key)
+        picture = None if image is None else (image, _bytes(image))
+        replayer = _replayer(replay, bundle, seed_key_file, seeds, spot)
     worst = 0
     for path in files:
         found: list[Check] = []
         try:
             payload, written, signatures = auditor.opened(_certificate(path))
-            found.append(_signature(payload, written, signatures, key))
+            found.append(_signature(payload, written, signatures, key, keys))
             if found[-1].holds:
                 found += auditor.checks(payload, written)
             if all(check.holds for check in found):
-                found += _beyond(payload, image=image, replay=_replayer(replay, bundle, seed_key_file, seeds, spot))
+                found += _beyond(payload, picture=picture, replay=replayer)
             code = 0 if all(check.holds for check in found) else 1
         except (Unreadable, _NoFile) as error:
             found.append(Check("readable", False, str(error)))
@@ -61,17 +69,35 @@ def verify(
     raise typer.Exit(worst)
 
 
-def _signature(
-    payload: Mapping[str, Any], written: bytes, signatures: Sequence[tuple[str, bytes]], key: Path | None
-) -> Check:
+@contextlib.contextmanager
+def _no_verdict() -> Iterator[None]:
+    """What a check needs cannot be read: 1 would say that a certificate does not hold."""
+    try:
+        yield
+    except CertifyError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(USAGE) from None
+
+
+def _keys(path: Path) -> Mapping[str, PublicKey]:
     from ..answering.signing import read_key_set
 
-    if key is None:
+    return read_key_set(path)
+
+
+def _signature(
+    payload: Mapping[str, Any],
+    written: bytes,
+    signatures: Sequence[tuple[str, bytes]],
+    key: Path | None,
+    keys: Mapping[str, PublicKey] | None,
+) -> Check:
+    """key: the file that `keys` were read from."""
+    if keys is None:
         said = (
             f"signed by {', '.join(name for name, _ in signatures)}, which nobody checked: --key" if signatures else ""
         )
         return Check("signature", True, said or "none: anybody can have written it")
-    keys = read_key_set(key)
     if not signatures:
         return Check("signature", False, "none, and --key asks for one")
     try:
@@ -92,16 +118,16 @@ def _signature(
 Replayer = Callable[[Mapping[str, Any], Any], str]
 
 
-def _beyond(payload: Mapping[str, Any], *, image: Path | None, replay: Replayer | None) -> list[Check]:
+def _beyond(payload: Mapping[str, Any], *, picture: tuple[Path, bytes] | None, replay: Replayer | None) -> list[Check]:
     """The plan, the image and the votes: what needs more of us than the auditor's file."""
     from ..answering.replay import Differs, planned_again
 
     found = []
     try:
         found.append(Check("plan", True, planned_again(payload)))
-        if image is not None:
-            tensor = _tensor(payload, image)
-            found.append(Check("image", True, f"{image} decodes to this very tensor"))
+        if picture is not None:
+            tensor = _tensor(payload, *picture)
+            found.append(Check("image", True, f"{picture[0]} decodes to this very tensor"))
             if replay is not None:
                 found.append(Check("replay", True, replay(payload, tensor)))
     except (Differs, CertifyError, ValueError, MemoryError) as error:
@@ -109,7 +135,7 @@ def _beyond(payload: Mapping[str, Any], *, image: Path | None, replay: Replayer 
     return found
 
 
-def _tensor(payload: Mapping[str, Any], image: Path) -> Any:
+def _tensor(payload: Mapping[str, Any], image: Path, data: bytes) -> Any:
     from ..answering.images import decode_image
     from ..answering.replay import Differs
     from ..settings import Settings
@@ -118,7 +144,7 @@ def _tensor(payload: Mapping[str, Any], image: Path) -> Any:
     most = Settings.model_fields["max_pixels"].default
     if given["shape"][0] not in (1, 3) or math.prod(given["shape"][1:]) > most:
         raise Differs(f"input.shape: expected 1 or 3 channels of at most {most} pixels, got {given['shape']}")
-    picture = decode_image(_bytes(image), tuple(given["shape"]), resize=given["resized"], max_pixels=most)
+    picture = decode_image(data, tuple(given["shape"]), resize=given["resized"], max_pixels=most)
     if picture.sha256.hex() != given["sha256"]:
         raise Differs(f"{image} is another picture: its tensor has SHA-256 {picture.sha256.hex()}")
     if (picture.resized, picture.turned) != (given["resized"], given["turned"]):
@@ -177,6 +203,8 @@ def reveal(
 
     They are HMACs: of other questions' noise they say nothing.
     """
+    if out is not None:
+        check_file(out)
     try:
         payload, written, _ = auditor.opened(_certificate(file))
         wrong = [check.found for check in auditor.checks(payload, written) if not check.holds]
@@ -243,7 +271,7 @@ def _certificate(path: Path) -> bytes:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, auditor.LARGEST)
     except OSError as error:
         raise DataError(f"{path}: expected a file that can be read, got: {error.strerror}") from None
 

@@ -105,7 +105,10 @@ class Caller:
     def request(self, method: str, path: str, *, accept: str = "application/json", **content: Any) -> httpx.Request:
         """content: as httpx.Request takes it. Raises BackendUnavailable for an address that is none."""
         try:
-            return httpx.Request(method, self.url + path, headers={**self._headers, "Accept": accept}, **content)
+            request = httpx.Request(method, self.url + path, headers={**self._headers, "Accept": accept}, **content)
+            if (port := request.url.port) is not None and not 0 < port < 2**16:
+                raise httpx.InvalidURL(f"Invalid port: {port}")  # which httpx leaves to the socket
+            return request
         except httpx.InvalidURL as error:
             raise unreachable(self.url, error) from error
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ...models.files import read_bytes
 from ..errors import RequestError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ Image: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[np.generic] | pil.I
 
 # Floats that were k/255 as float32 are within 1e-5 of a whole step; a thousandth leaves room for some arithmetic.
 _STEP_SLACK = 1e-3
+# Of a picture's file: many times what services take (CERTIFY_MAX_BODY_BYTES), and less than memory holds.
+MAX_BYTES = 2**28
 _ORIENTATION = 0x0112  # of EXIF
 
 
@@ -46,7 +49,7 @@ def file_of(image: Image) -> bytes:
 def read_image(path: Path) -> bytes:
     """A file's bytes. Raises RequestError if it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_bytes(path, MAX_BYTES)
     except OSError as exc:
         raise RequestError("missing_field", f"image: cannot be read: {exc.strerror}: {path}", field="image") from exc
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from ...models.files import read_text
 from ..errors import SettingsError, Unauthorized
 
 __all__ = ("ANYBODY", "ApiKeys", "Client", "network")
@@ -82,10 +83,12 @@ class ApiKeys:
         if not self.required:
             return replace(ANYBODY, peer=network(address)) if address else ANYBODY
         scheme, _, key = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
+        key = key.strip(" \t")
+        if scheme.lower() != "bearer" or not key:
             raise Unauthorized("Authorization: expected `Bearer KEY` with a key of this service, got none")
         self._look_again()
-        given = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).hexdigest()
+        # The bytes that came, in a client's UTF-8: web servers read a header as latin-1.
+        given = hashlib.sha256(key.encode("latin-1", "replace")).hexdigest()
         found: Client | None = None
         # Every digest is compared whole: how long it takes says neither which client nor how near a guess was.
         for digest, client in self._clients.items():
@@ -133,7 +136,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 def _read(path: Path) -> dict[str, Client]:
     """Digest -> client, in the file's order."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"CERTIFY_API_KEYS_FILE: expected a text file: {error}") from error
     clients: dict[str, Client] = {}

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -97,15 +98,17 @@ class Server(uvicorn.Server):
             # the kernel's queue fills, and a newcomer waits for seconds. The same socket under several numbers is
             # asked as often.
             again = [socket.socket(fileno=os.dup(b.fileno())) for b in bound for _ in range(ACCEPTED_AT_ONCE - 1)]
-            await super().startup([*bound, *again])
+            with self._failures_in_words():
+                await super().startup([*bound, *again])
         except SystemExit:
             if isinstance(failure := self._app.state.failure, CertifyError):
                 raise failure from None
             raise
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be any host's
+            what = getattr(error, "strerror", None) or str(error)
             raise SettingsError(
                 f"{ENV_PREFIX}HTTP_HOST, {ENV_PREFIX}HTTP_PORT: cannot listen on {where}; is another process there? "
-                f"({error.strerror})"
+                f"({what})"
             ) from None
         self._log_started_message(bound)  # which uvicorn does only for sockets that it made itself
         for server in self.servers:
@@ -117,6 +120,21 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(_SWITCH_SECONDS)
+
+    @contextlib.contextmanager
+    def _failures_in_words(self) -> Iterator[None]:
+        """uvicorn logs a start's failure with its traceback; one that we foresee has its words in the last line."""
+
+        def in_words(record: logging.LogRecord) -> bool:
+            foreseen = isinstance(getattr(self._app.state, "failure", None), CertifyError)
+            return not (foreseen and record.getMessage().startswith("Traceback"))
+
+        log = logging.getLogger("uvicorn.error")
+        log.addFilter(in_words)
+        try:
+            yield
+        finally:
+            log.removeFilter(in_words)
 
     async def _bind(self) -> list[socket.socket]:
         """The address's sockets, which do not listen yet: a port in use is noticed before a bundle is loaded."""

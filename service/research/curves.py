@@ -279,7 +279,7 @@ def draw(
         n = len(curve.correct)
         x = np.concatenate([[0.0], radii])
         y = np.concatenate([[len(radii) / n], (len(radii) - np.arange(1, len(radii) + 1)) / n])
-        axes.step(x, y, where="post", label=f"{curve.name} (ACR {curve.acr:.3f})", linewidth=1.4)
+        axes.step(x, y, where="post", label=_label(f"{curve.name} (ACR {curve.acr:.3f})"), linewidth=1.4)
     for at, (name, accuracy) in enumerate((points or {}).items()):
         # Grey, told apart by their marks: curves have the colours, of which there are but ten.
         mark, shade = _MARKS[at % len(_MARKS)], f"{0.2 + 0.4 * (at % 3) / 2:.1f}"
@@ -296,8 +296,17 @@ def draw(
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     if title:
-        axes.set_title(title)
-    return save_figure(figure, out)
+        axes.set_title(title.encode("utf-8", "backslashreplace").decode())
+    try:
+        return save_figure(figure, out)
+    except ValueError as error:  # of its mathematics, between dollars
+        raise DataError(f"title: expected text that matplotlib draws, got {title!r}") from error
+
+
+def _label(name: str) -> str:
+    """A file's name as matplotlib shows it: it is no mathematics, may be no UTF-8, and would hide behind a `_`."""
+    text = name.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def draw_choice(points: NDArray[np.float64], chosen: int, out: Path, *, labels: tuple[str, str]) -> list[Path]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ...models.files import read_text
 from ..errors import DataError
 
 __all__ = ("GatePolicy", "read_policy")
@@ -69,9 +70,11 @@ def _load(path: Path) -> object:
             return dict(super().construct_mapping(node, deep))
 
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), OnceLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: expected a gate's policy, in YAML: {error}") from error
+        return yaml.load(read_text(path), OnceLoader)
+    # ValueError: a date that is none, a number of too many digits; RecursionError: lists in lists.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        what = " ".join(str(error).split())[:500]  # YAML's own shows the place, in lines
+        raise DataError(f"{path}: expected a gate's policy, in YAML: {what}") from error
 
 
 def _checked(path: Path, content: object) -> dict[str, Any]:

@@ -71,6 +71,6 @@ def _facts(table: Table) -> tuple[int | None, tuple[int, int] | None]:
     if images is None:  # a table of before this was kept
         return None, None
     number, slash, of = str(shard).partition("/")
-    if type(images) is not int or not (slash and number.isdecimal() and of.isdecimal()):
-        raise DataError(f"{path}: expected images as a number and shard as i/n, got {images!r} and {shard!r}")
+    if type(images) is not int or not (slash and number.isdecimal() and of.isdecimal() and len(str(shard)) <= 20):
+        raise DataError(f"{path}: expected images as a number and shard as i/n, got {images!r} and {str(shard)[:40]!r}")
     return images, (int(number), int(of))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from ..errors import DataError
 from .tables import facts_path, load_facts, save_facts
 
 __all__ = ("RunNotes",)
+
+_IDX = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class RunNotes:
@@ -68,4 +71,6 @@ def _kept(out: Path, run: str) -> dict[int, str]:
     except DataError:  # it is written anew
         return {}
     kept = facts.get("invalid") if facts.get("run") == run else None
-    return {int(idx): str(wrong) for idx, wrong in kept.items()} if isinstance(kept, dict) else {}
+    if not isinstance(kept, dict):
+        return {}
+    return {int(idx): str(wrong) for idx, wrong in kept.items() if _IDX.fullmatch(idx)}

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...models.files import check_file, whole_file
+from ...models.files import check_file, read_text, whole_file
 from ..errors import DataError
 
 __all__ = (
@@ -43,6 +43,8 @@ __all__ = (
 FIELD_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 OUR_COLUMNS = ("sigma", "plain", "outcome", "reason", "samples", "policy", "run")
 ABSTAIN = -1
+# Two million rows of a table, or what is wrong with as many images beside it.
+MAX_BYTES = 2**28
 _TIME = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)", re.ASCII)  # as str(timedelta) has it
 _INTEGER = re.compile(r"-?\d+(?:\.0*)?", re.ASCII)
 _PREDICT = ("pred", "prediction")  # what some scripts call it
@@ -123,7 +125,7 @@ def save_facts(facts: Mapping[str, object], path: Path) -> None:
 def load_facts(path: Path) -> dict[str, Any]:
     """What save_facts wrote. Raises DataError, naming the file, when it is not that."""
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(read_text(path, MAX_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected the parameters of a run, as JSON: {error}") from error
     if not isinstance(facts, dict):
@@ -242,7 +244,7 @@ def read_table(path: Path) -> Table:
 def _cells(path: Path) -> tuple[list[str], int, list[list[str]]]:
     """Columns' names, the number of the first line with figures, and those lines. Raises DataError."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # every end of a line is read as this one
+        lines = read_text(path, MAX_BYTES, encoding="utf-8-sig").split("\n")  # every end of a line is read as this one
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected a table of results: {error}") from error
     while lines and not lines[-1].strip():  # an editor's

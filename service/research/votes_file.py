@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...models.bundle import FINALS, Final, Norm
-from ...models.files import whole_file
+from ...models.files import said_by_numpy, whole_file
 from ..backends.base import cascade_of
 from ..core import Cascade
 from ..errors import DataError
@@ -204,4 +204,4 @@ def _load(path: Path) -> VotesFile:
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except BROKEN as error:
-        raise DataError(f"{path}: expected a file of votes: {error}") from error
+        raise DataError(f"{path}: expected a file of votes: {said_by_numpy(error)}") from error

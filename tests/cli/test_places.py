@@ -146,6 +146,25 @@ def test_a_service_that_cannot_begin_says_why_in_its_last_line(tmp_path: Path) -
         last = json.loads((done.stdout + done.stderr).splitlines()[-1])
         assert done.returncode == 2
         assert last["message"] == "cannot serve" and last["error"].startswith(f"CERTIFY_BUNDLE: {bundle}")
+        assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_setting_that_is_found_wrong_while_it_starts_leaves_no_traceback(tmp_path: Path) -> None:
+    long = 300 * "a"
+    for name, value in (
+        ("api-keys-file", tmp_path),
+        ("budget-storage", "redis://h:x"),
+        ("host", long),
+        ("host", "a..b"),
+    ):
+        done = run("serve", "--backend=fake", "--port=0", f"--{name}", str(value))
+        last = json.loads((done.stdout + done.stderr).splitlines()[-1])
+        key = f"CERTIFY_{name.upper().replace('-', '_')}".replace("CERTIFY_HOST", "CERTIFY_HTTP_HOST")
+        assert done.returncode == 2 and last["error"].startswith(key), done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+    code, _, err = certify("serve", "--port", 5000 * "9")
+    assert code == 2 and "CERTIFY_HTTP_PORT" in err and len(err) < 500
 
 
 @pytest.mark.slow

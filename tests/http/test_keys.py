@@ -142,3 +142,10 @@ def test_a_file_that_is_wrong_stops_the_start(tmp_path: Path, text: str, expecte
 def test_a_file_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="CERTIFY_API_KEYS_FILE"):
         ApiKeys(tmp_path / "none")
+
+
+@pytest.mark.parametrize("key", ["clé", "ключ à", "鍵\N{NO-BREAK SPACE}"])
+def test_a_key_of_any_characters_is_the_bytes_that_a_client_sends(key: str, tmp_path: Path) -> None:
+    """curl sends UTF-8, and what a web server hands on of a header is latin-1."""
+    (tmp_path / "keys").write_text(line("odd", key))
+    assert ApiKeys(tmp_path / "keys").client(f"Bearer {key}".encode().decode("latin-1")).name == "odd"

@@ -33,6 +33,9 @@ def test_a_file_and_options_are_one_policy(tmp_path: Path) -> None:
         ("", {}, "expected some of radius"),
         ("- 1\n", {}, "got list"),
         ("radius: [1\n", {}, "expected a gate's policy, in YAML"),
+        ("radius: 2001-99-99\n", {}, "expected a gate's policy, in YAML: month must be"),
+        ("radius: " + 5000 * "9", {}, "expected a gate's policy, in YAML: .*4300 digits"),
+        ("radius: " + 5000 * "[", {}, "expected a gate's policy, in YAML: .*recursion"),
         ("radius: 1\nat_least: .5\nleast: 1\n", {}, "got 'least'"),
         ("radius: 1\nat_least: .5\n", {"at_least": 0.4}, "at_least: expected in .* or as an option, got both"),
         ("radius: 1\nat_least: .9\nat_least: .1\n", {}, "'at_least' is there 2 times"),
@@ -50,8 +53,9 @@ def test_a_file_and_options_are_one_policy(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_a_policy_says_where(text, options, said, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=said) as refused:
         read(tmp_path, text, **options)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:

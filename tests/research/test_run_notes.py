@@ -7,7 +7,7 @@ from pathlib import Path
 
 from certify.models.datasets import DataSet
 from certify.service.research.run_notes import RunNotes
-from certify.service.research.tables import facts_path, load_facts
+from certify.service.research.tables import facts_path, load_facts, save_facts
 
 NUMBERED = DataSet(
     name="a", split="test", classes=("0", "1"), idx=(5, 6), labels=(1, 0), read=lambda position: b"", named=False
@@ -44,3 +44,10 @@ def test_images_that_cannot_be_used_are_kept_for_the_run_that_goes_on(tmp_path: 
     assert notes(out, run="another").invalid == {}
     out.unlink()
     assert notes(out).invalid == {}
+
+
+def test_what_is_no_image_s_number_is_not_kept(tmp_path: Path) -> None:
+    out = tmp_path / "t.tsv"
+    out.write_text("")
+    save_facts({"run": "r", "invalid": {"x": "a", "-1": "b", 5000 * "9": "c", "²": "d", "6": "e"}}, facts_path(out))
+    assert notes(out).invalid == {6: "e"}
