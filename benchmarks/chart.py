@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.answers import REFERENCE
 from benchmarks.report import progress
-from certify.service.research.curves import save_figure
+from certify.service.research.figures import save_figure
 
 __all__ = ("draw",)
 

@@ -14,7 +14,8 @@ from benchmarks.noise_counts import Counted
 from benchmarks.report import table
 from benchmarks.tables import CURVES, named, only
 from certify.models.noises import NoiseKind
-from certify.service.research.curves import INTERVALS, Curve, curves_of_votes, draw, markdown
+from certify.service.research.curves import INTERVALS, Curve, curves_of_votes, markdown
+from certify.service.research.figures import draw
 from certify.service.research.votes_file import VotesFile
 
 __all__ = ("Measured", "alone", "report")

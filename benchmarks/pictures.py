@@ -30,7 +30,8 @@ from certify.models.train.config import FileConfig
 from certify.models.train.from_file import run as train
 from certify.models.train.runs import find_run
 from certify.models.train.stage import log
-from certify.service.research.curves import Curve, curves_of_votes, draw, with_interval
+from certify.service.research.curves import Curve, curves_of_votes, with_interval
+from certify.service.research.figures import draw
 from certify.service.research.threshold_choice import Choice, best_curve, tune
 from certify.service.research.votes_file import VotesFile
 

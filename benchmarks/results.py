@@ -28,7 +28,8 @@ from benchmarks.report import table
 from benchmarks.tables import CURVES, ROOT, costs, named, only, spread, write
 from benchmarks.votes import SLACK, adaptive, choose, majorities, votes_of
 from certify.models.datasets import open_dataset
-from certify.service.research.curves import Curve, curves_of_votes, draw, markdown
+from certify.service.research.curves import Curve, curves_of_votes, markdown
+from certify.service.research.figures import draw
 from certify.service.research.threshold_choice import best_curve
 from certify.service.research.votes_file import VotesFile
 

@@ -15,12 +15,12 @@ from ..research.curves import (
     INTERVALS,
     Curve,
     curves_of_votes,
-    draw,
     load,
     markdown,
     radii_of,
 )
 from ..research.field import FIELD, compared, field_of, field_table
+from ..research.figures import draw
 from ..research.votes_file import load_votes
 from .options import numbers, parse_final
 

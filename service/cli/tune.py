@@ -10,7 +10,8 @@ import typer
 
 from ...models.files import check_file
 from ..errors import DataError
-from ..research.curves import INTERVALS, Curve, draw_choice, markdown
+from ..research.curves import INTERVALS, Curve, markdown
+from ..research.figures import draw_choice
 from ..research.missing import missing_votes
 from ..research.threshold_choice import Choice, best_curve, check_split
 from ..research.threshold_choice import tune as choose

@@ -8,16 +8,14 @@ images would give another figure.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...models.bundle import Final
-from ...models.files import whole_file
 from ..core import Cascade, PilotPlan, interval, plan_from_pilot
 from ..errors import DataError
 from .missing import expected_images, missing_of, missing_votes
@@ -32,13 +30,10 @@ __all__ = (
     "curve_of_outcomes",
     "curves_of_tables",
     "curves_of_votes",
-    "draw",
-    "draw_choice",
     "load",
     "markdown",
     "plans_of",
     "radii_of",
-    "save_figure",
     "with_interval",
 )
 
@@ -46,7 +41,6 @@ ERROR = 0.05  # of an interval, both sides together, as the field's tables have 
 INTERVALS = "n: images. In brackets: 95% intervals, exact (Clopper and Pearson) of a share, a bootstrap's of the ACR."
 RESAMPLES = 1_000  # of the bootstrap: the ends of its interval are then good to a twentieth of its width
 _SUFFIXES = (".tsv", ".csv", ".txt")  # "sigma_0.25" has none
-_MARKS = "os^Dv*PX<>phd"
 FINALS: tuple[Final, ...] = ("threshold", "plurality")  # how one scale alone can decide
 
 
@@ -263,89 +257,3 @@ def with_interval(figure: str, ends: tuple[float, float], digits: int) -> str:
     scale = 10**digits
     low, high = math.floor(ends[0] * scale) / scale, math.ceil(ends[1] * scale) / scale
     return f"{figure} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def draw(
-    curves: Sequence[Curve], out: Path, *, title: str = "", points: Mapping[str, Mapping[float, float]] | None = None
-) -> list[Path]:
-    """Write out.png and out.svg (whatever the suffix of `out`). Raises DataError without matplotlib.
-
-    points: others' certified accuracy at some radii, by their names.
-    """
-    figure, axes = _figure()
-    for curve in curves:
-        # A step down at each certified radius: exact, where a grid of radii would blur it.
-        radii = np.sort(curve.radius[curve.correct])
-        n = len(curve.correct)
-        x = np.concatenate([[0.0], radii])
-        y = np.concatenate([[len(radii) / n], (len(radii) - np.arange(1, len(radii) + 1)) / n])
-        axes.step(x, y, where="post", label=_label(f"{curve.name} (ACR {curve.acr:.3f})"), linewidth=1.4)
-    for at, (name, accuracy) in enumerate((points or {}).items()):
-        # Grey, told apart by their marks: curves have the colours, of which there are but ten.
-        mark, shade = _MARKS[at % len(_MARKS)], f"{0.2 + 0.4 * (at % 3) / 2:.1f}"
-        axes.plot(
-            list(accuracy), list(accuracy.values()), marker=mark, color=shade, label=name,
-            linestyle=":", linewidth=0.8, markersize=5, markerfacecolor="none",
-        )  # fmt: skip
-    # An L2 radius is one in L1 too: beside one in L1 it stands as that.
-    norm = "L1" if any(curve.norm == "l1" for curve in curves) else "L2"
-    axes.set_xlabel(f"radius ({norm}, pixels in [0, 1])")
-    axes.set_ylabel("certified accuracy")
-    axes.set_xlim(left=0)
-    axes.set_ylim(0, 1)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    if title:
-        axes.set_title(title.encode("utf-8", "backslashreplace").decode())
-    try:
-        return save_figure(figure, out)
-    except ValueError as error:  # of its mathematics, between dollars
-        raise DataError(f"title: expected text that matplotlib draws, got {title!r}") from error
-
-
-def _label(name: str) -> str:
-    """A file's name as matplotlib shows it: it is no mathematics, may be no UTF-8, and would hide behind a `_`."""
-    text = name.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text
-
-
-def draw_choice(points: NDArray[np.float64], chosen: int, out: Path, *, labels: tuple[str, str]) -> list[Path]:
-    """Scatter of candidates: points (m, 2), the chosen one marked."""
-    figure, axes = _figure()
-    axes.scatter(points[:, 0], points[:, 1], s=14, alpha=0.6, label="candidates")
-    axes.scatter(*points[chosen], s=90, marker="*", color="tab:red", label="chosen")
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    return save_figure(figure, out)
-
-
-def _figure() -> tuple[Any, Any]:
-    """(figure, axes) of matplotlib, which is an extra."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise DataError("expected matplotlib, to draw with (pip install 'certify[plot]')") from error
-    matplotlib.use("agg")  # files only: no display is looked for
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    return figure, axes
-
-
-def save_figure(figure: Any, out: Path) -> list[Path]:
-    """Write a matplotlib figure to out.png and out.svg and close it; equal figures give equal files.
-
-    Raises DataError where they cannot be written.
-    """
-    from matplotlib import pyplot, rc_context
-
-    written = [out.with_suffix(".png"), out.with_suffix(".svg")]
-    with rc_context({"svg.hashsalt": "certify"}):
-        with whole_file(written[0]) as fresh:
-            figure.savefig(fresh, format="png", dpi=120)
-        with whole_file(written[1]) as fresh:
-            figure.savefig(fresh, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
-    return written

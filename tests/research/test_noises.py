@@ -16,7 +16,8 @@ from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from certify.service.core import Noise, clopper_pearson_lower, clopper_pearson_upper, plan_from_pilot
 from certify.service.errors import DataError
 from certify.service.research.certifiers import LocalCertifier
-from certify.service.research.curves import curves_of_votes, draw, load
+from certify.service.research.curves import curves_of_votes, load
+from certify.service.research.figures import draw
 from certify.service.research.policies import POLICIES, max_radius, reference, single
 from certify.service.research.tables import Row, open_table
 from certify.service.research.threshold_choice import finest_accuracy, tune
