@@ -184,3 +184,10 @@ def test_a_list_with_brackets_is_told_its_name() -> None:
         with pytest.raises(RequestError, match="expected sigmas, got it with brackets") as caught:
             from_form(**{name: "0.5"})
         assert (caught.value.code, caught.value.extra["field"]) == ("unknown_field", name)
+
+
+@pytest.mark.parametrize("cut", ["[0.5,1", "0.5,1]", "[", "[0.5],1]"])
+def test_a_list_with_one_bracket_was_cut_off(cut: str) -> None:
+    with pytest.raises(RequestError, match="sigmas.*valid number") as caught:
+        from_form(sigmas=cut)
+    assert caught.value.code == "out_of_range"
