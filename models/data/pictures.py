@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from ..errors import DataError
 
-__all__ = ("MAX_PIXELS", "as_served", "image_suffixes", "is_image", "png", "read_file")
+__all__ = ("MAX_PIXELS", "as_served", "image_suffixes", "is_image", "png", "read_file", "reason_of")
 
 # torchvision's, which every installation of Pillow reads; Pillow's own list names others beside them.
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -77,9 +77,12 @@ def as_served(data: bytes, where: object) -> bytes:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # Pillow's parsers raise almost anything on hostile bytes
-        # Where the bytes lie in memory is another place each time, and no part of what is wrong.
-        text = f"{type(error).__name__}: {_ADDRESS.sub('', str(error))[:200]}"
-        raise DataError(f"{where}: expected an image that Pillow decodes, got {text}") from error
+        raise DataError(f"{where}: expected an image that Pillow decodes, got {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Pillow's words. Where the bytes lie in memory is another place each time, and no part of what is wrong."""
+    return f"{type(error).__name__}: {_ADDRESS.sub('', str(error))[:200]}"
 
 
 def _check(image: Image.Image, where: object) -> None:

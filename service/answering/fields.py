@@ -105,11 +105,16 @@ def read_field(name: str, given: list[str], model: type[BaseModel]) -> object:
         given = _ticked(given)
     if kind.is_list:
         _check_items(name, sum(text.count(",") + 1 for text in given))
-        items = [item.strip() for text in given for item in text.removeprefix("[").removesuffix("]").split(",")]
+        items = [item.strip() for text in given for item in _in_brackets(text).split(",")]
         return [_READERS[kind.type](item) for item in items]
     if len(given) > 1:
         raise RequestError("out_of_range", f"{shown(name)}: expected one value, got {len(given)}", field=shown(name))
     return _READERS[kind.type](given[0])
+
+
+def _in_brackets(text: str) -> str:
+    """Of a JSON list. With one bracket alone it was cut off, and is refused as no number."""
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
 
 
 def _check_items(name: str, items: int) -> None:

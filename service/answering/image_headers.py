@@ -44,14 +44,23 @@ TINY_BYTES, TINY_PIXELS = 8 * 2**10, 2**12
 HEAVY_BYTES, HEAVY_PIXELS = 2**20, 2**22
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Of ISO media files: the brand after `ftyp`.
-_FTYP = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF"}
+_FTYP = {b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF", b"crx ": "a camera's raw picture"}
+_FTYP |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC")
 _OTHERS = {
     b"GIF8": "GIF; send one frame as PNG",
     b"BM": "BMP; send it as PNG",
     b"II*\x00": "TIFF or a camera's raw picture; send it as PNG or JPEG",
     b"MM\x00*": "TIFF or a camera's raw picture; send it as PNG or JPEG",
+    b"II+\x00": "TIFF; send it as PNG or JPEG",
+    b"MM\x00+": "TIFF; send it as PNG or JPEG",
     b"\x00\x00\x00\x0cjP": "JPEG 2000; send it as PNG or JPEG",
+    b"\xff\x4f\xff\x51": "JPEG 2000; send it as PNG or JPEG",
+    b"\x00\x00\x00\x0cJXL": "JPEG XL; send it as PNG or JPEG",
     b"\xff\x0a": "JPEG XL; send it as PNG or JPEG",
+    b"\x00\x00\x01\x00": "an icon (ICO); send it as PNG",
+    b"8BPS": "a Photoshop file; send it as PNG or JPEG",
+    b"\x93NUMPY": "an array of NumPy; send it as PNG, or with the Python client",
+    b"\x1f\x8b": "a gzip file; send what is in it",
     b"%PDF": "PDF; send a picture of its page",
     b"PK\x03\x04": "a ZIP archive; send each picture, or many to /v1/certify/batch",
 }
@@ -62,6 +71,8 @@ _FILL = re.compile(rb"\xff*(?=\xff)")  # what may stand before a marker
 _LONG_FILL = b"\xff" * (MAX_FILL + 2)  # the last one is the marker's own
 _BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a length: TEM, RST0-7, SOI
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn
+# Lossless and hierarchical, which scanners of film and of patients write, and nearly nothing reads.
+_RARE_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 _SOS, _EOI, _COM, _APP0, _APP1, _APP14 = 0xDA, 0xD9, 0xFE, 0xE0, 0xE1, 0xEE
 
 
@@ -109,8 +120,7 @@ def read_header(data: bytes) -> Header:
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         header = _webp(data)
     else:
-        detail = f"image: expected PNG, JPEG or WebP, got {_other(data)}"
-        raise RequestError("unsupported_format", detail, field="image")
+        raise _unsupported(f"image: expected PNG, JPEG or WebP, got {_other(data)}")
     if max(header.width, header.height) > MAX_SIDE:
         raise RequestError(
             "image_too_many_pixels",
@@ -136,6 +146,8 @@ def _other(data: bytes) -> str:
     for begins, kind in _OTHERS.items():
         if data.startswith(begins):
             return kind
+    if data[128:132] == b"DICM":
+        return "DICOM; send one picture of it as PNG"
     text = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"data:image") or _BASE64.match(data):
         return "base64 text; send the file's bytes, or the text as image in JSON"
@@ -172,6 +184,9 @@ def _jpeg(data: bytes) -> Header:
         if marker in _FRAMES:
             if size is not None or length < 8:
                 raise _damaged("one JPEG frame", at)
+            if segment[4] != 8 or marker in _RARE_FRAMES:
+                got = f"{segment[4]}-bit samples" if segment[4] != 8 else "a lossless or hierarchical JPEG"
+                raise _unsupported(f"image: expected 8-bit gray, RGB or palette, got {got}")
             size = int.from_bytes(segment[7:9], "big"), int.from_bytes(segment[5:7], "big")
             baseline = marker in (0xC0, 0xC1)
         elif marker == _SOS:
@@ -211,6 +226,8 @@ def _past_fill(data: bytes, at: int) -> int:
 def _png(data: bytes) -> Header:
     kept: list[bytes | memoryview] = [_PNG_MAGIC]
     whole, exif, at = memoryview(data), b"", len(_PNG_MAGIC)  # a view: no second copy of megabytes
+    if data[at + 4 : at + 8] == b"CgBI":
+        raise _unsupported("image: expected PNG, JPEG or WebP, got Xcode's own PNG (CgBI); send it as it was before")
     if data[at + 4 : at + 8] != b"IHDR":
         raise _damaged("a PNG's IHDR chunk", at)
     for _ in range(MAX_CHUNKS):
@@ -267,6 +284,10 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 def _joined(kept: list[bytes | memoryview], data: bytes) -> bytes:
     """The pieces of `data` that were kept, without a copy where all of them were."""
     return data if sum(map(len, kept)) == len(data) else b"".join(kept)
+
+
+def _unsupported(detail: str) -> RequestError:
+    return RequestError("unsupported_format", detail, field="image")
 
 
 def _damaged(expected: str, at: int) -> RequestError:

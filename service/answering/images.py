@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...models.data.pictures import reason_of
 from ..errors import RequestError
 from .image_headers import Header, read_header
 
@@ -231,5 +232,4 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
 def _undecodable(exc: Exception) -> RequestError:
     if isinstance(exc, MemoryError):
         raise exc  # ours, not the image's
-    detail = f"image: cannot be decoded ({type(exc).__name__}: {str(exc)[:200]})"
-    return RequestError("image_undecodable", detail, field="image")
+    return RequestError("image_undecodable", f"image: cannot be decoded ({reason_of(exc)})", field="image")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Integral
 
 import httpx
 
@@ -17,7 +19,7 @@ from .pictures import Image
 from .questions import form, read
 from .streams import Lines
 
-__all__ = ("AT_ONCE", "Reply", "many")
+__all__ = ("AT_ONCE", "Reply", "check_images", "many")
 
 # Images in a request. A service takes 256, but what breaks is sent again, and both sides hold it meanwhile.
 AT_ONCE = 32
@@ -53,8 +55,16 @@ class _Item:
         return Reply(index=self.index, image=self.image, answer=answer, error=error)
 
 
+def check_images(images: object) -> None:
+    """Raises TypeError for what is one image: text would be taken letter by letter, each as a path."""
+    if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable | AsyncIterable):
+        raise TypeError(f"images: expected several, in a list or another iterable, got {type(images).__name__}")
+
+
 def many(caller: Caller, fields: Mapping[str, object], at_once: int) -> Steps[Reply]:
     """A reply for each image, those of one request in any order. at_once: most images of a request."""
+    if not isinstance(at_once, Integral):
+        raise TypeError(f"at_once: expected a whole number, got {type(at_once).__name__}")
     if at_once < 1:
         raise ValueError(f"at_once: expected at least 1, got {at_once}")
     texts = form(fields)

@@ -14,7 +14,7 @@ from ..answering.preview_schemas import Preview
 from ..answering.progress_schemas import Progress
 from ..answering.schemas import CertifyAnswer, Info
 from . import questions
-from .batches import AT_ONCE, Reply, many
+from .batches import AT_ONCE, Reply, check_images, many
 from .exchanges import Caller, Steps
 from .pictures import Image
 from .questions import Fields, PreviewFields, SignedCertificate
@@ -41,6 +41,8 @@ class Client:
 
         timeout: seconds for one answer or one batch, all tries together; then DeadlineExceeded. None: as long as the
         service takes, which `deadline_ms` bounds.
+
+        Raises TypeError or ValueError for what these cannot be.
         """
         self._caller = Caller(url, key, retries, timeout)
         self._http = httpx.Client(timeout=None, transport=transport)
@@ -75,6 +77,7 @@ class Client:
         Images are taken as they are needed, so that there may be any number. What is wrong with one is its reply's
         error. Raises CertifyError for what is wrong with all.
         """
+        check_images(images)
         return carried_out(self._http, many(self._caller, fields, at_once), images)
 
     def certificate(self, image: Image, **fields: Unpack[Fields]) -> SignedCertificate:
@@ -145,6 +148,7 @@ class AsyncClient:
         self, images: Iterable[Image] | AsyncIterable[Image], *, at_once: int = AT_ONCE, **fields: Unpack[Fields]
     ) -> AsyncGenerator[Reply, None]:
         """As Client.certify_many, for `async for`; who leaves early closes it (contextlib.aclosing)."""
+        check_images(images)
         return carried_out_async(self._http, many(self._caller, fields, at_once), images)
 
     async def certificate(self, image: Image, **fields: Unpack[Fields]) -> SignedCertificate:

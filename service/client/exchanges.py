@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import httpx
@@ -94,23 +95,51 @@ class Caller:
     """Whom to ask, and how patiently."""
 
     def __init__(self, url: str, key: str | None, retries: Retries | None, timeout: float | None) -> None:
+        """Raises TypeError or ValueError, without the key's text, which may end in a log."""
+        if not isinstance(url, str):
+            raise TypeError(f"url: expected text, got {type(url).__name__}")
+        if not isinstance(retries, Retries | None):
+            raise TypeError(f"retries: expected Retries(attempts=...), got {type(retries).__name__}")
         self.url = url.rstrip("/")
         self.retries = retries or Retries()
-        self.timeout = timeout
+        self.timeout = _seconds(timeout)
         self.answered = False  # once anything has
         self._headers = {"User-Agent": f"certify/{__version__}"}  # some proxies refuse who has none
         if key is not None:
-            self._headers["Authorization"] = f"Bearer {key}"
+            self._headers["Authorization"] = f"Bearer {_word(key)}"
 
     def request(self, method: str, path: str, *, accept: str = "application/json", **content: Any) -> httpx.Request:
         """content: as httpx.Request takes it. Raises BackendUnavailable for an address that is none."""
         try:
+            if "?" in self.url or "#" in self.url:  # the path would be part of it
+                raise httpx.InvalidURL("expected an address without `?` and `#`")
             request = httpx.Request(method, self.url + path, headers={**self._headers, "Accept": accept}, **content)
             if (port := request.url.port) is not None and not 0 < port < 2**16:
                 raise httpx.InvalidURL(f"Invalid port: {port}")  # which httpx leaves to the socket
             return request
         except httpx.InvalidURL as error:
             raise unreachable(self.url, error) from error
+
+
+def _seconds(timeout: float | None) -> float | None:
+    if timeout is None or timeout == float("inf"):
+        return None
+    if not isinstance(timeout, Real):
+        raise TypeError(f"timeout: expected seconds or None, got {type(timeout).__name__}")
+    if timeout != timeout:
+        raise ValueError("timeout: expected seconds or None, got NaN")
+    return timeout
+
+
+def _word(key: str) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"key: expected text, got {type(key).__name__}")
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(
+            "key: expected one word of printable ASCII, got something else; is it a file's text with its line end? "
+            "(.strip())"
+        )
+    return key
 
 
 class Tries:

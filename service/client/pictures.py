@@ -52,6 +52,9 @@ def read_image(path: Path) -> bytes:
         return read_bytes(path, MAX_BYTES)
     except OSError as exc:
         raise RequestError("missing_field", f"image: cannot be read: {exc.strerror}: {path}", field="image") from exc
+    except ValueError as exc:  # a zero byte: a file's content, most likely
+        detail = f"image: cannot be read: expected a path as text, or a file's content as bytes, got text: {exc}"
+        raise RequestError("missing_field", detail, field="image") from exc
 
 
 def _of_picture(picture: Any) -> bytes:

@@ -128,7 +128,10 @@ def read(image: Image) -> Generator[Work, bytes, bytes]:
 
 
 def form(fields: Mapping[str, object]) -> dict[str, str]:
-    """Fields as a form carries them: text as it is, everything else as JSON; None is left out. Raises RequestError."""
+    """Fields as a form carries them: text as it is, everything else as JSON; None is left out. Raises RequestError.
+
+    numpy's numbers and arrays are numbers and lists.
+    """
     texts = {}
     for name, value in fields.items():
         if name == "signed":
@@ -136,11 +139,17 @@ def form(fields: Mapping[str, object]) -> dict[str, str]:
             raise RequestError("unknown_field", detail, field=name)
         if value is not None:
             try:
-                texts[name] = value if isinstance(value, str) else json.dumps(value)
+                texts[name] = value if isinstance(value, str) else json.dumps(value, default=_plain)
             except (TypeError, ValueError) as exc:
                 detail = f"{name}: expected text, a number, a list or a bool: {exc}"
                 raise RequestError("out_of_range", detail, field=name) from exc
     return texts
+
+
+def _plain(value: object) -> object:
+    if callable(tolist := getattr(value, "tolist", None)):
+        return tolist()
+    raise TypeError(f"got {type(value).__name__}")
 
 
 def _certify(caller: Caller, file: bytes, fields: Mapping[str, object], *, accept: str) -> httpx.Request:

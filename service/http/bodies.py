@@ -7,9 +7,10 @@ In a form every value is text: answering/fields.py reads it as its field's type,
 
 from __future__ import annotations
 
+import binascii
 import re
 from collections.abc import AsyncIterable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 from urllib.parse import unquote_plus
 
@@ -46,6 +47,11 @@ _BLOCK_BYTES = 64 * 1024
 _MAX_CONTENT_TYPE = 1024
 # RFC 6839, section 3.1: what is JSON by another name.
 _JSON_SUFFIX = re.compile(rb"application/[^/ ]+\+json")
+# RFC 2045, section 6: how mail libraries write what is not ASCII.
+_TRANSFER_DECODERS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"base64": binascii.a2b_base64,
+    b"quoted-printable": binascii.a2b_qp,
+}
 _SET_BY_THE_LIBRARY = "let the HTTP library write this header (fetch with FormData, curl -F, files= in Python)"
 
 
@@ -198,6 +204,8 @@ def _from_form(
 
 def _image(part: Part) -> bytes | RequestError:
     """A file's bytes, or a data URL's; or what is wrong with its base64. Raises RequestError for other text."""
+    if part.encoding == b"quoted-printable":
+        part = replace(part, content=binascii.a2b_qp(part.content))
     is_text = part.kind.startswith(b"text/") or not part.kind
     if part.encoding == b"base64" or (part.filename is None and DATA_URL.match(part.content)):
         return image_or_error([part.content])
@@ -226,9 +234,10 @@ def _as_text(part: Part) -> str:
     if len(part.content) > _MAX_FIELD_BYTES:
         detail = f"{part.name}: expected at most {_MAX_FIELD_BYTES} bytes, got {len(part.content)}"
         raise RequestError("out_of_range", detail, field=part.name)
+    decode = _TRANSFER_DECODERS.get(part.encoding, bytes)
     try:
-        return part.content.decode("utf-8").strip()
-    except UnicodeDecodeError:
+        return decode(part.content).decode("utf-8-sig").strip()
+    except ValueError:  # of either decoding
         raise RequestError("out_of_range", f"{part.name}: expected UTF-8 text", field=part.name) from None
 
 

@@ -26,7 +26,7 @@ from .log import is_quiet
 from .starts import Starts
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 
 __all__ = ("ACCEPTED_AT_ONCE", "Connection", "ConnectionLimits", "HeldBack", "most_connections")
 
@@ -87,6 +87,27 @@ class _Parser(httptools.HttpRequestParser):
             super().feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             self._connection.decline_upgrade(data[offer.args[0] :])
+
+
+def _until_closed(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+    """`app` for a client of HTTP/1.0, which knows no chunks (RFC 9112, 6.1): a stream ends with its connection."""
+
+    async def asked(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        streams = False
+
+        async def sending(message: ASGISendEvent) -> None:
+            nonlocal streams
+            if message["type"] == "http.response.start":
+                streams = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+                if streams:
+                    cycle.chunked_encoding = False
+            elif streams and message["type"] == "http.response.body":
+                cycle.expected_content_length = len(message.get("body", b""))  # uvicorn counts down from it
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return asked
 
 
 class Connection(HttpToolsProtocol):
@@ -184,6 +205,8 @@ class Connection(HttpToolsProtocol):
             self.close_now()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if cycle.scope["http_version"] == "1.0":
+            app = _until_closed(cycle, app)
         begin = partial(super()._start_asgi_task, cycle, app)
         if is_quiet(cycle.scope["path"], self._limits.root_path):
             begin()

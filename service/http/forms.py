@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 import python_multipart.multipart as multipart
 
@@ -24,9 +25,15 @@ _MAX_PARTS = 64
 _MAX_HEADER_BYTES = 2048
 # RFC 2046, section 5.1.1, allows 70.
 _MAX_BOUNDARY_BYTES = 256
-# Empty lines before the first boundary, which some clients send.
-_MAX_PREAMBLE_BYTES = 64
+# Before the first boundary: empty lines, or a mail library's words for readers without MIME (RFC 2046, section 5.1.1).
+_MAX_PREAMBLE_BYTES = 1024
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)")
+# Mail libraries break a header of more than 78 characters into lines; those after the first are indented (RFC 5322).
+_FOLD = re.compile(rb"\r\n[ \t]+")
+# RFC 8187: how clients that trust no other spelling write a name that is not ASCII, some of them nothing else.
+_EXTENDED_FILENAME = re.compile(
+    rb";[ \t]*filename\*[ \t]*=[ \t]*\"?(utf-8|iso-8859-1)'[^';]*'([^;\s\"]+)", re.IGNORECASE
+)
 # White space that a gateway may have put after a boundary (RFC 2046, section 5.1.1); some is too much.
 _LINE_END = re.compile(rb"[ \t]{0,64}\r\n")
 
@@ -77,10 +84,10 @@ class _FormParser:
             raise _malformed(f"expected at most {most} parts")
 
     def _skip_first_delimiter(self) -> None:
-        """At the body's start it needs no line break before it."""
+        """It begins a line, perhaps the body's first."""
         first = self._delimiter[2:]
         at = self._body.find(first, 0, _MAX_PREAMBLE_BYTES + len(first))
-        if not 0 <= at <= _MAX_PREAMBLE_BYTES or self._body[:at].strip(b"\r\n"):
+        if at < 0 or self._body[at - 1 : at] not in (b"", b"\n"):
             got = _line(self._body[:80].partition(b"\n")[0]) if self._body else "zero bytes"
             raise _malformed(f"expected multipart/form-data that begins with its boundary, {_line(first)}, got {got}")
         self._at = at + len(first)
@@ -102,7 +109,7 @@ class _FormParser:
         if end < 0:
             raise _malformed(f"expected at most {_MAX_HEADER_BYTES} bytes of a part's headers and an empty line")
         headers = {}
-        lines = self._body[self._at : end].split(b"\r\n") if end > self._at else []
+        lines = _FOLD.sub(b" ", self._body[self._at : end]).split(b"\r\n") if end > self._at else []
         for line in lines:
             header = _HEADER.fullmatch(line)
             if header is None:
@@ -125,10 +132,10 @@ def _names(disposition: bytes) -> tuple[str, str | None]:
     _, options = multipart.parse_options_header(disposition)
     if b"name" not in options:
         raise _malformed("expected a name in each part's Content-Disposition, one has none")
-    filename = options.get(b"filename")
-    return options[b"name"].decode("utf-8", "replace"), None if filename is None else filename.decode(
-        "utf-8", "replace"
-    )
+    name, filename, charset = options[b"name"].decode("utf-8", "replace"), options.get(b"filename"), "utf-8"
+    if filename is None and (extended := _EXTENDED_FILENAME.search(disposition)) is not None:
+        charset, filename = extended[1].decode(), unquote_to_bytes(extended[2])
+    return name, None if filename is None else filename.decode(charset, "replace")
 
 
 def _line(line: bytes) -> str:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..answering.fields import check_fields, integer, number, read_field, shown
+from ..answering.fields import check_fields, read_field, shown
 from ..answering.schemas import CertifyAnswer, CertifyFields
 from ..errors import RequestError
 from .bodies import Body
 from .image_texts import decode_image_text
+from .json_bodies import kind_of, load
 
 __all__ = ("INPUT", "MODEL", "OUTPUTS", "VERSION", "Inference", "parse_inference", "write_inference")
 
@@ -65,17 +66,14 @@ def parse_inference(body: bytes, *, header_length: str | None, pixels: int) -> t
         raise _malformed(f"expected at most {_MAX_VALUES} values beside the image's, got about {marks}")
     if len(head) > _MAX_TEXT_BYTES and not head.isascii():  # as text it would take four times as much
         raise _malformed("expected ASCII")
-    try:
-        request = json.loads(head, parse_int=integer, parse_float=number)
-    except (ValueError, RecursionError) as exc:
-        reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
-        raise _malformed(f"expected a JSON object, {shown(reason)}") from None
-    request = _object(request, "body")
+    request = _object(_loaded(head, alone=header_length is None), "body")
     for name in request:
         if name not in _MEMBERS:
             raise RequestError("unknown_field", f"{shown(name)}: expected one of {list(_MEMBERS)}", field=shown(name))
-    parameters = dict(_object(request.get("parameters", {}), "parameters"))
+    parameters = _parameters(request)
     all_binary = parameters.pop("binary_data_output", False) is True
+    if INPUT["name"] in parameters:
+        raise RequestError("unknown_field", "image: expected as an input, got it as a parameter", field="image")
     image = _image(_list(request.get("inputs"), "inputs"), memoryview(raw))
     fields = check_fields({name: _parameter(name, value) for name, value in parameters.items()}, CertifyFields)
     if fields.signed:
@@ -83,7 +81,8 @@ def parse_inference(body: bytes, *, header_length: str | None, pixels: int) -> t
     request_id = request.get("id")
     if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= _MAX_ID):
         raise _refused("id", f"text of at most {_MAX_ID} characters")
-    outputs = _outputs(_list(request.get("outputs", []), "outputs"), all_binary)
+    asked = request.get("outputs")
+    outputs = _outputs([] if asked is None else _list(asked, "outputs"), all_binary)
     return Body(fields=fields, image=image), Inference(id=request_id, outputs=outputs)
 
 
@@ -130,9 +129,12 @@ def _image(inputs: list[Any], raw: memoryview) -> bytes | NDArray[Any]:
         name = shown(str(tensor.get("name")))
         raise RequestError("unknown_field", f"{name}: expected one input called image", field=name)
     kind, shape = tensor.get("datatype"), _shape(tensor.get("shape"))
-    size = _object(tensor.get("parameters", {}), "parameters").get("binary_data_size")
-    if size is not None and size != len(raw):
-        raise _refused("image", f"binary_data_size of the {len(raw)} bytes that came, got {shown(str(size))}")
+    size = _parameters(tensor).get("binary_data_size")
+    if (size or 0) != len(raw):
+        got = "none" if size is None else shown(str(size))
+        raise _refused("image", f"binary_data_size of the {len(raw)} bytes that came behind the JSON, got {got}")
+    if size is not None and tensor.get("data") is not None:
+        raise _refused("image", "data or binary_data_size, got both")
     if kind == "BYTES":
         return _file(tensor.get("data"), None if size is None else raw, math.prod(shape))
     if kind not in _PIXELS:
@@ -187,8 +189,10 @@ def _flat(values: list[Any], depth: int) -> Iterator[Any]:
 
 def _parameter(name: str, value: object) -> object:
     """Parameters are text, numbers or truths: a list, or whatever a client spells as text, is read as a form's is."""
-    text = isinstance(value, str) and name in CertifyFields.model_fields
-    return read_field(name, [value], CertifyFields) if text and isinstance(value, str) else value
+    if not isinstance(value, str) or name not in CertifyFields.model_fields:
+        return value
+    text = value.strip()
+    return read_field(name, [text], CertifyFields) if text else None
 
 
 def _outputs(asked: list[Any], all_binary: bool) -> dict[str, bool]:
@@ -199,8 +203,7 @@ def _outputs(asked: list[Any], all_binary: bool) -> dict[str, bool]:
         if name not in OUTPUTS:
             said = shown(str(name))
             raise RequestError("unknown_field", f"{said}: expected one of the outputs {list(OUTPUTS)}", field=said)
-        parameters = _object(output.get("parameters", {}), "parameters")
-        wanted[name] = parameters.get("binary_data", all_binary) is True
+        wanted[name] = _parameters(output).get("binary_data", all_binary) is True
     return wanted or dict.fromkeys(OUTPUTS, all_binary)
 
 
@@ -211,16 +214,37 @@ def _packed(kind: str, value: Any) -> bytes:
     return struct.pack(_PACKED[kind], value)
 
 
+def _loaded(head: bytes, *, alone: bool) -> object:
+    """alone: no header says where raw tensors begin."""
+    try:
+        return load(head)
+    except RequestError as error:
+        if alone and b"binary_data_size" in head:
+            detail = f"{error.detail}; raw tensors behind it need the header Inference-Header-Content-Length"
+            raise RequestError(error.code, detail) from None
+        raise
+
+
+def _parameters(holder: Json) -> Json:
+    """Of a request, an input or an output: some clients write null where there are none."""
+    given = holder.get("parameters")
+    return {} if given is None else dict(_object(given, "parameters"))
+
+
 def _object(value: Any, name: str) -> Json:
     if not isinstance(value, dict):
-        raise _refused(name, f"an object, got {type(value).__name__}")
+        raise _refused(name, f"an object, got {_got(value)}")
     return value
 
 
 def _list(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
-        raise _refused(name, f"a list, got {type(value).__name__}")
+        raise _refused(name, f"a list, got {_got(value)}")
     return value
+
+
+def _got(value: object) -> str:
+    return "nothing" if value is None else kind_of(value)
 
 
 def _refused(name: str, expected: str) -> RequestError:

@@ -14,7 +14,7 @@ from ..answering.fields import integer, number, shown
 from ..errors import RequestError
 from .image_texts import decode_image_text
 
-__all__ = ("MAX_NAME", "Named", "image_or_error", "parse_json", "parse_json_batch", "too_many")
+__all__ = ("MAX_NAME", "Named", "image_or_error", "kind_of", "load", "parse_json", "parse_json_batch", "too_many")
 
 # All but the image. Every field at its longest takes a tenth of it.
 _MAX_REST_BYTES = 64 * 1024
@@ -25,7 +25,13 @@ MAX_NAME = 255
 _VALUE_MARKS = b"[{,:"
 _IMAGE = re.compile(rb'"image"[ \t\r\n]*:[ \t\r\n]*"')
 _IMAGES = re.compile(rb'"image"[ \t\r\n]*:[ \t\r\n]*\[')
+_IN_THE_WAY = re.compile(rb'"image"[ \t\r\n]*:[ \t\r\n]*(.)')
+_MEMBER = re.compile(rb'"([^"\\]{1,64})"[ \t\r\n]*:')
 _BLANKS = re.compile(rb"[ \t\r\n]*")
+_NO_TEXT = re.compile(rb"[\[{tfn0-9-]")  # how values that are no text begin
+# By what a value begins with, where it is too long to be parsed.
+_KINDS_BEGUN = {b"[": "a list", b"{": "an object", b'"': "text"}
+_KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
 _CONTROLS = bytes(range(0x20))
 # Escapes that encoders put into base64: PHP's slash, .NET's plus, line breaks (RFC 2045). Each stands for what is right
 # of it. JSON lets hexadecimal digits be of either case.
@@ -58,9 +64,7 @@ def parse_json(body: bytes) -> tuple[dict[str, object], list[Named]]:
     if text is None:
         return values, []
     if not isinstance(text, str):
-        where = "; send several to /v1/certify/batch" if isinstance(text, list) else ""
-        detail = f"image: expected base64 text, got {type(text).__name__}{where}"
-        raise RequestError("out_of_range", detail, field="image")
+        raise _no_text(kind_of(text))
     return values, [Named("", image_or_error([_encoded(text) if taken is None else _unescape(taken)]))]
 
 
@@ -73,7 +77,7 @@ def parse_json_batch(body: bytes, *, most: int) -> tuple[dict[str, object], list
         listed = [] if given is None else given if isinstance(given, list) else [None]
         texts = [text for text in listed if isinstance(text, str)]
         if len(texts) != len(listed):
-            raise RequestError("out_of_range", "image: expected a list of base64 texts", field="image")
+            raise _no_texts()
         if len(texts) > most:
             raise too_many(most)
         taken = [image_or_error([_encoded(text)]) for text in texts]
@@ -111,18 +115,33 @@ def _names(given: object, count: int) -> list[str]:
     return names
 
 
+def load(text: bytes) -> object:
+    """What JSON says, in UTF-8 and with each name once. Its values have been counted. Raises RequestError."""
+    if _is_wide(text):
+        raise _not_utf_8()
+    try:
+        # utf-8-sig: editors and .NET put a mark before it, which RFC 8259 lets us ignore.
+        return json.loads(text.decode("utf-8-sig"), parse_int=integer, parse_float=number, object_pairs_hook=_unique)
+    except UnicodeDecodeError as exc:
+        raise _not_utf_8(f" at byte {exc.start}") from None
+    except (ValueError, RecursionError) as exc:
+        reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc) if text else "got zero bytes"
+        raise _malformed(f"expected a JSON object, {shown(reason)}") from None
+
+
+def kind_of(value: object) -> str:
+    """In the words of whoever writes JSON."""
+    return _KINDS.get(type(value), "null")
+
+
 def _loaded(rest: bytes) -> dict[str, object]:
     marks = len(rest) - len(rest.translate(None, _VALUE_MARKS))
     if marks > _MAX_VALUES:
         raise _malformed(f"expected at most {_MAX_VALUES} values, got about {marks}")
-    try:
-        # utf-8-sig: editors and .NET put a mark before it, which RFC 8259 lets us ignore.
-        values = json.loads(rest.decode("utf-8-sig"), parse_int=integer, parse_float=number, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as exc:
-        reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc) if rest else "got zero bytes"
-        raise _malformed(f"expected a JSON object, {shown(reason)}") from None
+    values = load(rest)
     if not isinstance(values, dict):
-        raise _malformed(f"expected a JSON object, got {type(values).__name__}")
+        twice = "; was it encoded twice?" if isinstance(values, str) else ""
+        raise _malformed(f"expected a JSON object, got {kind_of(values)}{twice}")
     return values
 
 
@@ -139,7 +158,9 @@ def _take_image(body: bytes) -> tuple[bytes, bytes | None]:
         start, end = key.end(), body.find(b'"', key.end())  # base64 has no quotes
         if end >= 0 and len(body) - (end - start) <= _MAX_REST_BYTES:
             return body[:start] + body[end:], body[start:end]
-    raise _malformed(f"expected at most {_MAX_REST_BYTES} bytes of JSON beside the text of image")
+    if (kind := _in_the_way(body)) is not None:
+        raise _no_text(kind)
+    raise _too_long(body, "the text of image")
 
 
 def _take_images(body: bytes, most: int) -> tuple[bytes, list[bytes | RequestError] | None]:
@@ -157,11 +178,47 @@ def _take_images(body: bytes, most: int) -> tuple[bytes, list[bytes | RequestErr
             at = _after_blanks(body, end + 1)
             if more := body[at : at + 1] == b",":
                 at = _after_blanks(body, at + 1)
+        if more and _NO_TEXT.match(body, at):
+            raise _no_texts()
         if more or body[at : at + 1] != b"]":
             raise _malformed(f"expected a list of base64 texts as image, got another value at byte {at}")
         if len(body) - (at - key.end()) <= _MAX_REST_BYTES:
             return body[: key.end()] + body[at:], images
-    raise _malformed(f"expected at most {_MAX_REST_BYTES} bytes of JSON beside the list of texts in image")
+    if _in_the_way(body) is not None:
+        raise _no_texts()
+    raise _too_long(body, "the list of texts in image")
+
+
+def _in_the_way(body: bytes) -> str | None:
+    """What kind of value stands as image where it is no text, or no list of them, and long."""
+    found = _IN_THE_WAY.search(body, 0, _MAX_REST_BYTES)
+    return None if found is None else _KINDS_BEGUN.get(found[1])
+
+
+def _is_wide(text: bytes) -> bool:
+    """Whether it is UTF-16 or UTF-32, which have zeros where JSON in UTF-8 has none."""
+    return b"\0" in text[:4]
+
+
+def _not_utf_8(where: str = "") -> RequestError:
+    return _malformed(f"expected a JSON object in UTF-8, got bytes of another encoding{where}")
+
+
+def _too_long(body: bytes, image: str) -> RequestError:
+    if _is_wide(body):
+        return _not_utf_8()
+    *_, last = (b"?", *_MEMBER.findall(body, 0, _MAX_REST_BYTES))
+    where = shown(last.decode("latin-1"))
+    return _malformed(f"expected at most {_MAX_REST_BYTES} bytes of JSON beside {image}, got more, perhaps in {where}")
+
+
+def _no_text(kind: str) -> RequestError:
+    where = "; send several to /v1/certify/batch" if kind == "a list" else ""
+    return RequestError("out_of_range", f"image: expected base64 text, got {kind}{where}", field="image")
+
+
+def _no_texts() -> RequestError:
+    return RequestError("out_of_range", "image: expected a list of base64 texts", field="image")
 
 
 def _after_blanks(body: bytes, at: int) -> int:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from certify.service.backends.fake import FakeBackend
+from certify.service.errors import RequestError
 from certify.service.http import batches, streams
 from certify.service.http.json_bodies import parse_json_batch
 from tests import pictures
@@ -102,14 +103,21 @@ def test_a_long_json_body_is_taken_apart_as_a_short_one_is(blank: str) -> None:
     assert (short, few) == ({"radius": 1.0}, [])
 
 
-@pytest.mark.parametrize("ending", ['"', '",', '",]', '",5]', '" "a"]', '"', '"}'])
+@pytest.mark.parametrize("ending", ['"', '",', '",]', '" "a"]', '"', '"}'])
 def test_a_long_list_that_is_no_list_is_refused(ending: str) -> None:
-    from certify.service.errors import RequestError
-
     body = ('{"image": ["AAAA", "' + "A" * 2**17 + ending + "}").encode()
     with pytest.raises(RequestError) as refused:
         parse_json_batch(body, most=5)
     assert refused.value.code == "malformed_body"
+
+
+@pytest.mark.parametrize("longer", [0, 2**17])
+@pytest.mark.parametrize("image", ['["AAAA", 5]', '["AAAA",null]', '[["AAAA"]]', '[{"data": "AAAA"}]', '"AAAA"', "{}"])
+def test_an_image_that_is_no_list_of_texts_is_refused_alike_however_long_it_is(image: str, longer: int) -> None:
+    body = f'{{"image": {image}{" " * longer}}}'.replace("AAAA", "A" * (longer or 4)).encode()
+    with pytest.raises(RequestError, match="image: expected a list of base64 texts") as refused:
+        parse_json_batch(body, most=5)
+    assert (refused.value.code, refused.value.extra["field"]) == ("out_of_range", "image")
 
 
 async def test_what_is_wrong_with_the_request_is_a_problem_of_its_own() -> None:

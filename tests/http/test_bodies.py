@@ -250,7 +250,7 @@ def test_an_image_that_is_no_text_is_out_of_range(image: object) -> None:
 
 
 def test_several_images_are_told_where_they_go() -> None:
-    with pytest.raises(RequestError, match="got list; send several to /v1/certify/batch"):
+    with pytest.raises(RequestError, match="got a list; send several to /v1/certify/batch"):
         from_json(image=["AAAA", "AAAA"])
 
 

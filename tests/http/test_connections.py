@@ -232,3 +232,18 @@ def test_an_offer_of_another_protocol_is_declined_and_its_request_answered(tmp_p
         with connections(service, 1, f"{post}Content-Length: {len(get)}\r\n\r\n".encode() + get) as (connection,):
             connection.sendall(get)
             assert re.findall(rb"HTTP/1.1 (\d+)", everything(connection)) == [b"400", b"200"]
+
+
+@pytest.mark.slow
+def test_a_client_of_http_1_0_gets_streams_without_chunks(tmp_path: Path) -> None:
+    """It knows no Transfer-Encoding: what it reads until the connection's end is the body."""
+    with real_process(tmp_path / "log") as service:
+        for path, accept, ending in (
+            ("/v1/certify/batch", "*/*", b"}\n"),
+            ("/v1/certify", "text/event-stream", b"}\n\n"),
+        ):
+            head = f"POST {path} HTTP/1.0\r\nAccept: {accept}".encode()
+            with connections(service, 1, whole_request().replace(b"POST /certify HTTP/1.1", head, 1)) as (old,):
+                head, _, body = everything(old).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200") and b"transfer-encoding" not in head.lower(), head
+            assert body.startswith((b'{"index":0', b"event: progress")) and body.endswith(ending), body

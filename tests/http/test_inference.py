@@ -95,6 +95,56 @@ async def test_a_tensor_a_file_and_a_form_get_the_same_certificate() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_is_null_or_blank_is_absent() -> None:
+    """Clients made from classes write null for every member that is not set."""
+    async with in_process() as service:
+        image = {**FILE, "parameters": None}
+        whole = {"id": None, "parameters": None, "inputs": [image], "outputs": None}
+        response = await service.client.post(INFER, json=whole)
+        assert response.status_code == 200 and len(response.json()["outputs"]) == 6, response.text
+        radius = {"name": "radius", "parameters": None}
+        parameters = {"radius": " .25 ", "sigmas": "", "alpha": None, "norm": " "}
+        response = await service.client.post(
+            INFER, json={"inputs": [image], "outputs": [radius], "parameters": parameters}
+        )
+        assert [output["name"] for output in response.json()["outputs"]] == ["radius"], response.text
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "twice", ['"parameters": {"radius": 0.1, "radius": 0.9}, "inputs": [FILE]', '"inputs": [], "inputs": [FILE]']
+)
+async def test_a_name_that_is_given_twice_is_malformed_as_everywhere(twice: str) -> None:
+    async with in_process() as service:
+        body = "{" + twice.replace("FILE", json.dumps(FILE)) + "}"
+        for content in (body.encode(), json.dumps({"inputs": [FILE]}).encode("utf-16")):
+            response = await service.client.post(INFER, content=content)
+            assert (response.status_code, response.json()["code"]) == (400, "malformed_body"), response.text
+
+
+@pytest.mark.anyio
+async def test_bytes_that_nothing_asks_for_are_refused() -> None:
+    raw = len(IMAGE).to_bytes(4, "little") + IMAGE
+    both, none, alone = (
+        {"inputs": [{**tensor, "parameters": parameters}]}
+        for tensor, parameters in (
+            (FILE, {"binary_data_size": len(raw)}),
+            (FILE, {}),
+            ({**FILE, "data": None}, {"binary_data_size": len(raw)}),
+        )
+    )
+    async with in_process() as service:
+        for request, said in ((both, "data or binary_data_size, got both"), (none, f"{len(raw)} bytes that came")):
+            head = json.dumps(request).encode()
+            headers = {"Inference-Header-Content-Length": str(len(head))}
+            response = await service.client.post(INFER, content=head + raw, headers=headers)
+            assert response.status_code == 422 and said in response.json()["detail"], response.text
+        response = await service.client.post(INFER, content=json.dumps(alone).encode() + raw)
+        assert response.status_code == 400
+        assert "need the header Inference-Header-Content-Length" in response.json()["detail"]
+
+
+@pytest.mark.anyio
 async def test_an_abstention_has_no_label() -> None:
     async with in_process() as service:
         for seed in range(40):
@@ -126,6 +176,12 @@ BAD: dict[str, tuple[Any, int, str, str]] = {
     "an unknown parameter": ({"inputs": [FILE], "parameters": {"p": 1}}, 422, "unknown_field", "p: expected one of"),
     "a bad parameter": ({"inputs": [FILE], "parameters": {"alpha": "much"}}, 422, "out_of_range", "alpha: "),
     "a signature": ({"inputs": [FILE], "parameters": {"signed": True}}, 422, "out_of_range", "signed: expected false"),
+    "an image as a parameter": (
+        {"inputs": [FILE], "parameters": {"image": ""}},
+        422,
+        "unknown_field",
+        "image: expected as an input",
+    ),
     "an unknown output": ({"inputs": [FILE], "outputs": [{"name": "x"}]}, 422, "unknown_field", "x: expected one of"),
     "deep data": (
         {"inputs": [pixels(data=[[[[[[[[[1]]]]]]]]])]},
