@@ -238,7 +238,7 @@ WRONG: dict[str, tuple[Spoil, str]] = {
         "pretrained_cfg.std: expected",
     ),
     "a head for other classes": (
-        lambda p: change(p / "classifier/config.json", num_classes=7),
+        lambda p: change(p / "classifier/config.json", num_classes=7, model_args={"in_chans": 1, "num_classes": 10}),
         "classifier/config.json: num_classes: expected 10, as model_args say, got 7",
     ),
     "no scheduler": (
