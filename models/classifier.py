@@ -87,8 +87,12 @@ def _resized(pixels: Tensor, size: tuple[int, ...], told: Preprocessing) -> Tens
 def _timm(folder: Path) -> nn.Module:
     import timm
 
-    net: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    return net
+    net: Any = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    if net.num_classes != (said := net.pretrained_cfg["num_classes"]):  # timm then draws the last layer at random
+        raise BundleError(
+            f"{folder / 'config.json'}: num_classes: expected {net.num_classes}, as model_args say, got {said}"
+        )
+    return net  # type: ignore[no-any-return]
 
 
 def _torchvision(folder: Path) -> nn.Module:

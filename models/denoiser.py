@@ -23,12 +23,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from .errors import BundleError
 from .schedule import Schedule, quiet_diffusers, signal_and_noise, to_signed, to_unit
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-__all__ = ("Denoiser", "channels_and_block")
+__all__ = ("WEIGHTS", "Denoiser", "channels_and_block")
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+LONGEST = 400  # characters of diffusers' own words that are handed on
 
 
 def channels_and_block(in_channels: int) -> tuple[int, int]:
@@ -53,12 +57,7 @@ class Denoiser(nn.Module):
     @classmethod
     def from_folder(cls, folder: Path) -> Denoiser:
         """Load `folder`/denoiser and `folder`/scheduler: safetensors only, nothing is fetched."""
-        from diffusers import UNet2DModel
-
-        with quiet_diffusers():
-            unet = UNet2DModel.from_pretrained(
-                str(folder / "denoiser"), use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
-            )
+        unet = _network(folder / "denoiser")
         _, block = channels_and_block(unet.config.in_channels)
         return cls(unet, Schedule.from_folder(folder / "scheduler"), block)
 
@@ -103,6 +102,33 @@ class Denoiser(nn.Module):
         answer = self.unet(squares.reshape(-1, channels * block**2, height, width), timestep, return_dict=False)[0]
         squares = answer[:, : channels * block**2].reshape(-1, channels, block, block, height, width)
         return squares.permute(0, 1, 4, 2, 5, 3).reshape(-1, channels, height * block, width * block)
+
+
+def _network(folder: Path) -> UNet2DModel:
+    """Every weight is the file's: diffusers would draw at random those that it lacks. Raises BundleError."""
+    from diffusers import UNet2DModel
+
+    try:
+        with quiet_diffusers():
+            unet, info = UNet2DModel.from_pretrained(
+                str(folder), use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False,
+                output_loading_info=True,
+            )  # fmt: skip
+    except Exception as error:  # whatever a config or a shape makes diffusers raise
+        said = " ".join(str(error).split())[:LONGEST]
+        raise BundleError(
+            f"{folder}: expected config.json and weights of one UNet2DModel, got: {said or type(error).__name__}"
+        ) from error
+    found = {"no weights for": info["missing_keys"], "weights that are not of it:": info["unexpected_keys"]}
+    found["values that are not finite in"] = [
+        name for name, tensor in unet.state_dict().items() if not torch.isfinite(tensor).all()
+    ]
+    if wrong := [f"{title} {', '.join(sorted(names)[:3])} ({len(names)})" for title, names in found.items() if names]:
+        raise BundleError(
+            f"{folder / WEIGHTS}: expected all weights of the network in config.json, got {'; '.join(wrong)}; save "
+            "both together: unet.save_pretrained(DIR)"
+        )
+    return unet
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from .errors import BundleError, DataError
 __all__ = (
     "MAX_TEXT_BYTES",
     "check_file",
+    "check_safetensors",
     "not_a_pointer",
     "read_bytes",
     "read_object",
@@ -83,6 +84,20 @@ def not_a_pointer(path: Path) -> Path:
         if file.read(len(LFS)) == LFS:
             raise BundleError(f"{path}: expected the file itself, got Git LFS's pointer to it; git lfs pull fetches it")
     return path
+
+
+def check_safetensors(path: Path) -> Path:
+    """A whole file of safetensors, by its head. Raises BundleError, or OSError where it cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(not_a_pointer(path), "numpy"):
+            return path
+    except SafetensorError as error:
+        raise BundleError(
+            f"{path}: expected a whole safetensors file, got one that is cut short or is none ({error}); copy it again "
+            "and compare its size"
+        ) from error
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from .pack_folders import denoiser_folder, scheduler_folder
 from .pack_report import cost_of, lines_of
 from .pack_sources import check_scheduler, copy_denoiser, image_shape, read_denoiser, source_of
 from .pack_trial import Report, ScaleTest, Trial, self_test
+from .preprocessing import LARGEST_SIDE
 from .runtime import load_pipeline, options_for
 from .write import preprocessing, whole_folder
 
@@ -142,9 +143,11 @@ def _copy_denoiser(denoiser: Path, scheduler: Path, fresh: Path) -> tuple[int, i
 def _agreed(denoisers: tuple[int, int, int] | None, given: Sequence[float] | None) -> tuple[int, int, int] | None:
     if given is None:
         return denoisers
-    sides = [side for side in given if isinstance(side, int) and side > 0]
+    sides = [side for side in given if isinstance(side, int) and 0 < side <= LARGEST_SIDE]
     if len(given) != 3 or len(sides) != 3 or sides[0] not in (1, 3):
-        raise BundleError(f"input: expected C,H,W with a C of 1 or 3, got {listed(given)}")
+        raise BundleError(
+            f"input: expected C,H,W with a C of 1 or 3, and sides of at most {LARGEST_SIDE}, got {listed(given)}"
+        )
     channels, height, width = sides
     if denoisers not in (None, (channels, height, width)):
         raise BundleError(f"input: expected {listed(denoisers)}, as the denoiser takes, got {listed(given)}")
@@ -158,7 +161,8 @@ def _with_graph(bare: Manifest, folder: Path) -> Manifest:
         raise
     except Exception as error:
         # Whatever diffusers, timm, torch or OpenVINO raise here (a key, a shape, a value): no such networks.
-        raise BundleError(f"{folder}: no graph can be made of the networks: {error}") from error
+        said = " ".join(str(error).split())
+        raise BundleError(f"{folder}: no graph can be made of the networks: {said}") from error
 
 
 def _sized(manifest: Manifest, folder: Path, chunk: int | None, micro_batch: int | None) -> Manifest:

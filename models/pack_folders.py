@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .errors import BundleError
-from .files import not_a_pointer
+from .files import check_safetensors
 
 __all__ = ("denoiser_folder", "scheduler_folder", "weights_file")
 
@@ -49,11 +49,11 @@ def scheduler_folder(given: Path | None, denoiser: Path, network: Path) -> Path:
 def weights_file(folder: Path) -> Path:
     """The one safetensors file of a network, of any variant (fp16, non_ema). Raises BundleError."""
     if (plain := folder / f"{WEIGHTS}.safetensors").is_file():
-        return not_a_pointer(plain)
+        return check_safetensors(plain)
     there = sorted(path.name for path in folder.iterdir() if path.name != "config.json") if folder.is_dir() else []
     variants = [name for name in there if name.startswith(f"{WEIGHTS}.") and name.endswith(".safetensors")]
     if len(variants) == 1:
-        return not_a_pointer(folder / variants[0])
+        return check_safetensors(folder / variants[0])
     if variants:
         raise BundleError(f"{folder}: expected one variant of the weights, got {', '.join(variants)}; keep one")
     raise BundleError(

@@ -10,15 +10,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .denoiser import channels_and_block
+from .denoiser import WEIGHTS, channels_and_block
 from .errors import BundleError
 from .files import read_object
 from .pack_folders import weights_file
+from .preprocessing import LARGEST_SIDE
 from .schedule import PREDICTION_TYPES, Schedule
 
 __all__ = ("check_scheduler", "copy_denoiser", "image_shape", "read_denoiser", "source_of")
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 # A path, and what diffusers' average of weights keeps of itself.
 NOT_OF_THE_NETWORK = {
     "_name_or_path", "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step",
@@ -36,6 +36,11 @@ def read_denoiser(folder: Path) -> dict[str, Any]:
     for field in ("class_embed_type", "num_class_embeds"):
         if config.get(field) is not None:
             raise BundleError(f"{path}: {field}: expected none (a network that needs no class), got {config[field]!r}")
+    if (kind := config.get("time_embedding_type", "positional")) not in ("positional", "fourier"):
+        raise BundleError(
+            f"{path}: time_embedding_type: expected positional or fourier, which take any noise scale's timestep, got "
+            f"{kind!r}"
+        )
     weights_file(folder)
     return config
 
@@ -60,9 +65,14 @@ def image_shape(config: dict[str, Any], path: Path) -> tuple[int, int, int]:
             f"{path}: out_channels: expected {inputs}, or {2 * (inputs or 0)} with a learned variance, got {outputs!r}"
         )
     sides: list[Any] = size if isinstance(size, list) else [size, size]
-    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise BundleError(f"{path}: sample_size: expected the images' height and width, got {size!r}")
-    halvings = 2 ** (len(config.get("block_out_channels", ())) - 1)
+    if len(sides) != 2 or not all(type(side) is int and 0 < side <= LARGEST_SIDE // block for side in sides):
+        raise BundleError(
+            f"{path}: sample_size: expected the images' height and width, at most {LARGEST_SIDE}, got {size!r}"
+        )
+    blocks = config.get("block_out_channels", [0])
+    if not isinstance(blocks, list) or not blocks:
+        raise BundleError(f"{path}: block_out_channels: expected a list of widths, got {blocks!r}")
+    halvings = 2 ** (len(blocks) - 1)
     if any(side % halvings for side in sides):
         raise BundleError(f"{path}: sample_size: expected multiples of {halvings}, by block_out_channels, got {size!r}")
     return channels, sides[0] * block, sides[1] * block

@@ -28,6 +28,7 @@ from .files import read_object
 
 __all__ = (
     "CLASSIFIER",
+    "LARGEST_SIDE",
     "INTERPOLATIONS",
     "LIBRARIES",
     "Library",
@@ -38,6 +39,7 @@ __all__ = (
 )
 
 CLASSIFIER = "classifier.json"
+LARGEST_SIDE = 4096  # pixels of a picture: four of the largest are tried together, in 800 MB
 # Who reads the network beside the record: config.json and model.safetensors, or model.onnx.
 Library = Literal["timm", "transformers", "torchvision", "onnx"]
 LIBRARIES: tuple[Library, ...] = get_args(Library)
@@ -70,8 +72,8 @@ class Preprocessing:
     def __post_init__(self) -> None:
         size = self.input_size
         _require(
-            len(size) == 3 and all(type(n) is int and n > 0 for n in size) and size[0] in (1, 3),
-            "input_size", "[C, H, W] with 1 (gray) or 3 channels", list(size),
+            len(size) == 3 and all(type(n) is int and 0 < n <= LARGEST_SIDE for n in size) and size[0] in (1, 3),
+            "input_size", f"[C, H, W] with 1 (gray) or 3 channels, sides at most {LARGEST_SIDE}", list(size),
         )  # fmt: skip
         for name, neutral in (("mean", 0.0), ("std", 1.0)):
             values = getattr(self, name) or (neutral,) * size[0]

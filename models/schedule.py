@@ -98,6 +98,8 @@ class Schedule:
         shares = scheduler.alphas_cumprod.double().numpy()
         if config.get("trained_betas") is not None and not config.get("rescale_betas_zero_snr"):
             shares = np.cumprod(1 - np.asarray(config["trained_betas"], dtype=np.float64))
+        if len(shares) and shares[-1] == 0:  # of rescaled betas: a last step of noise alone, which no scale has
+            shares = shares[:-1]
         return cls(shares, str(scheduler.config.prediction_type), config.get("timestep_scale", 1.0))
 
     @property

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..data.class_lists import names_in_config
 from ..errors import BundleError
-from ..files import read_object
+from ..files import check_safetensors, read_object
 from ..preprocessing import Preprocessing
 from .told import Shape, Taken, Told, digests
 from .weights import load_into, load_weights
@@ -45,8 +45,13 @@ def from_folder(folder: Path, target: Path, shape: Shape | None, told: Told) -> 
             f"{folder / WEIGHTS[0]}: no such file; expected timm.models.save_for_hf(model, DIR, "
             "safe_serialization=True)"
         )
+    if weights.suffix == ".safetensors":
+        check_safetensors(weights)
     # Earlier timm wrote pretrained_cfg's fields beside the architecture.
-    settings, field = (config["pretrained_cfg"], "pretrained_cfg.") if "pretrained_cfg" in config else (config, "")
+    inner = config.get("pretrained_cfg")
+    settings, field = (config, "") if inner is None else (inner, "pretrained_cfg.")
+    if not isinstance(settings, dict):
+        raise BundleError(f"{path}: pretrained_cfg: expected an object, got {settings!r:.100}")
     preprocessing = _preprocessing(settings, f"{path}: {field}", shape, told)
     outputs = config.get("num_classes", settings.get("num_classes"))
     if type(outputs) is not int or outputs < 2:
@@ -148,7 +153,8 @@ def _preprocessing(settings: Mapping[str, Any], where: str, shape: Shape | None,
     found: dict[str, Any] = {"input_size": tuple(size)}
     for field, default in DEFAULT.items():
         value = settings.get(field, default)
-        found[field] = tuple(value) if isinstance(value, list) else value
+        one = field != "interpolation" and isinstance(value, int | float)
+        found[field] = tuple(value) if isinstance(value, list) else (value,) if one else value
         if field != "interpolation" and not found[field]:
             raise BundleError(f"{where}{field}: expected {size[0]} values, got {value!r}")
     if found["interpolation"] == "random":  # of training; timm itself then evaluates so
@@ -161,7 +167,7 @@ def _outputs(weights: Mapping[str, Any], settings: Mapping[str, Any]) -> int:
     heads = settings.get("classifier") or ()
     for head in (heads,) if isinstance(heads, str) else heads:
         for key in weights:
-            if key == f"{head}.weight" or key.endswith(f".{head}.weight"):
+            if (key == f"{head}.weight" or key.endswith(f".{head}.weight")) and weights[key].ndim:
                 return int(weights[key].shape[0])
     return int(settings["num_classes"])
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..classifier import quiet_transformers
 from ..data.class_lists import names_in_config
 from ..errors import BundleError
-from ..files import not_a_pointer, read_object
+from ..files import check_safetensors, not_a_pointer, read_object
 from .told import Shape, Taken, Told, digests
 
 __all__ = ("from_folder", "of_processor")
@@ -61,7 +61,9 @@ def _loaded(folder: Path) -> Any:
             f"{folder / 'config.json'}: a model_type of transformers': expected that package, which is not installed: "
             f"pip install 'certify[convert]' ({error})"
         ) from error
-    for file in (*folder.glob("*.safetensors"), *folder.glob("*.bin")):
+    for file in folder.glob("*.safetensors"):
+        check_safetensors(file)
+    for file in folder.glob("*.bin"):
         not_a_pointer(file)
     try:
         with quiet_transformers():

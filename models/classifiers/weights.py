@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import BundleError
 from ..files import not_a_pointer
 
-__all__ = ("SUFFIXES", "load_into", "load_weights")
+__all__ = ("SUFFIXES", "check_plain", "load_into", "load_weights")
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
 # Where a training script keeps the network among its leftovers. As timm's own loader, averaged weights come first.
@@ -60,7 +60,17 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise BundleError(
             f"{path}: expected a state dict (names and tensors), by itself or under {', '.join(WRAPPERS)}; got {there}"
         )
+    for key, value in weights.items():
+        check_plain(value, f"{path}: {key}")
     return {_unwrapped(key): value for key, value in weights.items() if key not in COUNTERS}
+
+
+def check_plain(tensor: Tensor, where: str) -> None:
+    """Raises BundleError for one whose values do not simply lie there: sparse, quantised, complex or absent ones."""
+    other = tensor.is_nested or tensor.is_quantized or tensor.is_complex() or tensor.is_meta
+    if other or tensor.layout != torch.strided:
+        kind = "nested" if tensor.is_nested else f"{tensor.layout}, {tensor.dtype}, {tensor.device.type}"
+        raise BundleError(f"{where}: expected a plain tensor, got another ({kind}); save it dense, in float32")
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

@@ -17,10 +17,13 @@ from ..files import said_by_numpy
 from .dataset import DataSet
 from .pictures import png
 
-__all__ = ("BROKEN", "integer_labels", "load_npy", "of_arrays")
+__all__ = ("BROKEN", "integer_labels", "load_npy", "of_arrays", "words_of")
 
 # What numpy raises for a file that is cut off, damaged or another kind of file.
-BROKEN = (OSError, ValueError, EOFError, KeyError, NotImplementedError, struct.error, zipfile.BadZipFile, zlib.error)
+BROKEN = (
+    OSError, ValueError, EOFError, KeyError, NotImplementedError, OverflowError, MemoryError, struct.error,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 # There is a name for each class, and a label that stands for none, as -1 in uint32, would make billions of them. The
@@ -31,7 +34,8 @@ MOST_CLASSES = 2**20
 def load_npy(path: Path) -> NDArray[Any]:
     """Mapped, not read. Raises DataError."""
     try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(invalid="ignore"):  # sides whose product is no number it refuses, and warns besides
+            stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except BROKEN as error:
         raise DataError(f"{path}: expected an .npy file of one array: {said_by_numpy(error)}") from error
     if not isinstance(stored, np.ndarray):
@@ -82,6 +86,11 @@ def integer_labels(labels: NDArray[Any], where: object) -> tuple[int, ...]:
     if len(flat) and int(flat.max()) >= MOST_CLASSES:
         raise DataError(f"{where}: expected labels below {MOST_CLASSES}, got {flat.max()}")
     return tuple(flat.tolist())
+
+
+def words_of(names: NDArray[Any]) -> tuple[str, ...]:
+    """An array of class names as text; numpy keeps some as bytes."""
+    return tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names.ravel())
 
 
 def _checked(images: NDArray[Any], where: object) -> Callable[[int], NDArray[np.uint8]]:

@@ -44,6 +44,8 @@ def names_in_config(config: Mapping[str, Any], where: object) -> tuple[str, ...]
         if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
             return _different(names)
     names = config.get("id2label")
+    if isinstance(names, list) and names:  # in their order, as some write it
+        names = {str(at): name for at, name in enumerate(names)}
     if not isinstance(names, Mapping) or not names:
         return None
     in_order = _checked(_in_order(names, f"{where}: id2label"), where)
@@ -76,6 +78,8 @@ def _of_file(path: Path) -> tuple[str, ...]:
 def _in_order(names: Mapping[Any, Any], where: str) -> list[Any]:
     """{"0": name, "1": name, ...} -> names; also {name: 0, ...}, as torchvision's class_to_idx and label2id are."""
     if all(type(value) is int for value in names.values()):
+        if len(set(names.values())) != len(names):
+            raise DataError(f"{where}: expected a number of its own for each name, got {dict(names)!s:.100}")
         names = {str(value): name for name, value in names.items()}
     missing = next((at for at in range(len(names)) if str(at) not in names), None)
     if missing is not None:

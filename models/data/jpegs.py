@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from .arrays import integer_labels, words_of
 from .dataset import DataSet
 
 __all__ = ("ARRAYS", "open_jpegs")
@@ -26,16 +27,19 @@ def open_jpegs(path: Path, stored: Mapping[str, Any]) -> DataSet:
     jpeg, offsets, labels, classes = (stored[name] for name in ARRAYS)
     if jpeg.dtype != np.uint8 or jpeg.ndim != 1:
         raise DataError(f"{path}: jpeg: expected uint8 in one dimension, got {jpeg.dtype} {jpeg.shape}")
-    whole = len(offsets) == len(labels) + 1 and offsets[0] == 0 and offsets[-1] == len(jpeg)
+    if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or classes.ndim != 1:
+        raise DataError(f"{path}: offsets, classes: expected whole numbers and names, each in one dimension")
+    truth = integer_labels(labels, f"{path}: labels")
+    whole = len(offsets) == len(truth) + 1 and offsets[0] == 0 and offsets[-1] == len(jpeg)
     if not whole or (np.diff(offsets.astype(np.int64)) <= 0).any():
-        raise DataError(f"{path}: offsets: expected {len(labels) + 1} ascending values from 0 to {len(jpeg)}")
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
-        raise DataError(f"{path}: labels: expected values in [0, {len(classes)}), got up to {labels.max()}")
+        raise DataError(f"{path}: offsets: expected {len(truth) + 1} ascending values from 0 to {len(jpeg)}")
+    if max(truth, default=-1) >= len(classes):
+        raise DataError(f"{path}: labels: expected values in [0, {len(classes)}), got up to {max(truth)}")
     return DataSet(
         name=path.stem,
         split="all",
-        classes=tuple(str(name) for name in classes),
-        idx=tuple(range(len(labels))),
-        labels=tuple(int(label) for label in labels),
+        classes=words_of(classes),
+        idx=tuple(range(len(truth))),
+        labels=truth,
         read=lambda position: jpeg[int(offsets[position]) : int(offsets[position + 1])].tobytes(),
     )

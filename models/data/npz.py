@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import said_by_numpy
-from .arrays import BROKEN, of_arrays
+from .arrays import BROKEN, of_arrays, words_of
 from .dataset import DataSet, choose_part
 from .jpegs import ARRAYS, open_jpegs
 
@@ -30,7 +30,8 @@ def open_npz(path: Path, part: str | None) -> DataSet:
     Raises DataError naming the array that is missing or of another shape.
     """
     try:
-        with open(path, "rb") as stream:  # of a damaged file numpy would leave it open
+        # Of a damaged file numpy would leave the stream open, and warn of sides whose product is no number.
+        with np.errstate(invalid="ignore"), open(path, "rb") as stream:
             stored = np.load(stream, allow_pickle=False)
             if not isinstance(stored, np.lib.npyio.NpzFile):
                 raise DataError(f"{path}: expected an .npz file, got a single array")
@@ -59,7 +60,7 @@ def _of_stored(path: Path, stored: np.lib.npyio.NpzFile, part: str | None) -> Da
         stored[labels],
         name=path.stem,
         split=part,
-        classes=None if names is None else [str(name) for name in names.ravel()],
+        classes=None if names is None else words_of(names),
         where=(f"{path}, {images}", f"{path}, {labels}"),
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..classifiers.weights import check_plain
 from ..errors import BundleError
 from ..files import not_a_pointer
 from ..pack_sources import SOURCE
@@ -100,7 +100,9 @@ def _betas(flags: Flags) -> NDArray[np.float64]:
 def _load(path: Path) -> dict[str, Tensor]:
     try:
         state = _read(not_a_pointer(path))
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+    except BundleError:
+        raise
+    except Exception as error:  # a damaged file can make either reader raise anything
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BundleError(
             f"{path}: expected a state dict that torch.load(weights_only=True) reads, got: {text}"
@@ -132,7 +134,9 @@ def _renamed(state: dict[str, Tensor], flags: Flags, expected: Mapping[str, Tens
             if names[0] not in expected:  # a shortcut where the width stays
                 continue
             theirs = f"{part.theirs}.{kind}"
-            if theirs not in state:
+            if theirs in state:
+                check_plain(state[theirs], f"{path}: {theirs}")
+            else:
                 raise BundleError(f"{path}: expected {theirs}, {_by(theirs)}; it is not there")
             left.discard(theirs)
             weights.update(_values(part, state[theirs], {name: expected[name] for name in names}, f"{path}: {theirs}"))

@@ -7,6 +7,7 @@ whether the network sees a rescaled timestep, and what it predicts. The two repo
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +63,9 @@ MULTIPLES: dict[Family, dict[int, tuple[float, ...]]] = {
         64: (1, 2, 3, 4),
     },
 }
+# Far beyond any checkpoint: what is larger is a slip, and would be built before it is compared.
+MOST = {"image_size": 4096, "num_channels": 4096, "num_res_blocks": 64, "diffusion_steps": 2**20}
+LARGEST = 4096.0  # of a list's numbers: pixels, or times num_channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +104,14 @@ def read_flags(text: str, family: str | None) -> tuple[Flags, dict[str, Any]]:
         raise BundleError(f"flags: {unknown[0]}: expected a flag of {chosen}-diffusion's scripts, got {unknown[0]!r}")
     words = {**_GUIDED, **defaults, **{name: value for name, value in given.items() if name in defaults}}
     words = {name: _like(_TYPES[name], name, value) for name, value in words.items()}
-    words["attention_resolutions"] = tuple(map(int, _numbers("attention_resolutions", words["attention_resolutions"])))
-    if any(resolution < 1 for resolution in words["attention_resolutions"]):
+    resolutions = _numbers("attention_resolutions", words["attention_resolutions"])
+    if any(resolution < 1 or not resolution.is_integer() for resolution in resolutions):
         raise BundleError(f"flags: attention_resolutions: expected pixels >= 1, got {given['attention_resolutions']!r}")
+    words["attention_resolutions"] = tuple(map(int, resolutions))
     words["channel_mult"] = _multiples(words["channel_mult"], chosen, words["image_size"])
-    for name in ("image_size", "num_channels", "num_res_blocks", "diffusion_steps"):
-        if words[name] < 1:
-            raise BundleError(f"flags: {name}: expected at least 1, got {words[name]}")
+    for name, most in MOST.items():
+        if not 1 <= words[name] <= most:
+            raise BundleError(f"flags: {name}: expected 1 to {most}, got {words[name]}")
     return Flags(**words), given
 
 
@@ -116,7 +121,7 @@ _TYPES = {name: type(value) for name, value in {**_GUIDED, **DEFAULTS["improved"
 def _from_file(path: Path) -> dict[str, Any]:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(
             f"flags: expected a JSON file, or the flags themselves (--image_size 32 ...): {error}"
         ) from error
@@ -126,7 +131,11 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def _from_text(text: str) -> dict[str, Any]:
-    parts = [part for word in shlex.split(text) for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    try:
+        words = shlex.split(text)
+    except ValueError as error:  # a quote that is not closed
+        raise BundleError(f"flags: expected --NAME VALUE for each, got {text!r}: {error}") from error
+    parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     names, values = parts[::2], parts[1::2]
     if len(names) != len(values) or not all(name.startswith("--") for name in names):
         raise BundleError(f"flags: expected --NAME VALUE for each, got {text!r}")
@@ -171,9 +180,12 @@ def _like(kind: type, name: str, value: Any) -> Any:
 
 def _numbers(name: str, text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        raise BundleError(f"flags: {name}: expected numbers with commas between, got {text!r}") from None
+        numbers = [math.inf]
+    if not all(0 <= number <= LARGEST for number in numbers):
+        raise BundleError(f"flags: {name}: expected numbers with commas between, got {text!r}")
+    return numbers
 
 
 def _multiples(text: str, family: Family, size: int) -> tuple[float, ...]:

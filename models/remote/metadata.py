@@ -24,7 +24,7 @@ def normal(raw: Mapping[str, Any], address: Address) -> dict[str, Any]:
             "inputs": _tensors(raw.get("inputs")),
             "outputs": _tensors(raw.get("outputs")),
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RemoteError(
             "expected a model's metadata (name, versions, platform, inputs and outputs, each with name, datatype and "
             f"shape), got another: {type(error).__name__}: {error}"

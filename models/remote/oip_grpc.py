@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from .token import Token
 __all__ = ("OipGrpc",)
 
 PASSING = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
+# What the client makes of bytes that do not fill their shape, or are of another type.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, struct.error)
 # Giving channel arguments drops all of tritonclient's own, so everything that matters stands here.
 CHANNEL = (
     ("grpc.max_send_message_length", -1),  # a batch of photographs; the server has a limit of its own
@@ -90,5 +93,5 @@ def _translated(seconds: float) -> Iterator[None]:
                 f"expected to be let in with the token of CERTIFY_REMOTE_TOKEN_FILE, got {status}"
             ) from None
         raise RemoteError(f"expected an answer, got {status}: {message}") from None
-    except (ValueError, TypeError) as error:  # bytes that do not fill their shape
+    except UNREADABLE as error:
         raise RemoteError(f"expected tensors of their declared shapes, got others: {error}") from error

@@ -28,6 +28,7 @@ NUMBERS = ("FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "
 BINARY = "binary_tensor_data"
 # Bytes of an answer: a score has at most two dozen characters, and the rest of it is small.
 MOST_BYTES, BYTES_A_SCORE = 2**20, 64
+DEEPEST = 4  # dimensions of an answer's tensor
 
 
 class OipHttp:
@@ -100,9 +101,14 @@ def _array(tensor: dict[str, Any]) -> NDArray[Any]:
         raise RemoteError(
             f"outputs: {name}: datatype: expected one of {', '.join(NUMBERS)}, got {str(datatype)[:50]!r}"
         )
-    flat = _flat(data) if isinstance(data, list) else None
+    flat = _flat(data, DEEPEST) if isinstance(data, list) else None
     sides = shape if isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape) else None
-    if flat is None or sides is None or not 1 <= len(sides) <= 4 or int(np.prod(sides, dtype=object)) != len(flat):
+    if (
+        flat is None
+        or sides is None
+        or not 1 <= len(sides) <= DEEPEST
+        or int(np.prod(sides, dtype=object)) != len(flat)
+    ):
         got = "no list" if flat is None else f"{len(flat)} values"
         raise RemoteError(f"outputs: {name}: expected a list of numbers that fills its shape {shape}, got {got}")
     try:
@@ -111,12 +117,12 @@ def _array(tensor: dict[str, Any]) -> NDArray[Any]:
         raise RemoteError(f"outputs: {name}: expected numbers of {datatype}, got others: {error}") from None
 
 
-def _flat(values: list[Any]) -> list[Any] | None:
-    """Numbers in the order of rows, from lists in lists; None if something else is among them."""
+def _flat(values: list[Any], deepest: int) -> list[Any] | None:
+    """Numbers in the order of rows, from lists in lists; None if something else is among them, or deeper lists."""
     found: list[Any] = []
     for value in values:
-        if isinstance(value, list):
-            inner = _flat(value)
+        if isinstance(value, list) and deepest > 1:
+            inner = _flat(value, deepest - 1)
             if inner is None:
                 return None
             found += inner

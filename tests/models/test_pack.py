@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("diffusers")
 pytest.importorskip("timm")
 
+import safetensors.torch
 import timm
 import timm.models
 import torch
@@ -145,6 +146,13 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def reweigh(path: Path, **values: Any) -> None:
+    """Tensors that are changed, added, or with None taken away."""
+    weights = {**safetensors.torch.load_file(path), **values}
+    safetensors.torch.save_file({name: value for name, value in weights.items() if value is not None}, path)
+
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 Spoil = Callable[[Path], object]
 WRONG: dict[str, tuple[Spoil, str]] = {
     "no denoiser": (lambda p: shutil.rmtree(p / "denoiser"), "denoiser/config.json: no such file; expected"),
@@ -180,7 +188,59 @@ WRONG: dict[str, tuple[Spoil, str]] = {
         lambda p: change(p / "denoiser/config.json", block_out_channels=[16, 16]),
         "denoiser",
     ),
-    "cut weights": (lambda p: truncate(p / f"denoiser/{WEIGHTS}"), "denoiser"),
+    "cut weights": (
+        lambda p: truncate(p / f"denoiser/{WEIGHTS}"),
+        f"denoiser/{WEIGHTS}: expected a whole safetensors file",
+    ),
+    "no bytes": (
+        lambda p: (p / f"denoiser/{WEIGHTS}").write_bytes(b""),
+        f"denoiser/{WEIGHTS}: expected a whole safetensors file",
+    ),
+    "a weight that is not there": (
+        lambda p: reweigh(p / f"denoiser/{WEIGHTS}", **{"conv_in.weight": None}),
+        "denoiser/diffusion_pytorch_model.safetensors: expected all weights of the network in config.json, got no "
+        "weights for conv_in.weight (1)",
+    ),
+    "a weight of another network": (
+        lambda p: reweigh(p / f"denoiser/{WEIGHTS}", other=torch.ones(1)),
+        "weights that are not of it: other (1)",
+    ),
+    "no number": (
+        lambda p: reweigh(p / f"denoiser/{WEIGHTS}", **{"conv_in.bias": torch.full((8,), torch.nan)}),
+        "got values that are not finite in conv_in.bias (1)",
+    ),
+    "no widths": (
+        lambda p: change(p / "denoiser/config.json", block_out_channels=None),
+        "denoiser/config.json: block_out_channels: expected a list of widths, got None",
+    ),
+    "an enormous size": (
+        lambda p: change(p / "denoiser/config.json", sample_size=2**30),
+        "denoiser/config.json: sample_size: expected the images' height and width, at most 4096",
+    ),
+    "a table of timesteps": (
+        lambda p: change(p / "denoiser/config.json", time_embedding_type="learned"),
+        "denoiser/config.json: time_embedding_type: expected positional or fourier",
+    ),
+    "another reader": (
+        lambda p: change(p / "denoiser/config.json", quantization_config={"quant_method": "bitsandbytes"}),
+        "denoiser: expected config.json and weights of one UNet2DModel",
+    ),
+    "cut weights of a classifier": (
+        lambda p: truncate(p / "classifier/model.safetensors"),
+        "classifier/model.safetensors: expected a whole safetensors file",
+    ),
+    "no settings": (
+        lambda p: change(p / "classifier/config.json", pretrained_cfg=[1]),
+        "classifier/config.json: pretrained_cfg: expected an object, got [1]",
+    ),
+    "one mean": (
+        lambda p: change(p / "classifier/config.json", pretrained_cfg={"input_size": [1, 8, 8], "mean": 0.5, "std": 0}),
+        "pretrained_cfg.std: expected",
+    ),
+    "a head for other classes": (
+        lambda p: change(p / "classifier/config.json", num_classes=7, model_args={"in_chans": 1, "num_classes": 10}),
+        "classifier/config.json: num_classes: expected 10, as model_args say, got 7",
+    ),
     "no scheduler": (
         lambda p: (p / "scheduler/scheduler_config.json").unlink(),
         "scheduler/scheduler_config.json: no such file",
@@ -220,7 +280,6 @@ WRONG: dict[str, tuple[Spoil, str]] = {
         "pretrained_cfg.std: expected values > 0",
     ),
 }  # fmt: skip
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.mark.parametrize("name", WRONG)

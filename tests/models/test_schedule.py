@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,16 @@ def test_alpha_bar_at_a_hand_worked_scale(schedule: Schedule) -> None:
 
 def test_larger_scales_are_later(schedule: Schedule) -> None:
     assert (np.diff(schedule.timestep([0.12, 0.25, 0.5, 0.75, 1.0])) > 0).all()
+
+
+def test_a_last_step_of_noise_alone_is_none_of_the_scales(tmp_path: Path) -> None:
+    """Of betas rescaled to a signal of 0 (Lin et al. 2023): the steps before it keep their numbers."""
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.DDPMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    scheduler.save_pretrained(str(tmp_path))
+    schedule, shares = Schedule.from_folder(tmp_path), scheduler.alphas_cumprod.double().numpy()
+    assert shares[-1] == 0 and schedule.timestep(0.5 * np.sqrt((1 - shares[700]) / shares[700])) == pytest.approx(700)
+    assert alpha_bar(schedule.sigma_range[1]) == pytest.approx(shares[-2])
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1e-4, 100.0, -0.5, float("nan"), float("inf")])

@@ -130,6 +130,10 @@ def of_logits(change: Callable[[dict[str, Any]], object]) -> Callable[[int, dict
     return lie
 
 
+def nested(depth: int) -> list[Any]:
+    return [nested(depth - 1)] if depth else [1.0]
+
+
 LIES = {
     "short": (of_logits(lambda o: o.update(shape=[40, 10], data=o["data"][:400])), "expected 41 x 10 scores, got"),
     "long": (of_logits(lambda o: o.update(shape=[42, 10], data=o["data"] + o["data"][:10])), "expected 41 x 10 scores"),
@@ -143,6 +147,7 @@ LIES = {
     "another name": (of_logits(lambda o: o.update(name="probabilities")), "one named logits, got probabilities"),
     "no outputs": (lambda *_: (200, {}, {}), "outputs: expected one named logits, got none"),
     "no JSON": (lambda *_: (200, {}, b"<html>"), "expected a JSON object, got '<html>'"),
+    "deep data": (of_logits(lambda o: o.update(data=nested(800))), "expected a list of numbers"),
     "deep JSON": (lambda *_: (200, {}, b"[" * 100_000), "expected a JSON object"),
     "a megabyte too much": (lambda *_: (200, {}, b" " * 2**21), "expected an answer of at most"),
     "its own error": (lambda *_: (400, {}, {"error": "batch too large"}), "got status 400: .*batch too large"),

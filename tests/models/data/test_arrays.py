@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,38 @@ def test_files_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=f"{name}: {message}"):
             open_dataset(str(tmp_path / name))
+
+
+def test_names_that_numpy_keeps_as_bytes_are_text(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=GRAY, labels=np.arange(7) % 2, classes=np.array([b"cat", b"dog"]))
+    assert open_dataset(str(tmp_path / "a.npz")).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("shape", ["(1000000000, 32, 32, 3)", "(10000000000000000000, 3)", "(-1, 8, 8, 3)"])
+def test_a_head_that_promises_what_no_memory_holds_is_refused(shape: str, tmp_path: Path) -> None:
+    head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    forged = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + bytes(100)
+    (tmp_path / "fog.npy").write_bytes(forged)
+    np.save(tmp_path / "labels.npy", LABELS)
+    np.savez(tmp_path / "a.npz", y_test=LABELS)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("x_test.npy", forged)
+    for name in ("fog.npy", "a.npz"):
+        with pytest.raises(DataError, match=f"{name}: expected an .np[yz] file"):
+            open_dataset(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": np.array(["a", "b"])}, "labels: expected one integer an image"),
+        ({"offsets": np.array(3)}, "offsets, classes: expected whole numbers and names, each in one dimension"),
+        ({"offsets": np.array([0, 1.5, 2])}, "offsets, classes: expected whole numbers"),
+        ({"labels": np.array([0, 2])}, "labels: expected values in"),
+    ],
+)
+def test_image_files_in_an_npz_with_other_arrays_beside_them(change: Any, message: str, tmp_path: Path) -> None:
+    files = {"jpeg": np.zeros(2, np.uint8), "offsets": np.arange(3), "labels": np.arange(2), "classes": ["cat", "dog"]}
+    np.savez(tmp_path / "a.npz", **{**files, **change})
+    with pytest.raises(DataError, match=message):
+        open_dataset(str(tmp_path / "a.npz"))

@@ -47,6 +47,9 @@ def test_labels_that_are_numbers_are_sorted_as_numbers_and_have_no_names(folder:
 
 
 def test_a_file_that_is_missing_spoils_its_row_alone(folder: Path) -> None:
+    (folder / "labels.csv").write_text(f"filename,label\n{'x' * 300}.png,cat\na.png,dog\n")
+    with pytest.raises(DataError, match="cannot be read: .*File name too long"):
+        open_dataset(str(folder / "labels.csv")).read(0)
     (folder / "labels.csv").write_text("filename,label\nnone.png,cat\na.png,dog\n")
     data = open_dataset(str(folder))
     assert data.read(1) == pictures.png(0) and data.digest().startswith("sha256:")

@@ -130,6 +130,7 @@ def test_class_to_idx_is_read_the_other_way(tmp_path: Path) -> None:
         ('["a", 3]', "expected names, got 3"),
         ('{"0": "a", "2": "b"}', "expected a name for each of 0 to 1, and there is none for 1"),
         ('{"id2label": {"1": "a", "2": "b"}}', "id2label: expected a name for each of 0 to 1, and there is none for 0"),
+        ('{"a": 0, "b": 0}', "expected a number of its own for each name"),
         ('["a"', "expected a name a line, or JSON"),
         ("\udcff", "expected UTF-8 text"),
     ],
@@ -143,6 +144,7 @@ def test_a_file_that_has_no_names_is_refused(content: str, message: str, tmp_pat
 def test_a_classifiers_own_config_has_names_or_placeholders() -> None:
     assert names_in_config({"id2label": {"0": "cat", "1": "dog"}}, "x") == ("cat", "dog")
     assert names_in_config({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, "x") is None
+    assert names_in_config({"id2label": ["cat", "dog"]}, "x") == ("cat", "dog")
     assert names_in_config({"label_names": ["cat", "dog"]}, "x") == ("cat", "dog")
     assert names_in_config({"pretrained_cfg": {"label_names": ["cat", "dog"]}}, "x") == ("cat", "dog")
     assert names_in_config({"architecture": "resnet18"}, "x") is None

@@ -106,6 +106,11 @@ REFUSED: dict[str, tuple[str, dict[str, object], str]] = {
     "no truth": ("guided_adm", {"learn_sigma": "maybe"}, "learn_sigma: expected True or False, got 'maybe'"),
     "no pixels": ("guided_adm", {"attention_resolutions": "0"}, "attention_resolutions: expected pixels >= 1"),
     "schedule": ("guided_adm", {"noise_schedule": "sqrt"}, "noise_schedule: expected linear or cosine, got 'sqrt'"),
+    "no number": ("guided_adm", {"attention_resolutions": "nan"}, "attention_resolutions: expected numbers with comma"),
+    "half a pixel": ("guided_adm", {"attention_resolutions": "8.5"}, "attention_resolutions: expected pixels >= 1"),
+    "endless": ("guided_adm", {"channel_mult": "1,inf"}, "channel_mult: expected numbers with commas between"),
+    "too deep": ("guided_adm", {"num_res_blocks": 10**8}, "num_res_blocks: expected 1 to 64, got 100000000"),
+    "too many steps": ("guided_adm", {"diffusion_steps": 10**11}, "diffusion_steps: expected 1 to 1048576, got"),
     "few steps": ("guided_adm", {"diffusion_steps": 10}, "diffusion_steps: expected more steps for a linear schedule"),
     "variance": ("guided_adm", {"learn_sigma": False}, "out.2.weight: expected a shape of [3, 32, 3, 3], by num_"),
     "scale": ("guided_adm", {"use_scale_shift_norm": False}, "emb_layers.1.weight: expected a shape of [32, 128], by"),
@@ -132,9 +137,12 @@ def test_what_does_not_fit_is_refused_by_flag_and_tensor(name: str, tmp_path: Pa
     [
         (b"no checkpoint", "expected a state dict that torch.load(weights_only=True) reads, got: "),
         (None, "expected a state dict that torch.load(weights_only=True) reads, got: "),
+        (b"\x80\x02junk", "expected a state dict that torch.load(weights_only=True) reads, got: "),
+        ({"time_embed.0.weight": torch.ones(128, 32).to_sparse()}, "time_embed.0.weight: expected a plain tensor, got"),
+        ({"time_embed.0.weight": torch.ones(128, 32, device="meta")}, "time_embed.0.weight: expected a plain tensor"),
         ([1.0], "expected a state dict, names and tensors"),
-        ({"label_emb.weight": 0.0}, "label_emb.weight: expected no such tensor, by "),
-        ({"label_emb.weight": 0.0}, ": a class-conditional network, which needs the label"),
+        ({"label_emb.weight": torch.ones(1)}, "label_emb.weight: expected no such tensor, by "),
+        ({"label_emb.weight": torch.ones(1)}, ": a class-conditional network, which needs the label"),
         ({"time_embed.0.weight": None}, "time_embed.0.weight: expected finite values"),
     ],
 )  # fmt: skip
@@ -144,8 +152,8 @@ def test_a_checkpoint_that_is_none_is_refused(content: Any, message: str, tmp_pa
         path.write_bytes(content)
     elif isinstance(content, dict):
         state = dict(torch.load(GOLDEN / "guided_fixed_sigma.pt", weights_only=True))
-        (name,) = content
-        state[name] = torch.full_like(state["time_embed.0.weight"], torch.nan)
+        ((name, value),) = content.items()
+        state[name] = torch.full_like(state["time_embed.0.weight"], torch.nan) if value is None else value
         torch.save(state, path)
     elif content is not None:
         torch.save(content, path)
