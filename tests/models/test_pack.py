@@ -178,7 +178,7 @@ WRONG: dict[str, tuple[Spoil, str]] = {
     ),
     "no size": (
         lambda p: change(p / "denoiser/config.json", sample_size=None),
-        "denoiser/config.json: sample_size: expected the images' height and width, got None",
+        "denoiser/config.json: sample_size: expected the images' height and width, at most 4096, got None",
     ),
     "odd size": (
         lambda p: change(p / "denoiser/config.json", sample_size=9),
