@@ -141,6 +141,8 @@ def read_object(path: Path, what: str = "JSON", *, missing: str = "") -> dict[st
 
 def said_by_numpy(error: Exception) -> str:
     """Without its advice to load what is no array as a pickle, which would run whatever that says."""
+    if "Object arrays" in str(error):
+        return "an array of Python objects"
     return "another kind of file" if "pickle" in str(error) else str(error)
 
 

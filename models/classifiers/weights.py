@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import BundleError
 from ..files import not_a_pointer
 
-__all__ = ("SUFFIXES", "check_plain", "load_into", "load_weights")
+__all__ = ("SUFFIXES", "check_plain", "load_into", "load_weights", "read_pickled")
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
 # Where a training script keeps the network among its leftovers. As timm's own loader, averaged weights come first.
@@ -80,6 +81,14 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def read_pickled(path: Path, *, mmap: bool = False) -> Any:
+    """What torch.save wrote, tensors and plain objects alone, on the CPU. Raises what torch.load does."""
+    with warnings.catch_warnings():
+        # That sparse tensors take long to check: they are refused anyway (check_plain).
+        warnings.filterwarnings("ignore", message="(?s).*invariants", category=UserWarning)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+
+
 def _pickled(path: Path) -> Any:
     if _is_torchscript(path):
         raise BundleError(
@@ -92,7 +101,7 @@ def _pickled(path: Path) -> Any:
         # argparse's Namespace: the options of a training script, in timm's, DeiT's and MAE's checkpoints. It only has
         # attributes, and is dropped.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return read_pickled(path)
     except (pickle.UnpicklingError, EOFError) as error:
         raise BundleError(
             f"{path}: expected weights alone (torch.load(..., weights_only=True)), got a pickle that needs more, and "

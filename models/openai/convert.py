@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..classifiers.weights import check_plain
+from ..classifiers.weights import check_plain, read_pickled
 from ..errors import BundleError
 from ..files import not_a_pointer
 from ..pack_sources import SOURCE
@@ -120,9 +120,9 @@ def _read(path: Path) -> Any:
 
         return load_file(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return read_pickled(path, mmap=True)
     except RuntimeError:  # torch before 1.6 wrote no zip, which alone can be mapped
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_pickled(path)
 
 
 def _renamed(state: dict[str, Tensor], flags: Flags, expected: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

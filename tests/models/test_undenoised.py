@@ -200,7 +200,7 @@ def test_one_scales_table_is_locuslabs_on_the_same_votes(bundles: Mapping[str, P
         (["--no-denoiser-at=0.12"], "no-denoiser-at: expected some of the sigmas 0.25,1.0, got 0.12"),
         (["--no-denoiser-at=0.25,1.0"], "denoiser: expected none, since no-denoiser-at has every sigma"),
         (["--input=3,8,8"], "input: expected 1,8,8, as the denoiser takes, got 3,8,8"),
-        (["--input=1,8"], "input: expected C,H,W with a C of 1 or 3, got 1,8"),
+        (["--input=1,8"], "input: expected C,H,W with a C of 1 or 3, and sides of at most 4096, got 1,8"),
         (["--classifier=0.5=there"], "classifier: expected one, or SIGMA=PATH of each sigma, got"),
     ],
 )  # fmt: skip
