@@ -158,7 +158,10 @@ def _take_image(body: bytes) -> tuple[bytes, bytes | None]:
         start, end = key.end(), body.find(b'"', key.end())  # base64 has no quotes
         if end >= 0 and len(body) - (end - start) <= _MAX_REST_BYTES:
             return body[:start] + body[end:], body[start:end]
-    if (kind := _in_the_way(body)) is not None:
+    kind = _in_the_way(body)
+    if kind == "text":
+        raise _malformed("expected base64 text as image, got a text that does not end, or with quotes in it")
+    if kind is not None:
         raise _no_text(kind)
     raise _too_long(body, "the text of image")
 

@@ -21,6 +21,9 @@ ANSWERS: dict[str, tuple[str, str | None]] = {
     "form: alpha=0.111...": ("out_of_range", "alpha"),
     "form: boundaries' first bytes": ("taken", None),
     "form: an image that is none": ("taken", None),
+    "JSON: image of [],[],...": ("out_of_range", "image"),
+    "JSON: image of {},{},...": ("out_of_range", "image"),
+    'JSON: image of "","",...': ("out_of_range", "image"),
     "JSON: base64 of line breaks": ("taken", None),
     "JSON: base64 of escapes": ("image_undecodable", "image"),
     "JSON: base64 and one emoji": ("image_undecodable", "image"),
@@ -113,7 +116,6 @@ def test_limits_hold_in_short_bodies_too(body: bytes, code: str) -> None:
         b'{"k":"\\"image\\":\\"%s"}',  # inside another string
         b'{"samples":1,"image":"%s","image":"AAAA"}',
         b'{"image":"AAAA","image":"%s"}',
-        b'{"image":["%s"]}',
         b'{"image":"%s\n"}',  # a raw line break
         b'{"image":"%s',
     ],
@@ -123,6 +125,12 @@ def test_a_long_image_is_taken_out_only_where_it_is_the_image(broken: bytes) -> 
     with pytest.raises(RequestError) as caught:
         parse_body(body, content_type="application/json", content_encoding=None)
     assert caught.value.code == "malformed_body"
+
+
+def test_a_long_list_is_no_image() -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_body(b'{"image":["' + b"AAAA" * 20_000 + b'"]}', content_type="application/json", content_encoding=None)
+    assert (caught.value.code, caught.value.extra["field"]) == ("out_of_range", "image")
 
 
 @pytest.mark.parametrize("outer", [b'{"other":{"image":"%s"}}', b'{"a\\"image":"%s"}', b'{"x":1,"image":"%s"}'])
