@@ -58,11 +58,12 @@ def _will_end(c: State, k: int) -> bool:
     p, q, n = estimates[k + 1]
     scales, laws = c.cascade.scales, c.cascade.laws
 
-    def nearer(share: float) -> float:
-        return laws[k].cdf(laws[k + 1].quantile(share) * scales[k + 1] / scales[k])
-
     most, least, _ = rate(n, 0, n)  # what so many votes can say
-    estimates[k] = Estimate(min(nearer(p), most), max(nearer(q), least), n)
+
+    def nearer(share: float) -> float:
+        return min(most, max(least, laws[k].cdf(laws[k + 1].quantile(share) * scales[k + 1] / scales[k])))
+
+    estimates[k] = Estimate(nearer(p), nearer(q), n)
     return path_z(c.cascade, k, estimates, c.target) > strategy.PILOT_GOOD
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from certify.models.bundle import Final
+from certify.models.noises import NoiseKind
 from certify.service.core import Cascade, Certifier, Query
+from certify.service.core.laws import Noise
 
 RATES = np.array([[0.95, 0.04, 0.01], [0.85, 0.1, 0.05], [0.6, 0.3, 0.1]])
 
@@ -35,6 +37,22 @@ def test_most_of_what_is_asked_was_to_be_expected(radius: float | None, final: F
             certifier.observe(query, random.multinomial(query.count, RATES[query.level]).tolist())
         assert certifier.outlook() == []
     assert expected > 0.6 * (asked - 20)  # an answer's first query can be expected by nobody
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "laplace", "uniform"])
+def test_whatever_the_votes_there_is_a_guess(kind: NoiseKind) -> None:
+    random, looks = np.random.default_rng(11), 0
+    for _ in range(60):
+        sigmas = sorted(random.choice([0.05, 0.12, 0.25, 0.5, 1.0, 2.0], 3, replace=False).tolist())
+        thresholds = random.choice([0.5, 0.75, 0.99], 3).tolist()
+        cascade = Cascade.of(sigmas, thresholds, noise=[Noise(kind, sigma) for sigma in sigmas])
+        certifier = Certifier(cascade, 4, samples=3_000, radius=random.choice([0.1, 0.25]), chunk=8, pilot=32)
+        rates = random.dirichlet(np.full(4, 0.2), 3)
+        while (query := certifier.next()) is not None:
+            certifier.outlook()
+            certifier.observe(query, random.multinomial(query.count, rates[query.level]).tolist())
+            looks += 1
+    assert looks > 180
 
 
 def test_the_other_pilots_are_expected_first() -> None:
