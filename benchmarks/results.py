@@ -4,6 +4,7 @@ a stop without repeating any.
     python -m benchmarks.results held-out     every policy at N = 10,000 on all held-out images; one p0 from .5 to .9
     python -m benchmarks.results ablation     fine-tuning, 3 seeds each, 150 images at N = 2,000
     python -m benchmarks.results winner       the best fine-tuned bundle against the plain one, all images, N = 10,000
+                                              (--samples for another N)
     python -m benchmarks.results cost         samples and seconds of each policy, side by side
 
 Each writes its part of docs/results.md, between its two marks, and pictures into docs/curves/. Votes and fine-tuned
@@ -51,7 +52,9 @@ PLAIN = "digits_plain"  # what the fine-tunings begin from
 def drawn(bundle: str, part: str, samples: int, limit: int | None = None) -> VotesFile:
     name = Path(bundle).parent.name if "/" in bundle else bundle
     path = WORK / f"{part}-{name}-{samples}.npz"
-    return votes_of(open_dataset("digits", part=part), bundle, path, samples, limit=limit)
+    dataset = open_dataset("digits", part=part)
+    votes = votes_of(dataset, bundle, path, samples, limit=limit)
+    return votes.part(np.flatnonzero(np.isin(votes.idx, dataset.part(limit=limit).idx)).tolist())  # it may have more
 
 
 def _drawn_in(votes: VotesFile) -> str:
@@ -186,12 +189,13 @@ def _lead(old: Curve, new: Curve, picked_by: NDArray[np.bool_]) -> str:
     return f"Image by image the lead is {parts[0]} images, and {parts[1]}, by which it was not picked."
 
 
-def winner() -> str:
+def winner(samples: int = 10_000) -> str:
     run = _winner()
     bundle = finetuned(run, SEEDS[0])
-    plain, better = drawn(PLAIN, "held_out", 10_000), drawn(bundle, "held_out", 10_000)
+    plain, better = drawn(PLAIN, "held_out", samples), drawn(bundle, "held_out", samples)
     picked_by = np.isin(plain.idx, drawn(PLAIN, "held_out", 2_000, 150).idx)
     chosen = tuned_thresholds(bundle)
+    budgets = (samples, samples * 3 // 10)
     rows: list[Curve] = []
     best: list[tuple[VotesFile, Curve]] = []
     for name, votes, thresholds in (
@@ -204,7 +208,7 @@ def winner() -> str:
         curves = curves_of_votes(votes, thresholds=thresholds, final="plurality", singles=fresh)
         curves = [c for c in curves if (c.policy, c.final) != ("single", "threshold")]
         best.append((votes, named(only(curves, "best"), f"{name}: best")))
-        curves += [adaptive(votes, samples, thresholds, "plurality") for samples in (10_000, 3_000)]
+        curves += [adaptive(votes, budget, thresholds, "plurality") for budget in budgets]
         rows += [named(c, f"{name}: {c.name}") for c in curves]
     old, *others = (curve for _, curve in best)
     new = max(others, key=lambda curve: curve.acr)
@@ -235,8 +239,10 @@ def main() -> None:
         prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="+", choices=list(PARTS), help="which")
-    for name in parser.parse_args().parts:
-        text = PARTS[name]()
+    parser.add_argument("--samples", type=int, default=10_000, help="of winner, at each scale (default: %(default)s)")
+    given = parser.parse_args()
+    for name in given.parts:
+        text = winner(given.samples) if name == "winner" else PARTS[name]()
         print(text)
         write(name, text)
 
