@@ -17,7 +17,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from benchmarks.noise_counts import at_offsets, counted_of
@@ -112,8 +111,7 @@ def measured(question: Question, folders: Mapping[NoiseKind, Path], name: str) -
             found[kind] = counted_of(first, folder, Path(f"{stem}-{question.images}.npz"))
         else:
             path = Path(f"{stem}-{question.samples}.npz")
-            votes = votes_of(judged, folder, path, question.samples, limit=question.images)
-            found[kind] = votes.part(np.flatnonzero(np.isin(votes.idx, first.idx)).tolist())  # a file may have more
+            found[kind] = votes_of(judged, folder, path, question.samples, limit=question.images)
     return found
 
 

@@ -52,9 +52,7 @@ PLAIN = "digits_plain"  # what the fine-tunings begin from
 def drawn(bundle: str, part: str, samples: int, limit: int | None = None) -> VotesFile:
     name = Path(bundle).parent.name if "/" in bundle else bundle
     path = WORK / f"{part}-{name}-{samples}.npz"
-    dataset = open_dataset("digits", part=part)
-    votes = votes_of(dataset, bundle, path, samples, limit=limit)
-    return votes.part(np.flatnonzero(np.isin(votes.idx, dataset.part(limit=limit).idx)).tolist())  # it may have more
+    return votes_of(open_dataset("digits", part=part), bundle, path, samples, limit=limit)
 
 
 def _drawn_in(votes: VotesFile) -> str:

@@ -49,11 +49,12 @@ def votes_of(
     """`samples` votes at each of the bundle's scales, or of those of them in `sigmas`, in whole chunks.
 
     Of the images from position `first` up to `limit` (None: to the end). Draws what `path` lacks, and lets other images
-    in it be. backend: whose votes.
+    in it be: they are not among what is returned. backend: whose votes.
     """
     asked = {"samples": [str(samples)], **({"sigmas": [",".join(map(str, sigmas))]} if sigmas else {})}
     positions = range(len(dataset))[first:limit]
-    return asyncio.run(_draw(dataset, positions, backend(bundle, device=device), path, asked))
+    votes = asyncio.run(_draw(dataset, positions, backend(bundle, device=device), path, asked))
+    return votes.part(np.flatnonzero(np.isin(votes.idx, [dataset.idx[position] for position in positions])).tolist())
 
 
 async def _draw(

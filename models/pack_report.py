@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .bundle import load_manifest
+from .denoiser import WEIGHTS
 from .pack_classifiers import Understood
 from .pack_sources import image_shape
 from .runtime import limit_threads, load_pipeline, options_for, usable_cores
@@ -36,7 +37,7 @@ def lines_of(folder: Path, found: Understood, told_classes: bool) -> Iterator[st
         settings = json.loads(config.read_text(encoding="utf-8"))
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
         schedule = Schedule.from_folder(folder / "scheduler")
-        weights = folder / "denoiser" / "diffusion_pytorch_model.safetensors"
+        weights = folder / "denoiser" / WEIGHTS
         yield (
             f"denoiser    {settings['_class_name']}, {_many(parameters(weights))}, pictures "
             f"{'x'.join(map(str, image_shape(settings, config)))}, predicts {schedule.prediction_type}"

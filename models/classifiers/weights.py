@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import BundleError
 from ..files import not_a_pointer
 
-__all__ = ("SUFFIXES", "check_plain", "load_into", "load_weights", "read_pickled")
+__all__ = ("SUFFIXES", "check_plain", "load_into", "load_weights", "read_pickled", "read_safetensors")
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
 # Where a training script keeps the network among its leftovers. As timm's own loader, averaged weights come first.
@@ -42,7 +42,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """The state dict in a file, on the CPU, without wrappers. Raises BundleError."""
     try:
         not_a_pointer(path)
-        raw: Any = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+        raw: Any = read_safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     except BundleError:
         raise
     except OSError as error:
@@ -74,7 +74,7 @@ def check_plain(tensor: Tensor, where: str) -> None:
         raise BundleError(f"{where}: expected a plain tensor, got another ({kind}); save it dense, in float32")
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
     import safetensors.torch
 
     tensors: dict[str, Tensor] = safetensors.torch.load_file(path)

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..classifiers.weights import check_plain, read_pickled
+from ..classifiers.weights import check_plain, read_pickled, read_safetensors
+from ..denoiser import WEIGHTS
 from ..errors import BundleError
 from ..files import not_a_pointer
 from ..pack_sources import SOURCE
@@ -49,7 +50,7 @@ def convert(checkpoint: Path, out: Path, *, flags: str, family: str | None = Non
         weights = _renamed(_load(checkpoint), read, empty.state_dict(), checkpoint)
         (folder / "denoiser").mkdir()
         empty.save_config(str(folder / "denoiser"))
-        save_file(weights, folder / "denoiser" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+        save_file(weights, folder / "denoiser" / WEIGHTS, metadata={"format": "pt"})
         with checkpoint.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         source = {"kind": "openai", "file": checkpoint.name, "sha256": digest, "flags": given}
@@ -116,9 +117,7 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
+        return read_safetensors(path)
     try:
         return read_pickled(path, mmap=True)
     except RuntimeError:  # torch before 1.6 wrote no zip, which alone can be mapped

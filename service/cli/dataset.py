@@ -24,6 +24,7 @@ from ..research.certifiers import LocalCertifier, RemoteCertifier, RowCertifier
 from ..research.crops import center_cropped, marked_as_cropped
 from ..research.curves import INTERVALS, curves_of_tables, markdown
 from ..research.dataset_run import certify_dataset, run_id
+from ..research.missing import shard_of
 from ..research.policies import POLICIES, Policy
 from ..research.run_notes import RunNotes
 from ..research.tables import facts_path, load_facts, open_table, read_table
@@ -233,10 +234,9 @@ def _check_places(out: Path, votes: Path | None) -> None:
 
 def parse_shard(text: str) -> tuple[int, int]:
     """`2/3` -> (2, 3). Raises DataError."""
-    number, slash, of = text.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal() and len(text) <= 20):
+    if (place := shard_of(text)) is None:
         raise DataError(f"shard: expected i/n with 1 <= i <= n, got {text[:40]!r}")
-    return int(number), int(of)
+    return place
 
 
 def _seed(seed: int | None, out: Path) -> int:

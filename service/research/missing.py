@@ -8,7 +8,7 @@ from ..errors import DataError
 from .tables import Table, facts_path, load_facts
 from .votes_file import VotesFile
 
-__all__ = ("expected_images", "missing_of", "missing_votes")
+__all__ = ("expected_images", "missing_of", "missing_votes", "shard_of")
 
 
 def expected_images(shards: Sequence[Table]) -> int | None:
@@ -70,7 +70,15 @@ def _facts(table: Table) -> tuple[int | None, tuple[int, int] | None]:
     images, shard = facts.get("images"), facts.get("shard", "1/1")
     if images is None:  # a table of before this was kept
         return None, None
-    number, slash, of = str(shard).partition("/")
-    if type(images) is not int or not (slash and number.isdecimal() and of.isdecimal() and len(str(shard)) <= 20):
+    place = shard_of(str(shard))
+    if type(images) is not int or place is None:
         raise DataError(f"{path}: expected images as a number and shard as i/n, got {images!r} and {str(shard)[:40]!r}")
-    return images, (int(number), int(of))
+    return images, place
+
+
+def shard_of(text: str) -> tuple[int, int] | None:
+    """`2/3` -> (2, 3); None for other text."""
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and len(text) <= 20):  # Python refuses endless digits
+        return None
+    return int(number), int(of)

@@ -114,6 +114,7 @@ def test_votes_are_drawn_once_and_more_images_later(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(EmbeddedBackend, "chunk_votes", refuse)
     assert np.array_equal(votes_of(data, "digits", path, 256, limit=2).votes, two.votes)
+    assert votes_of(data, "digits", path, 256, limit=1).idx.tolist() == one.idx.tolist()  # the file has two
 
 
 @pytest.mark.slow

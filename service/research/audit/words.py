@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ....models.noises import GREY_STEPS
 from ..about import About
 from .schemas import AtRadius, Data
 
 __all__ = ("NORMS", "in_words", "sentences")
 
 NORMS = {"l2": "L2", "l1": "L1"}
-_GREYS = 255  # steps of an 8-bit picture's values
 _REASONS = {
     "deadline": "its time ran out",
     "rival_at_larger_sigma": "with more noise another label leads",
@@ -55,14 +55,14 @@ def _example(about: About, radii: Sequence[AtRadius]) -> str:
     """What the largest radius at which something is shown means for a picture; "" where there is none."""
     radius = max((at.radius for at in radii if at.robust > 0), default=0.0)
     values = math.prod(about.input_shape)
-    one = radius * _GREYS
+    one = radius * GREY_STEPS
     every = one / values if about.norm == "l1" else one / math.sqrt(values)
     if every < 0.1:  # nothing that could be seen in a file
         return ""
-    alone = f"by less than {_down(one)}" if one <= _GREYS else "in any way"
+    alone = f"by less than {_down(one)}" if one <= GREY_STEPS else "in any way"
     return (
         f" Below {radius:.10g} is, for example, each of the picture's {values} values changed by less than "
-        f"{_down(every)} of {_GREYS} grey steps, or one of them changed {alone}."
+        f"{_down(every)} of {GREY_STEPS} grey steps, or one of them changed {alone}."
     )
 
 
