@@ -19,7 +19,7 @@ max_k min(own(k), min_{j>k} shield(j)).  Proofs: docs/protocol.md, 2.2 and 2.3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import index
@@ -175,12 +175,13 @@ class Cascade:
 
         lower, upper: in [0, 1], one a level, finest first, on the label's and on every other class's probability.
         """
-        paths = self._paths(lambda k: self.own(k, lower[k], upper[k]), lambda k: self.shield(k, upper[k]))
+        own = [self.own(k, low, up) for k, (low, up) in enumerate(zip(lower, upper, strict=True))]
+        paths = self._paths([(term, self.shield(k, upper[k])) for k, term in enumerate(own)])
         best, level = max(((r, k) for k, r in enumerate(paths) if r is not None), default=(0.0, None))
         radius = floor_radius(best)
         if radius > 0.0:
             reason = Reason.CERTIFIED
-        elif any(self.own(k, lower[k], upper[k]) is not None for k in range(self.levels)):
+        elif any(term is not None for term in own):
             reason = Reason.BLOCKED
         else:
             plural = self.final == "plurality"
@@ -194,22 +195,21 @@ class Cascade:
             reason=reason,
         )
 
-    def radius(self, own: Callable[[int], float | None], shield: Callable[[int], float | None]) -> float:
-        """certify()'s radius alone. own, shield: of a level, as own() and shield() give them."""
-        return floor_radius(max((r for r in self._paths(own, shield) if r is not None), default=0.0))
+    def radius(self, terms: Sequence[tuple[float | None, float | None]]) -> float:
+        """certify()'s radius alone. terms: of each level what own() and shield() give."""
+        return floor_radius(max([r for r in self._paths(terms) if r is not None], default=0.0))
 
-    def _paths(self, own: Callable[[int], float | None], shield: Callable[[int], float | None]) -> list[float | None]:
+    def _paths(self, terms: Sequence[tuple[float | None, float | None]]) -> list[float | None]:
         """The radius of each level's path, unrounded; None where it is closed."""
         paths: list[float | None] = [None] * self.levels
-        ceiling = math.inf  # min of the shields above
+        ceiling = math.inf  # the least of the shields above
         for k in reversed(range(self.levels)):
-            term = own(k)
-            if term is not None:
-                paths[k] = min(term, ceiling)
-            bound = shield(k)
-            if bound is None:  # open: no finer level is asked in safety
+            own, shield = terms[k]
+            if own is not None:
+                paths[k] = min(own, ceiling)
+            if shield is None:  # open: no finer level is asked in safety
                 break
-            ceiling = min(ceiling, bound)
+            ceiling = min(ceiling, shield)
         return paths
 
 

@@ -46,10 +46,10 @@ class Level:
         # What was last asked about these votes: a look changes one level, and the strategy asks about all of them.
         self._estimates: dict[int, Estimate] = {}
         self._splits: dict[tuple[int, bool], tuple[int, int]] = {}
-        # The strategy's: answers by what it asked; by whether it is the own term or the shield, what that allows under
-        # the running bounds, and the draws that it needs.
+        # The strategy's: answers by what it asked; what the own term and the shield allow under the running bounds; by
+        # whether it is the own term, the draws that it needs.
         self.futile: dict[object, bool] = {}
-        self.terms: dict[bool, float | None] = {}
+        self.terms: tuple[float | None, float | None] | None = None
         self.needs: dict[bool, Need] = {}
 
     def add_pilot(self, votes: Sequence[int]) -> None:
@@ -73,7 +73,7 @@ class Level:
     def tighten(self, lower: float, upper: float) -> None:
         """Take a look's bounds; the running ones are the best of all looks."""
         self.lower, self.upper = max(self.lower, lower), min(self.upper, upper)
-        self.terms.clear()
+        self.terms = None
 
     def freeze(self, looks: tuple[Look, ...], alpha: float, split: tuple[float, float]) -> None:
         """Fix the looks and what each of them spends; `split` is the level's (lower, upper) part of alpha."""
@@ -83,9 +83,9 @@ class Level:
 
     def split(self, label: int, *, pilot: bool = False) -> tuple[int, int]:
         """(votes for the label, votes for its strongest rival) among the estimation or the pilot draws."""
-        if (label, pilot) not in self._splits:
-            self._splits[label, pilot] = _split(self.pilot_votes if pilot else self.votes, label)
-        return self._splits[label, pilot]
+        if (split := self._splits.get((label, pilot))) is None:
+            split = self._splits[label, pilot] = _split(self.pilot_votes if pilot else self.votes, label)
+        return split
 
     def leader(self) -> int | None:
         """The most voted class, of the estimation draws if there are any; None where nothing was drawn."""
@@ -94,10 +94,10 @@ class Level:
 
     def estimate(self, label: int) -> Estimate:
         """From all draws: for choosing what to do next, never for a bound."""
-        if label not in self._estimates:
+        if (estimate := self._estimates.get(label)) is None:
             votes = list(map(add, self.pilot_votes, self.votes))
-            self._estimates[label] = rate(*_split(votes, label), self.pilot_samples + self.samples)
-        return self._estimates[label]
+            estimate = self._estimates[label] = rate(*_split(votes, label), self.pilot_samples + self.samples)
+        return estimate
 
     def cost(self, look: int) -> int:
         """Draws still missing to complete the look of this index."""

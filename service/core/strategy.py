@@ -148,15 +148,17 @@ def next_look(c: State) -> Ask | Stop:
             return Stop(hopeless=True)
         path = _best_path(c, path, live)
         return _ask(c, path, _next_max(c, path))
-    if c.cascade.radius(lambda k: allowed(c, k, own=True), lambda k: allowed(c, k, own=False)) >= c.radius:
+    if c.cascade.radius([allowed(c, k) for k in range(len(c.levels))]) >= c.radius:
         return Stop()
-    live_path = _path_to_radius(c, path)
-    if live_path is None:
-        return Stop(hopeless=True)
-    unmet = _unmet(c, live_path)
+    unmet = _unmet(c, path)
+    if any([futile(c, k, path, c.target, c.remaining) for k in unmet]):
+        turn = _path_to_radius(c)
+        if turn is None:
+            return Stop(hopeless=True)
+        path, unmet = turn, _unmet(c, turn)
     if len(unmet) > 1:
-        unmet = [min(_doubts(c, live_path, unmet))[1]]
-    return _ask(c, live_path, unmet[0] if unmet else None)
+        unmet = [min(_doubts(c, path, unmet))[1]]
+    return _ask(c, path, unmet[0] if unmet else None)
 
 
 def likely_path(c: State) -> int:
@@ -200,16 +202,8 @@ def _live_paths(c: State, radius: float) -> list[int]:
     return live[::-1]
 
 
-def _is_live(c: State, path: int, radius: float) -> bool:
-    """Whether _live_paths has `path`."""
-    budget = c.remaining
-    return all([_possible(c, k, path, radius, budget) for k in range(path, len(c.levels))])
-
-
-def _path_to_radius(c: State, path: int) -> int | None:
-    """`path` while it is live; else the most promising live one, or None where none is worth turning to."""
-    if _is_live(c, path, c.target):
-        return path
+def _path_to_radius(c: State) -> int | None:
+    """The most promising live path, or None where none is worth turning to."""
     live = _live_paths(c, c.target)
     scores = {other: _doubts(c, other, _unmet(c, other)) for other in live}
     scores = {other: terms for other, terms in scores.items() if terms and min(terms)[0] > PATH_LIVE}
@@ -252,18 +246,17 @@ def _best_path(c: State, current: int, live: list[int]) -> int:
     if live == [current]:
         return current
     done, budget = [level.samples for level in c.levels], c.remaining
-    outlays = {
-        path: Outlay([need(c, k, path) for k in range(path, len(c.levels))], budget, done=done[path:]) for path in live
-    }
+    needs = {path: [need(c, k, path) for k in range(path, len(c.levels))] for path in live}
     best, most = live[0], 0.0
     if current in live:
-        mine = outlays.pop(current)
+        mine = Outlay(needs.pop(current), budget, done=done[current:])
         # Where this path pays for what others can never reach, it need not be said how far it goes.
-        if all(mine.affords(other.reach / SWITCH_GAIN + 2 * mine.step) for other in outlays.values()):
+        others = max([min([need.reach for need in terms]) for terms in needs.values()])
+        if mine.affords(others / SWITCH_GAIN + 2 * mine.step):
             return current
         best, most = current, SWITCH_GAIN * (mine.largest() or 0.0)
-    for path, outlay in outlays.items():
-        if (radius := outlay.largest(above=most)) is not None:
+    for path, terms in needs.items():
+        if (radius := Outlay(terms, budget, done=done[path:]).largest(above=most)) is not None:
             best, most = path, radius
     return best
 

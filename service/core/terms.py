@@ -22,18 +22,17 @@ def _value(c: State, k: int, path: int, lower: float, upper: float) -> float:
     return -math.inf if term is None else term
 
 
-def allowed(c: State, k: int, *, own: bool) -> float | None:
-    """The radius that level k's own term or its shield allows under the running bounds; None where it is open."""
+def allowed(c: State, k: int) -> tuple[float | None, float | None]:
+    """The radii that level k's own term and its shield allow under the running bounds; None where one is open."""
     level = c.levels[k]
-    if own not in level.terms:
-        lower, upper = level.lower, level.upper
-        level.terms[own] = c.cascade.own(k, lower, upper) if own else c.cascade.shield(k, upper)
-    return level.terms[own]
+    if level.terms is None:
+        level.terms = c.cascade.own(k, level.lower, level.upper), c.cascade.shield(k, level.upper)
+    return level.terms
 
 
 def current(c: State, k: int, path: int) -> float:
-    """The same of its term on `path`; -inf where it is open."""
-    value = allowed(c, k, own=k == path)
+    """The radius that its term on `path` allows; -inf where it is open."""
+    value = allowed(c, k)[k != path]
     return -math.inf if value is None else value
 
 
@@ -77,23 +76,30 @@ def futile(c: State, k: int, path: int, radius: float, budget: int) -> bool:
     if not looks:
         return True
     asked = (k == path, radius, *looks)
-    if asked not in level.futile:
-        level.futile[asked] = _misses(c, k, path, radius, looks)
-    return level.futile[asked]
+    if (answer := level.futile.get(asked)) is None:
+        answer = level.futile[asked] = _misses(c, k, path, radius, looks)
+    return answer
 
 
 def _misses(c: State, k: int, path: int, radius: float, looks: list[int]) -> bool:
     label, _ = c.chosen
     level = c.levels[k]
-
-    def reached(label_rate: float, rival_rate: float) -> bool:
-        values = (at_look(c, k, path, look, label_rate, rival_rate) for look in looks)
-        return any(value >= radius and value > -math.inf for value in values)
-
     label_count, rival_count = map(operator.add, level.split(label), level.split(label, pilot=True))
     n = level.samples + level.pilot_samples
     # What the votes' own rates reach, more optimistic ones do too: most terms need no rate's bounds.
-    if n and reached(label_count / n, rival_count / n):
+    if n and _reaches(c, k, path, radius, looks, label_count / n, rival_count / n):
         return False
     label_rate = clopper_pearson_upper(label_count, n, FUTILITY_LEVEL)
-    return not reached(label_rate, clopper_pearson_lower(rival_count, n, FUTILITY_LEVEL))
+    rival_rate = clopper_pearson_lower(rival_count, n, FUTILITY_LEVEL)
+    return not _reaches(c, k, path, radius, looks, label_rate, rival_rate)
+
+
+def _reaches(
+    c: State, k: int, path: int, radius: float, looks: list[int], label_rate: float, rival_rate: float
+) -> bool:
+    """Whether the term allows `radius` at one of `looks`, if the remaining draws come at the given rates."""
+    for look in looks:
+        value = at_look(c, k, path, look, label_rate, rival_rate)
+        if value >= radius and value > -math.inf:
+            return True
+    return False
