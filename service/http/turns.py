@@ -96,21 +96,25 @@ class Turns:
             del self._clients[lane]
         self._go_on()
 
+    def take_now(self, requester: Requester) -> bool:
+        """Whether it is this requester's turn at once, with nobody to go before it; give() must follow."""
+        client = self._clients[requester.client]
+        if self._waiting or not self._may(client, self._share()):
+            return False
+        self._clients.move_to_end(requester.client)
+        self._hold(client, 1)
+        return True
+
     async def take(self, requester: Requester) -> None:
         """Return when it is this requester's turn; give() must follow."""
-        client = self._clients[requester.client]
-        if not self._waiting and self._may(client, self._share()):  # nobody to go before: no future is needed
-            self._clients.move_to_end(requester.client)
-            self._hold(client, 1)
-            return
         turn = asyncio.get_running_loop().create_future()
-        client.waiting[requester] = turn
+        self._clients[requester.client].waiting[requester] = turn
         self._waiting += 1
         self._go_on()
         try:
             await turn
         except asyncio.CancelledError:
-            if client.waiting.pop(requester, None) is not None:
+            if self._clients[requester.client].waiting.pop(requester, None) is not None:
                 self._waiting -= 1
             elif not turn.cancelled():
                 self.give(requester)  # it was given at the very moment
@@ -185,7 +189,8 @@ class _Turn:
         self._began = began
 
     async def __aenter__(self) -> None:
-        await self._turns.take(self._requester)
+        if not self._turns.take_now(self._requester):  # nobody to go before: neither future nor coroutine is needed
+            await self._turns.take(self._requester)
         if self._began is not None:
             self._began()
 
