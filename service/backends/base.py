@@ -54,7 +54,7 @@ def cascade_of(
 class Runtime:
     """What really computed the votes. Votes are equal on every replica of one runtime; a certificate names it."""
 
-    generator: str  # "philox-int-1" | "numpy-multinomial-v1" (fake)
+    generator: str  # "philox-int-1" | "numpy-multinomial-v2" (fake)
     device: str  # "cpu" | "cuda" | "none" (fake)
     engine: str  # "torch" | ... | "fake"
     dtype: str  # "float32" | "bfloat16"

@@ -18,6 +18,8 @@ from .base import AheadDraw, BackendInfo, Runtime, check_range
 
 __all__ = ("FAKE_INFO", "FakeBackend")
 
+_BLOCK = 4  # numbers that Philox makes of one counter
+
 FAKE_INFO = BackendInfo(
     kind="fake",
     bundle_name="fake",
@@ -29,7 +31,7 @@ FAKE_INFO = BackendInfo(
     final="plurality",
     chunk=32,
     grain=32,
-    runtime=Runtime(generator="numpy-multinomial-v1", device="none", engine="fake", dtype="float64"),
+    runtime=Runtime(generator="numpy-multinomial-v2", device="none", engine="fake", dtype="float64"),
 )
 
 
@@ -44,7 +46,7 @@ class FakeBackend:
     def __init__(self, info: BackendInfo = FAKE_INFO, *, delay_seconds: float = 0.0) -> None:
         self._info = info
         self._stream = np.random.Philox(key=0)
-        self._draw = np.random.Generator(self._stream).multinomial
+        self._draw = np.random.Generator(self._stream).random
         self._state = self._stream.state  # of a stream's beginning: key and counter are written into it
         self.delay_seconds = delay_seconds
         self.hands = 1
@@ -72,9 +74,8 @@ class FakeBackend:
     async def count_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
-        rows = await self.chunk_votes(image, sigma=sigma, seed=seed, first=first, count=count)
-        votes: NDArray[np.int64] = rows[0] if len(rows) == 1 else np.add.reduce(rows)  # rows.sum(axis=0), with less
-        return votes
+        labels = await self._labels(image, sigma=sigma, seed=seed, first=first, count=count)
+        return np.bincount(labels, minlength=len(self._info.class_names))
 
     def width(self) -> int:
         return self.hands
@@ -87,24 +88,35 @@ class FakeBackend:
     async def chunk_votes(
         self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
     ) -> NDArray[np.int64]:
+        labels = await self._labels(image, sigma=sigma, seed=seed, first=first, count=count)
+        chunk, classes = self._info.chunk, len(self._info.class_names)
+        numbered = np.arange(count) // chunk * classes + labels
+        return np.bincount(numbered, minlength=-(-count // chunk) * classes).reshape(-1, classes)
+
+    async def _labels(
+        self, image: NDArray[np.float32], *, sigma: float, seed: int, first: int, count: int
+    ) -> NDArray[np.intp]:
+        """The class (count,) of each sample."""
         check_range(self._info, image, sigma, seed, first, count)
-        probabilities = self.probabilities(image, sigma)  # before the wait: the caller may reuse its array meanwhile
+        bounds = self._bounds(image, sigma)  # before the wait: the caller may reuse its array meanwhile
         await self._work()
-        if (whole := self._info.whole(sigma)) is not None:
-            return _numbered(probabilities, whole, first, count)[None]
-        chunk = self._info.chunk
-        votes = np.zeros((count // chunk, len(probabilities)), dtype=np.int64)
-        (sigma_bits,) = struct.unpack("<Q", struct.pack("<d", sigma))
-        # Key and counter are Philox's own inputs, so every (seed, sigma, chunk) has a stream of its own. Setting one
-        # generator to each beginning takes a twentieth of making it.
+        if (whole := self._info.whole(sigma)) is None:
+            places = self._uniform(seed, sigma, first, count)
+        else:  # numbered, not drawn: sample i stands at (i mod whole + 1/2) / whole
+            places = (np.arange(first, first + count) % whole + 0.5) / whole
+        return bounds.searchsorted(places, "right")
+
+    def _uniform(self, seed: int, sigma: float, first: int, count: int) -> NDArray[np.float64]:
+        """Numbers first..first+count-1 of the stream (seed, sigma), in [0, 1).
+
+        Key and counter are Philox's own inputs, so every (seed, sigma) has a stream of its own, and any part of it can
+        be read. Setting one generator to where the part begins takes a twentieth of making one.
+        """
         key, counter = self._state["state"]["key"], self._state["state"]["counter"]
-        key[0], counter[3] = seed, sigma_bits
-        stream, state, draw = self._stream, self._state, self._draw
-        for row, index in enumerate(range(first // chunk, (first + count) // chunk)):
-            key[1] = index
-            stream.state = state
-            votes[row] = draw(chunk, probabilities)
-        return votes
+        key[0], (key[1],) = seed, struct.unpack("<Q", struct.pack("<d", sigma))
+        counter[0], skipped = divmod(first, _BLOCK)
+        self._stream.state = self._state
+        return self._draw(skipped + count)[skipped:]
 
     async def classify(self, image: NDArray[np.float32]) -> int:
         label = int(np.argmax(self.probabilities(image, 0.0)))
@@ -114,6 +126,10 @@ class FakeBackend:
     def probabilities(self, image: NDArray[np.float32], sigma: float) -> NDArray[np.float64]:
         """(K,) class probabilities under noise: one class favoured by the image's hash, less so as sigma grows."""
         return _probabilities(image.tobytes(), len(self._info.class_names), sigma)
+
+    def _bounds(self, image: NDArray[np.float32], sigma: float) -> NDArray[np.float64]:
+        """(K - 1,): of [0, 1), the places between one class's samples and the next one's."""
+        return _bounds(image.tobytes(), len(self._info.class_names), sigma)
 
     async def _work(self) -> None:
         self.calls += 1
@@ -141,13 +157,6 @@ class _Ahead:
         return True
 
 
-def _numbered(probabilities: NDArray[np.float64], whole: int, first: int, count: int) -> NDArray[np.int64]:
-    """Votes (K,) of samples that are numbered, not drawn: sample i stands at (i mod whole + 1/2) / whole of [0, 1]."""
-    places = (np.arange(first, first + count) % whole + 0.5) / whole
-    labels = np.searchsorted(probabilities.cumsum(), places).clip(max=len(probabilities) - 1)
-    return np.bincount(labels, minlength=len(probabilities)).astype(np.int64)
-
-
 @lru_cache(maxsize=256)  # some dozen images at every scale: one request asks for the same ones again and again
 def _probabilities(image: bytes, classes: int, sigma: float) -> NDArray[np.float64]:
     digest = hashlib.sha256(image).digest()
@@ -160,3 +169,10 @@ def _probabilities(image: bytes, classes: int, sigma: float) -> NDArray[np.float
     probabilities /= probabilities.sum()
     probabilities.flags.writeable = False
     return probabilities
+
+
+@lru_cache(maxsize=256)
+def _bounds(image: bytes, classes: int, sigma: float) -> NDArray[np.float64]:
+    bounds = _probabilities(image, classes, sigma).cumsum()[:-1]
+    bounds.flags.writeable = False
+    return bounds

@@ -28,6 +28,19 @@ async def test_a_stream_is_the_same_however_it_is_cut_and_in_whatever_order_it_i
     assert whole.dtype == np.int64
 
 
+@pytest.mark.parametrize("chunk", [1, 6, 32])
+async def test_every_chunk_can_be_read_alone(chunk: int) -> None:
+    backend = FakeBackend(dataclasses.replace(FAKE_INFO, chunk=chunk, grain=chunk))
+    whole = await backend.chunk_votes(IMAGE, sigma=0.5, seed=3, first=chunk, count=40 * chunk)
+    alone = [
+        await backend.count_votes(IMAGE, sigma=0.5, seed=3, first=number * chunk, count=chunk)
+        for number in range(1, 41)
+    ]
+    np.testing.assert_array_equal(whole, alone)
+    assert (whole.sum(axis=1) == chunk).all()
+    assert len({tuple(votes) for votes in alone}) > 1
+
+
 async def test_seed_sigma_image_and_place_each_change_the_votes() -> None:
     backend = FakeBackend()
     other_image = IMAGE[:, ::-1].copy()

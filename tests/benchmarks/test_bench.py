@@ -87,7 +87,7 @@ def test_gains_are_against_the_reference_and_answers_stay_within_their_samples(a
 
 def test_a_table_of_answers_says_of_how_many_at_which_alpha_in_what_and_how_sure_it_is(answered: dict):
     text = answers.text("digits", answered)
-    assert "over n = 2 held-out images, alpha = 0.001, in numpy-multinomial-v1 none fake float64;" in text
+    assert "over n = 2 held-out images, alpha = 0.001, in numpy-multinomial-v2 none fake float64;" in text
     low, high = answered["rows"]["reference"]["accuracy_interval"]["0"]
     assert 0 <= low <= answered["rows"]["reference"]["accuracy"]["0"] <= high <= 1 and high - low > 0.5  # of two images
     (row,) = (line for line in text.splitlines() if line.startswith("| best, 10,000 samples"))
