@@ -44,6 +44,8 @@ def check_file(path: Path) -> None:
 
     A device, a FIFO or a folder is no place for results: what is written there is lost, waits for ever, or cannot be.
     """
+    if path == Path("-"):
+        raise DataError("-: expected a file's name, and there is no - for standard output here")
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
