@@ -67,9 +67,13 @@ class Server(uvicorn.Server):
         limits = ConnectionLimits(
             connections=most_connections(settings.max_connections),
             head_seconds=settings.head_seconds,
+            body_bytes=settings.max_body_bytes,
+            body_seconds=settings.body_seconds,
             root_path=settings.root_path,
         )
-        connection = partial(Connection, limits=limits, starts=Starts(), no_http=self._no_http, left=self._left)
+        connection = partial(
+            Connection, limits=limits, starts=Starts(), rest=limits.rest, no_http=self._no_http, left=self._left
+        )
         config = uvicorn.Config(
             app,
             http=cast("type[asyncio.Protocol]", connection),
