@@ -152,7 +152,12 @@ class Connection(HttpToolsProtocol):
         self._no_http = no_http
         self._left = left
         self._lane = ""
-        self._rest = Rest(rest, pause=self._pause, resume=self._resume, end=self.close_now)
+        self._rest = Rest(
+            rest,
+            pause=lambda: self.flow.pause_reading(),
+            resume=lambda: self.flow.resume_reading(),
+            end=self.close_now,
+        )
         self._most_rest = rest.most_bytes
         self._in_body = False  # a request's head has come, and its body is not whole
         self._no_more = False  # what comes is read by nobody, and nothing more is sent
@@ -183,37 +188,44 @@ class Connection(HttpToolsProtocol):
             self._rest.came(len(data), self._lane)
             return
         if data.count(b"\r\n") > _LINE_ENDS + len(data) // _BYTES_PER_LINE_END:
-            logger.debug("a connection is closed: its bytes are nearly all line ends or chunk sizes")
-            self.close_now()
+            self._refuse("expected a head and a body, got bytes that are nearly all line ends or chunk sizes")
             return
         self._framing += len(data)
         super().data_received(data)
+        if self._no_more:
+            return
         # Chunks may bring as much framing as body: a byte of a body costs five, and their number is bounded above.
         if self._framing > _FRAMING_BYTES + self._body:
-            logger.debug("a connection is closed: its head, chunk sizes or trailers are too long")
-            self.close_now()
+            self._refuse(f"expected a head, chunk sizes and trailers of at most {_FRAMING_BYTES} bytes")
         elif self._in_head and self._head_timer is None:
             self._start_head_timer()  # the beginning of a next request
         if self._rest.coming:
             self._rest.came(len(data), self._lane)
-        elif self._is_idle and self.timeout_keep_alive_task is None:  # which uvicorn ends at any byte, a rest's too
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-
-    @property
-    def _is_idle(self) -> bool:
-        """Every request has come and is answered."""
-        answered = self.cycle is not None and self.cycle.response_complete
-        return answered and not self._in_head and not self._in_body and not self.transport.is_closing()
+        elif self.cycle is not None and self.cycle.response_complete and not self._in_head and not self._in_body:
+            # uvicorn stops this clock at any byte, a rest's too, and starts it at an answer's end alone.
+            self._unset_keepalive_if_required()
+            later = self.loop.call_later
+            self.timeout_keep_alive_task = later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def send_400_response(self, msg: str) -> None:
         self._no_http()
-        if self._rest.coming:  # it has its answer, and asks no more
+        self._refuse(msg)
+
+    def _refuse(self, msg: str) -> None:
+        """What came is no request: say so, and read nothing more of this client."""
+        follows = not self._in_body  # no part of the last request's body
+        self._in_body = True  # whatever comes: see _close
+        self._stop_head_timer()
+        if self._rest.coming:  # it has its answer already
             self.transport.close()
-            return
-        self._in_body = True  # whatever follows
-        super().send_400_response(msg)
+        elif follows and self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False  # what was asked before is answered as if this had not come
+            self._no_more = True
+        elif self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.close_now()  # words would be taken for the answer's
+        elif not self.transport.is_closing():
+            logger.debug("a connection is closed: %s", msg)
+            super().send_400_response(msg)
 
     def decline_upgrade(self, rest: bytes) -> None:
         """A head has come that offers another protocol; it is answered as HTTP/1.1 (RFC 9110, 7.8), with its body.
@@ -249,6 +261,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if cycle.scope["http_version"] == "1.0":
+            cycle.waiting_for_100_continue = False  # which it does not know (RFC 9110, 10.1.1)
             app = _until_closed(cycle, app)
         begin = partial(super()._start_asgi_task, cycle, app)
         if is_quiet(cycle.scope["path"], self._limits.root_path):
@@ -286,7 +299,7 @@ class Connection(HttpToolsProtocol):
         """No whole request of this client's is being worked on: it may be closed for another."""
         arriving = self.cycle is None or self.cycle.response_complete or self.cycle.more_body
         waiting = self._held_back.now or self._starts.waits(self, self._lane)
-        return self._no_more or waiting or (not self.pipeline and arriving)
+        return self._rest.coming or waiting or (not self.pipeline and arriving)
 
     @property
     def last_bytes(self) -> float:
@@ -315,20 +328,12 @@ class Connection(HttpToolsProtocol):
             self.cycle.message_event.set()
         self._real.write_eof()
         self._rest.begin()
-        self._resume()
+        self.flow.resume_reading()
 
     def shutdown(self) -> None:
         super().shutdown()
         if self._rest.coming:
             self._rest.end_in(_LAST_REST_SECONDS)
-
-    def _pause(self) -> None:
-        if not self._real.is_closing():
-            self.flow.pause_reading()
-
-    def _resume(self) -> None:
-        if not self._real.is_closing():
-            self.flow.resume_reading()
 
     def _make_room(self) -> None:
         others = (other for other in self.connections if isinstance(other, Connection) and other is not self)

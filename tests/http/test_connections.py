@@ -314,3 +314,21 @@ def test_bodies_that_nobody_reads_take_turns() -> None:
 
     first, *later = asyncio.run(reading())
     assert first == 2 and all(after - before == 2 for before, after in zip([first, *later], later, strict=False))
+
+
+def test_what_is_no_request_is_told_so_and_spoils_no_earlier_answer(tmp_path: Path) -> None:
+    with real_process(tmp_path / "log") as service:
+        with connections(service, 1, whole_request() + b"\x00no request\r\n\r\n") as (connection,):
+            assert answer(connection).status == 200
+            assert ended(connection)
+        cookies = b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"Cookie: %b\r\n" % (b"c" * 8000) * 50
+        with connections(service, 1, cookies) as (connection,):
+            told = everything(connection)
+            assert told.startswith(b"HTTP/1.1 400") and told.endswith(b"at most 32768 bytes"), told
+
+
+def test_a_client_of_http_1_0_is_not_told_to_go_on(tmp_path: Path) -> None:
+    """Of a status 100 it knows nothing, and would take it for its answer (RFC 9110, 10.1.1)."""
+    request = whole_request().replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\nExpect: 100-continue\r\n", 1)
+    with real_process(tmp_path / "log") as service, connections(service, 1, request) as (old,):
+        assert everything(old).startswith(b"HTTP/1.1 200")
