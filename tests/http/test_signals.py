@@ -85,6 +85,20 @@ def test_a_service_that_is_starting_ends_at_once_and_says_so(number: signal.Sign
         assert "ended by a signal while starting" in popen.stderr.read().splitlines()[-1]
 
 
+def test_without_standard_input_output_and_error_it_serves_and_ends_as_ever() -> None:
+    port = free_port()
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "certify", "serve", "--backend=fake"]
+    with subprocess.Popen([*closed, f"--http-port={port}"], cwd=ROOT) as popen:
+        while popen.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+                assert connection.recv(100).startswith(b"HTTP/1.1 200")
+                break
+            time.sleep(0.02)
+        popen.send_signal(signal.SIGTERM)
+        assert popen.wait() == 0
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
