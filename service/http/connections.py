@@ -39,12 +39,13 @@ ACCEPTED_AT_ONCE = 16
 _RESERVED = 64 + 3 * ACCEPTED_AT_ONCE
 # Unset: eight times the places of the defaults, at some tens of KiB each.
 _DEFAULT_MOST = 1024
-# Line ends in what one read brings: a head has a few dozen, a form four for each field (a list of 64 may come as 64
-# fields, and more than are read are to be told so), an image few. A body in chunks of some bytes costs the parser more
-# than the network.
+# Line ends in what one read brings of a head or of chunks: a head has a few dozen, a form in chunks four for each field
+# (a list of 64 may come as 64 fields, and more than are read are to be told so), an image few. A body in chunks of some
+# bytes costs the parser more than the network.
 _LINE_ENDS, _BYTES_PER_LINE_END = 640, 64
 # Of a request, all that is not its body: its head, which nginx bounds at as much, and what frames and follows chunks.
 _FRAMING_BYTES = 32 * 1024
+_HEAD_END = b"\r\n\r\n"
 # What a request's body is framed by.
 _LENGTHS = (b"content-length", b"transfer-encoding")
 # Requests that a client sends before it is answered: browsers and proxies send none, uvicorn would keep any number.
@@ -143,6 +144,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False  # a request has begun, and its head is not whole
         self._framing = 0  # bytes of this request outside its body
         self._body = 0
+        self._to_come: int | None = 0  # of a body: its bytes that are still to come; None: it comes in chunks
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -159,7 +161,23 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._last_bytes = self.loop.time()
-        if data.count(b"\r\n") > _LINE_ENDS + len(data) // _BYTES_PER_LINE_END:
+        while data and not self.transport.is_closing():
+            piece = data[: self._next_piece(data)]
+            data = data[len(piece) :]
+            self._parse(piece)
+        if self._in_head and self._head_timer is None and not self.transport.is_closing():
+            self._start_head_timer()  # the beginning of a next request
+
+    def _next_piece(self, data: bytes) -> int:
+        """How many of these bytes are of one kind: a body of a known length, chunks, or up to a head's end."""
+        if self._to_come:
+            return self._to_come
+        end = -1 if self._to_come is None else data.find(_HEAD_END)
+        return len(data) if end < 0 else end + len(_HEAD_END)
+
+    def _parse(self, data: bytes) -> None:
+        # A body of a known length is one piece to the parser, whatever is in it: a form is told what is wrong with it.
+        if not self._to_come and data.count(b"\r\n") > _LINE_ENDS + len(data) // _BYTES_PER_LINE_END:
             logger.debug("a connection is closed: its bytes are nearly all line ends or chunk sizes")
             self.close_now()
             return
@@ -169,8 +187,6 @@ class Connection(HttpToolsProtocol):
         if self._framing > _FRAMING_BYTES + self._body:
             logger.debug("a connection is closed: its head, chunk sizes or trailers are too long")
             self.close_now()
-        elif self._in_head and self._head_timer is None:
-            self._start_head_timer()  # the beginning of a next request
 
     def send_400_response(self, msg: str) -> None:
         self._no_http()
@@ -199,6 +215,8 @@ class Connection(HttpToolsProtocol):
             return
         self._in_head = False
         self._stop_head_timer()
+        framed = dict(self.headers)
+        self._to_come = None if b"transfer-encoding" in framed else int(framed.get(b"content-length", 0))
         super().on_headers_complete()
         if len(self.pipeline) > _PIPELINED:
             logger.debug("a connection is closed: too many requests before an answer")
@@ -221,13 +239,15 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._framing -= len(body)
         self._body += len(body)
+        if self._to_come is not None:
+            self._to_come -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return  # only its head is: see decline_upgrade
         super().on_message_complete()
-        self._framing = self._body = 0
+        self._framing = self._body = self._to_come = 0
 
     @property
     def unfinished(self) -> bool:
