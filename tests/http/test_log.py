@@ -153,3 +153,14 @@ def test_a_picture_whose_exif_is_cut_off_writes_nothing_into_the_log(tmp_path: P
             assert httpx.post(f"{service.url}/v1/certify", files=files, data={"resize": "true"}).status_code == 200
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert sum(line["message"] == "request" for line in lines) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("key", "warned"), [("z" * 32, True), ("0123456789abcdef" * 2, False)])
+async def test_a_key_that_anybody_can_guess_is_warned_of_and_not_shown(
+    log_stream: io.StringIO, key: str, warned: bool
+) -> None:
+    async with in_process(seed_key=key) as service:
+        assert (await service.client.get("/livez")).status_code == 200
+    assert any("anybody can guess it" in str(entry["message"]) for entry in entries(log_stream)) == warned
+    assert key not in log_stream.getvalue()
