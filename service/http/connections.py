@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from .connection_limits import ConnectionLimits
 from .keys import network
 from .log import is_quiet
 from .rests import ClosedGently, Rest, RestLimits
@@ -29,53 +29,23 @@ from .starts import Starts
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 
-__all__ = ("ACCEPTED_AT_ONCE", "Connection", "ConnectionLimits", "HeldBack", "most_connections")
+__all__ = ("Connection", "HeldBack")
 
 logger = logging.getLogger(__name__)
 
-# Connections that the loop takes from the kernel's queue in one round.
-ACCEPTED_AT_ONCE = 16
-# Descriptors that are no client's: those that listen for so many at once, and what two rounds bring before others are
-# closed for it; a bundle's files, the backend's channels, the log.
-_RESERVED = 64 + 3 * ACCEPTED_AT_ONCE
-# Unset: eight times the places of the defaults, at some tens of KiB each.
-_DEFAULT_MOST = 1024
-# Line ends in what one read brings: a head has a few dozen, a form four for each field (a list of 64 may come as 64
-# fields, and more than are read are to be told so), an image few. A body in chunks of some bytes costs the parser more
-# than the network.
+# Line ends in what one read brings of a head or of chunks: a head has a few dozen, a form in chunks four for each field
+# (a list of 64 may come as 64 fields, and more than are read are to be told so), an image few. A body in chunks of some
+# bytes costs the parser more than the network.
 _LINE_ENDS, _BYTES_PER_LINE_END = 640, 64
 # Of a request, all that is not its body: its head, which nginx bounds at as much, and what frames and follows chunks.
 _FRAMING_BYTES = 32 * 1024
+_HEAD_END = b"\r\n\r\n"
 # What a request's body is framed by.
 _LENGTHS = (b"content-length", b"transfer-encoding")
-# What is left of a request that has been answered may be as much as so many of the largest bodies: a photograph that is
-# too large is told so.
-_REST_BODIES = 4
 # When the process ends: uvicorn waits a second for its connections.
 _LAST_REST_SECONDS = 0.5
 # Requests that a client sends before it is answered: browsers and proxies send none, uvicorn would keep any number.
 _PIPELINED = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionLimits:
-    connections: int
-    head_seconds: float
-    body_bytes: int  # the largest that is taken
-    body_seconds: float
-    root_path: str = ""  # under which the probes are, which wait for nobody
-
-    @property
-    def rest(self) -> RestLimits:
-        """Of what comes after an answer; once for all connections, since they take turns."""
-        return RestLimits(most_bytes=_REST_BODIES * self.body_bytes, seconds=self.body_seconds)
-
-
-def most_connections(asked: int | None) -> int:
-    """The setting, or its default, but never more than this process's file descriptors allow."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = asked or _DEFAULT_MOST
-    return allowed if soft == resource.RLIM_INFINITY else max(1, min(allowed, soft - _RESERVED))
 
 
 @dataclass
@@ -166,6 +136,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False  # a request has begun, and its head is not whole
         self._framing = 0  # bytes of this request outside its body
         self._body = 0
+        self._to_come: int | None = 0  # of a body: its bytes that are still to come; None: it comes in chunks
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._real = transport
@@ -187,7 +158,33 @@ class Connection(HttpToolsProtocol):
         if self._no_more:
             self._rest.came(len(data), self._lane)
             return
-        if data.count(b"\r\n") > _LINE_ENDS + len(data) // _BYTES_PER_LINE_END:
+        size = len(data)
+        while data and not self._no_more and not self.transport.is_closing():
+            piece = data[: self._next_piece(data)]
+            data = data[len(piece) :]
+            self._parse(piece)
+        if self._no_more:
+            return
+        if self._in_head and self._head_timer is None and not self.transport.is_closing():
+            self._start_head_timer()  # the beginning of a next request
+        if self._rest.coming:
+            self._rest.came(size, self._lane)
+        elif self.cycle is not None and self.cycle.response_complete and not self._in_head and not self._in_body:
+            # uvicorn stops this clock at any byte, a rest's too, and starts it at an answer's end alone.
+            self._unset_keepalive_if_required()
+            later = self.loop.call_later
+            self.timeout_keep_alive_task = later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _next_piece(self, data: bytes) -> int:
+        """How many of these bytes are of one kind: a body of a known length, chunks, or up to a head's end."""
+        if self._to_come:
+            return self._to_come
+        end = -1 if self._to_come is None else data.find(_HEAD_END)
+        return len(data) if end < 0 else end + len(_HEAD_END)
+
+    def _parse(self, data: bytes) -> None:
+        # A body of a known length is one piece to the parser, whatever is in it: a form is told what is wrong with it.
+        if not self._to_come and data.count(b"\r\n") > _LINE_ENDS + len(data) // _BYTES_PER_LINE_END:
             self._refuse("expected a head and a body, got bytes that are nearly all line ends or chunk sizes")
             return
         self._framing += len(data)
@@ -197,15 +194,6 @@ class Connection(HttpToolsProtocol):
         # Chunks may bring as much framing as body: a byte of a body costs five, and their number is bounded above.
         if self._framing > _FRAMING_BYTES + self._body:
             self._refuse(f"expected a head, chunk sizes and trailers of at most {_FRAMING_BYTES} bytes")
-        elif self._in_head and self._head_timer is None:
-            self._start_head_timer()  # the beginning of a next request
-        if self._rest.coming:
-            self._rest.came(len(data), self._lane)
-        elif self.cycle is not None and self.cycle.response_complete and not self._in_head and not self._in_body:
-            # uvicorn stops this clock at any byte, a rest's too, and starts it at an answer's end alone.
-            self._unset_keepalive_if_required()
-            later = self.loop.call_later
-            self.timeout_keep_alive_task = later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def send_400_response(self, msg: str) -> None:
         self._no_http()
@@ -251,9 +239,10 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._in_body = True
         self._stop_head_timer()
+        framed = dict(self.headers)
+        self._to_come = None if b"transfer-encoding" in framed else int(framed.get(b"content-length", 0))
         super().on_headers_complete()
-        declared = next((value for name, value in self.headers if name == b"content-length"), b"")
-        if declared.isdigit() and int(declared[:20]) > self._most_rest:
+        if (self._to_come or 0) > self._most_rest:
             self.cycle.keep_alive = False  # nobody takes so much, and its rest is not read to the end
         if len(self.pipeline) > _PIPELINED:
             logger.debug("a connection is closed: too many requests before an answer")
@@ -277,13 +266,15 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._framing -= len(body)
         self._body += len(body)
+        if self._to_come is not None:
+            self._to_come -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return  # only its head is: see decline_upgrade
         super().on_message_complete()
-        self._framing = self._body = 0
+        self._framing = self._body = self._to_come = 0
         self._in_body = False
         self._rest.over()
 

@@ -31,7 +31,8 @@ from .. import __version__, tracing
 from ..errors import CertifyError, SettingsError
 from ..settings import ENV_PREFIX, Settings
 from .app import create_app
-from .connections import ACCEPTED_AT_ONCE, Connection, ConnectionLimits, most_connections
+from .connection_limits import ACCEPTED_AT_ONCE, ConnectionLimits, most_connections
+from .connections import Connection
 from .context import Gateway
 from .starts import Starts
 

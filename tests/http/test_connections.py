@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from certify.service.http.connections import most_connections
+from certify.service.http.connection_limits import most_connections
 from certify.service.http.rests import Rest, RestLimits
 from tests import pictures
 from tests.servers import ROOT, Process, real_process
@@ -221,6 +221,28 @@ def test_a_form_of_many_fields_is_answered_and_not_cut_off(tmp_path: Path) -> No
         response = httpx.post(f"{service.url}/v1/certify", files=files)  # type: ignore[arg-type]
         assert (response.status_code, response.json()["code"]) == (400, "malformed_body")
         assert response.json()["detail"] == "body: expected at most 64 parts"
+
+
+@pytest.mark.parametrize(
+    ("between", "field", "status"),
+    [(b"\r\n", b"threshold", 400), (b"\r\n", b"nonsense", 422), (b"\r\n\r\n\r\n", b"threshold", 400)],
+    ids=["one field over and over", "unknown fields", "nearly all line ends"],
+)
+def test_a_body_of_line_ends_is_told_what_is_wrong_with_it(
+    tmp_path: Path, between: bytes, field: bytes, status: int
+) -> None:
+    part = b'--B\r\nContent-Disposition: form-data; name="%b"\r\n\r\n1' % field + between
+    body = part * (2**21 // len(part)) + b"\r\n" * 2**17 + b"--B--\r\n"
+    kind = b"Content-Type: multipart/form-data; boundary=B\r\n"
+    head = b"POST /v1/certify HTTP/1.1\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n" % (kind, len(body))
+    whole = head + body + b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with real_process(tmp_path / "log") as service:
+        for cut in (0, 20, 2000):  # as one, and with a head or a body that comes in two
+            with connections(service, 1) as (connection,):
+                connection.sendall(whole[:cut])
+                time.sleep(0.05 if cut else 0)
+                connection.sendall(whole[cut:])
+                assert re.findall(rb"HTTP/1.1 (\d+)", everything(connection)) == [b"%d" % status, b"200"]
 
 
 @pytest.mark.slow
