@@ -54,7 +54,7 @@ def verify(
     for path in files:
         found: list[Check] = []
         try:
-            payload, written, signatures = _opened(path)
+            payload, written, signatures = auditor.opened(_certificate(path))
             found.append(_signature(payload, written, signatures, key, keys))
             if found[-1].holds:
                 found += auditor.checks(payload, written)
@@ -258,21 +258,6 @@ def _read_seeds(path: Path) -> dict[str, Any]:
 
 class _NoFile(DataError):
     """A certificate's file cannot be read; the next one may be."""
-
-
-def _opened(path: Path) -> tuple[dict[str, Any], bytes, list[tuple[str, bytes]]]:
-    """As auditor.opened. Raises _NoFile and Unreadable, which says so where a whole answer stands in the file."""
-    data = _certificate(path)
-    try:
-        return auditor.opened(data)
-    except Unreadable as error:
-        answer: object = None
-        with contextlib.suppress(ValueError, RecursionError):
-            answer = json.loads(data)
-        if not isinstance(answer, dict) or "evidence" not in answer:
-            raise
-        kept = "its evidence (jq -cjS .evidence)" if answer["evidence"] else "one asked for with evidence or signed"
-        raise Unreadable(f"expected a certificate, got a whole answer: take {kept}") from error
 
 
 def _certificate(path: Path) -> bytes:

@@ -194,15 +194,6 @@ def test_a_file_that_cannot_be_read_does_not_hide_the_next(tmp_path: Path) -> No
     assert code == 1 and "expected a certificate that holds" in err
 
 
-def test_a_whole_answer_is_told_from_a_certificate(tmp_path: Path) -> None:
-    payload, _, _ = opened(VALID[0].read_bytes())
-    for evidence, said in ((payload, "take its evidence"), (None, "take one asked for with evidence or signed")):
-        path = tmp_path / "answer.json"
-        path.write_text(json.dumps({"radius": 0.25, "evidence": evidence}))
-        code, out, _ = certify("verify", str(path))
-        assert code == 2 and f"expected a certificate, got a whole answer: {said}" in out
-
-
 def test_votes_are_drawn_again_all_of_them_or_some(key_file: Path) -> None:
     payload = payload_of(asyncio.run(made(key_file)))
     scope, tensor = scope_of(payload), decode_image(pictures.png(), (1, 8, 8), resize=False, max_pixels=64).tensor
