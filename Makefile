@@ -1,9 +1,12 @@
-# Each target makes its environment when it is missing: a small one without PyTorch for `make demo`, the whole for others.
+# Each target makes its environment when it is missing: a small one without PyTorch for `make demo` and
+# `make serve`, the whole for others.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := .venv-demo
+# Where `make serve` finds certify: whichever is there, and else the small one, since the whole is 7 GB.
+SERVED := $(if $(wildcard $(STAMP)),$(VENV),$(DEMO))
 
 # Threads that wait must not spin: with shared cores, spinning made two threads ten times slower than one.
 export OMP_WAIT_POLICY := PASSIVE
@@ -35,8 +38,8 @@ demo: $(DEMO)/.installed ## start the service, certify ten digits and ten pieces
 demo-photo: $(STAMP) ## five photographs certified over HTTP; what the classifier saw goes to demo-out/photo.png
 	$(BIN)/python -m benchmarks.photo_demo
 
-serve: $(STAMP) ## serve the digits bundle on http://127.0.0.1:8000
-	$(BIN)/certify serve
+serve: $(SERVED)/.installed ## serve the digits bundle on http://127.0.0.1:8000
+	$(SERVED)/bin/certify serve
 
 triton: $(STAMP) ## a real Triton server for the digits bundle on 127.0.0.1:8001, no container
 	$(BIN)/certify triton

@@ -24,9 +24,9 @@ GO_ON = """\
 Go on:
 
   {certify} serve    the service on http://127.0.0.1:8000, its API at /docs
-  curl -F image=@examples/digits/3.png -F radius=0.3 http://127.0.0.1:8000/certify
+  curl -F image=@examples/digits/3.png -F radius=0.3 http://127.0.0.1:8000/v1/certify
   {certify} image examples/digits/3.png --radius 0.3    the same in one process
-  {certify} dataset fashion --bundle fashion --limit 20 --samples 640    a data set
+  {certify} dataset fashion --bundle fashion --limit 20 --samples 640 --out fashion.tsv    a data set
 
 README.md has the rest: your own models, data sets, production."""
 

@@ -14,6 +14,8 @@ from typing import Any
 __all__ = ("LARGEST", "PAYLOAD_TYPE", "Refused", "Unreadable", "canonical", "opened", "signers")
 
 PAYLOAD_TYPE = "application/vnd.certify.certificate.v1+json"
+_WHOLE_DIGITS = 15  # beyond, RFC 8785's numbers are not exact
+_SEED_DIGITS = 20  # of the `seed` that `certify image` writes beside an answer
 LARGEST = 64 * 2**20  # bytes of a file: 10,000 samples take 20 KB, and a hundred times as many classes a hundred times
 
 
@@ -26,15 +28,17 @@ class Refused(ValueError):
 
 
 def opened(data: bytes) -> tuple[dict[str, Any], bytes, list[tuple[str, bytes]]]:
-    """(payload, its bytes, [(key id, signature)]) of an envelope, or of a bare payload without signatures.
+    """(payload, its bytes, [(key id, signature)]) of an envelope, or of what nobody signed. Raises Unreadable.
 
-    Raises Unreadable.
+    Unsigned are a payload by itself, and an answer with it as `evidence`, in any layout: its bytes are the canonical
+    form.
     """
     if len(data) > LARGEST:
         raise Unreadable(f"expected at most {LARGEST} bytes, got {len(data)}")
-    outer = _json(data)
+    outer = _json(data, anything=True)
     if "payloadType" not in outer and "payload" not in outer:
-        return outer, data, []
+        written = _unsigned(outer)
+        return _json(written), written, []
     if set(outer) != {"payloadType", "payload", "signatures"}:
         raise Unreadable(f"envelope: expected payloadType, payload and signatures, got {', '.join(sorted(outer))}")
     if outer["payloadType"] != PAYLOAD_TYPE:
@@ -51,6 +55,17 @@ def opened(data: bytes) -> tuple[dict[str, Any], bytes, list[tuple[str, bytes]]]
     if len({name for name, _ in pairs}) < len(pairs):
         raise Unreadable("signatures: expected one of each key")
     return _json(payload), payload, pairs
+
+
+def _unsigned(outer: Mapping[str, Any]) -> bytes:
+    """The payload in its canonical form."""
+    payload = outer.get("evidence", outer)
+    if not isinstance(payload, dict):
+        raise Unreadable("evidence: expected a payload, got none; an answer has it that was asked for with evidence")
+    try:
+        return canonical(payload)
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise Unreadable(f"expected JSON, got {str(error)[:200]}") from None
 
 
 def _signing_bytes(payload: bytes) -> bytes:
@@ -84,23 +99,27 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _json(data: bytes) -> dict[str, Any]:
+def _json(data: bytes, *, anything: bool = False) -> dict[str, Any]:
+    """anything: numbers of any kind too, as an answer around a payload has them."""
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({name for name, _ in pairs}) < len(pairs):
             raise Unreadable(f"expected each name once, got {', '.join(name for name, _ in pairs)[:200]}")
         return dict(pairs)
 
     def whole(text: str) -> int:
-        if len(text) > 15:  # beyond, RFC 8785's numbers are not exact
-            raise Unreadable(f"expected whole numbers of at most 15 digits, got {text[:30]}")
+        if len(text) > (_SEED_DIGITS if anything else _WHOLE_DIGITS):
+            raise Unreadable(f"expected whole numbers of at most {_WHOLE_DIGITS} digits, got {text[:30]}")
         return int(text)
 
-    def refuse(text: str) -> Any:
+    def real(text: str) -> float:
+        if anything:
+            return float(text)
         raise Unreadable(f"expected real numbers as text in quotes, got {text[:30]}")
 
     try:
         value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=unique, parse_int=whole, parse_float=refuse, parse_constant=refuse
+            data.decode("utf-8"), object_pairs_hook=unique, parse_int=whole, parse_float=real, parse_constant=real
         )
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise Unreadable(f"expected JSON, got {str(error)[:200]}") from None

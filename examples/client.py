@@ -9,5 +9,5 @@ with Client(url, timeout=60) as client:
     try:
         answer = client.certify(sys.argv[1], radius=0.3)
     except RequestError as error:  # what would be right stands in its hints: max_radius, expected_width, ...
-        sys.exit(f"{error.field}: {error} {dict(error.hints)}")
+        sys.exit(f"{error} {dict(error.hints)}")
 print(answer.outcome, answer.label.name if answer.label else answer.abstain_reason, answer.radius)

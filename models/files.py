@@ -44,6 +44,8 @@ def check_file(path: Path) -> None:
 
     A device, a FIFO or a folder is no place for results: what is written there is lost, waits for ever, or cannot be.
     """
+    if path == Path("-"):
+        raise DataError("-: expected a file's name, and there is no - for standard output here")
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -51,28 +53,40 @@ def check_file(path: Path) -> None:
     except OSError as error:
         raise DataError(f"{path}: expected a file, or none yet: {error.strerror}") from error
     if not stat.S_ISREG(mode):
-        kind = next((name for is_it, name in _KINDS if is_it(mode)), "something else")
-        raise DataError(f"{path}: expected a file, or none yet, got {kind}")
+        raise DataError(f"{path}: expected a file, or none yet, got {_kind(mode)}")
     folder = next(each for each in path.resolve().parents if each.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DataError(f"{path}: expected a place where a file can be written, and {folder} is none")
 
 
-def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
+def read_bytes(path: Path, most: int = MAX_TEXT_BYTES, *, waits: bool = True) -> bytes:
     """All of a file, FIFO or device; OSError beyond `most` bytes: /dev/zero has no end, and memory has.
 
-    Raises OSError.
+    waits: for what a FIFO's other end writes; False: of a file alone, for whoever keeps others waiting. Raises OSError.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=None if waits else _open_file) as file:
         # A size is told before anything is read; of a device it is 0.
         if os.fstat(file.fileno()).st_size <= most and len(content := file.read(most + 1)) <= most:
             return content
     raise OSError(errno.EFBIG, f"expected at most {most} bytes, got more", str(path))
 
 
-def read_text(path: Path, most: int = MAX_TEXT_BYTES, *, encoding: str = "utf-8") -> str:
+def read_text(path: Path, most: int = MAX_TEXT_BYTES, *, encoding: str = "utf-8", waits: bool = True) -> str:
     """As read_bytes, decoded; every end of a line is read as a newline. Raises OSError and UnicodeDecodeError."""
-    return io.TextIOWrapper(io.BytesIO(read_bytes(path, most)), encoding=encoding).read()
+    return io.TextIOWrapper(io.BytesIO(read_bytes(path, most, waits=waits)), encoding=encoding).read()
+
+
+def _open_file(path: str, flags: int) -> int:
+    """For open(): only a file, at once. Looked at once it is open: something else may take its place at any time."""
+    number = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(mode := os.fstat(number).st_mode):
+        return number
+    os.close(number)
+    raise OSError(errno.EINVAL, f"expected a file, got {_kind(mode)}", path)
+
+
+def _kind(mode: int) -> str:
+    return next((name for is_it, name in _KINDS if is_it(mode)), "something else")
 
 
 def not_a_pointer(path: Path) -> Path:

@@ -250,8 +250,6 @@ class Settings(BaseSettings):
         text = key.get_secret_value().strip()  # a file's last line break is not of the key
         if (size := len(text.encode())) < SEED_KEY_MIN_BYTES:
             raise ValueError(f"expected at least {SEED_KEY_MIN_BYTES} bytes, got {size}")
-        if len(set(text)) == 1:
-            raise ValueError("expected a random key (openssl rand -hex 32), got one character again and again")
         return SecretStr(text)
 
 

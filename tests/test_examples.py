@@ -57,7 +57,7 @@ def test_a_client_certifies_the_digit(service, tmp_path):
 
 def test_the_page_of_the_client_runs_as_it_stands(service, tmp_path):
     (code,) = re.findall(r"^```python\n(.*?)^```$", (EXAMPLES.parent / "docs" / "client.md").read_text(), re.M | re.S)
-    shutil.copy(DIGITS[3], tmp_path / "digit.png")
+    shutil.copytree(EXAMPLES / "digits", tmp_path / "examples/digits")
     example = tmp_path / "page.py"
     example.write_text(code.replace("http://127.0.0.1:8000", service.url))
     assert run(example, tmp_path).startswith("certified ")

@@ -108,13 +108,15 @@ def _packed(folder: Path, target: Path, shape: Shape | None, told: Told) -> Take
     """The classifier/ of another bundle."""
     record = read_record(folder)
     found = vars(record.preprocessing)
-    preprocessing = told.preprocessing(found, f"{folder / CLASSIFIER}: ", shape)
-    told.refuse(("architecture", "model_args", "layout", "output"), f"{folder / CLASSIFIER} says it")
+    # Bundles of earlier versions have no record.
+    said_by = folder / (CLASSIFIER if (folder / CLASSIFIER).exists() else "config.json")
+    preprocessing = told.preprocessing(found, f"{said_by}: ", shape)
+    told.refuse(("architecture", "model_args", "layout", "output"), f"{said_by} says it")
     if record.library == "onnx":
         size = preprocessing.input_size[1:]
         again = Told(output=record.output, layout=preprocessing.layout, scale=preprocessing.scale, input_size=size)
         taken = onnx.from_file(folder / ONNX, target, shape, again, None)
-        return dataclasses.replace(taken, preprocessing=preprocessing, preprocessing_from=str(folder / CLASSIFIER))
+        return dataclasses.replace(taken, preprocessing=preprocessing, preprocessing_from=str(said_by))
     target.mkdir()
     files = [folder / name for name in ("config.json", "model.safetensors")]
     for file in files:
@@ -127,6 +129,6 @@ def _packed(folder: Path, target: Path, shape: Shape | None, told: Told) -> Take
         labels=names_in_config(config, folder / "config.json"),
         labels_from=str(folder / "config.json"),
         preprocessing=preprocessing,
-        preprocessing_from=str(folder / CLASSIFIER),
+        preprocessing_from=str(said_by),
         source={"kind": "a bundle's classifier", "files": digests(files)},
     )

@@ -27,7 +27,7 @@ class Token:
         try:
             facts = self._path.stat()
             if self._read_at != (now := (facts.st_mtime_ns, facts.st_size)):
-                token = read_text(self._path).strip()
+                token = read_text(self._path, waits=self._read_at is None).strip()
                 if not token or not token.isascii() or not token.isprintable() or " " in token:
                     raise RemoteError(
                         f"{KEY}: expected one word of printable ASCII in {self._path}, got something else"

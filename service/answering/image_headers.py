@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from ..errors import RequestError
 
-__all__ = ("Header", "begins_as_picture", "read_header")
+__all__ = ("PNG_MAGIC", "Header", "begins_as_picture", "read_header")
 
 # Cameras write at most 16,320 pixels a side, WebP allows 16,383.
 MAX_SIDE = 16_384
@@ -42,7 +42,7 @@ QUICK_BYTES, QUICK_PIXELS = 64 * 2**10, 2**18
 TINY_BYTES, TINY_PIXELS = 8 * 2**10, 2**12
 # And more than this takes tenths of a second to seconds, or a hundred megabytes.
 HEAVY_BYTES, HEAVY_PIXELS = 2**20, 2**22
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Of ISO media files: the brand after `ftyp`.
 _FTYP = {b"mif1": "HEIF", b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF", b"crx ": "a camera's raw picture"}
 _FTYP |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC")
@@ -115,7 +115,7 @@ def read_header(data: bytes) -> Header:
     """
     if data.startswith(b"\xff\xd8\xff"):
         header = _jpeg(data)
-    elif data.startswith(_PNG_MAGIC):
+    elif data.startswith(PNG_MAGIC):
         header = _png(data)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         header = _webp(data)
@@ -133,7 +133,7 @@ def read_header(data: bytes) -> Header:
 
 def begins_as_picture(data: bytes) -> bool:
     """Whether these are the first bytes of one of our formats: of no text."""
-    return data.startswith((b"\xff\xd8\xff", _PNG_MAGIC)) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+    return data.startswith((b"\xff\xd8\xff", PNG_MAGIC)) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
 
 
 def _other(data: bytes) -> str:
@@ -224,8 +224,8 @@ def _past_fill(data: bytes, at: int) -> int:
 
 
 def _png(data: bytes) -> Header:
-    kept: list[bytes | memoryview] = [_PNG_MAGIC]
-    whole, exif, at = memoryview(data), b"", len(_PNG_MAGIC)  # a view: no second copy of megabytes
+    kept: list[bytes | memoryview] = [PNG_MAGIC]
+    whole, exif, at = memoryview(data), b"", len(PNG_MAGIC)  # a view: no second copy of megabytes
     if data[at + 4 : at + 8] == b"CgBI":
         raise _unsupported("image: expected PNG, JPEG or WebP, got Xcode's own PNG (CgBI); send it as it was before")
     if data[at + 4 : at + 8] != b"IHDR":

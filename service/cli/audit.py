@@ -131,6 +131,8 @@ def _say(out: Path, report: Report) -> None:
         typer.echo(f"shard {each}: missing", err=True)
     for each in report.shards.unfinished:
         typer.echo(f"shard {each}: not at its end", err=True)
+    if report.data.images < report.data.rows:
+        typer.echo(f"the report counts each file once: {report.data.images} in {report.data.rows} rows", err=True)
     typer.echo(
         f"wrote {out / 'report.html'}, and beside it report.json, report.md, junit.xml, model.cdx.json", err=True
     )

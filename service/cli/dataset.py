@@ -100,7 +100,8 @@ def dataset(
     Rows are on disk as they come. Parameters and seed are kept beside the table, in OUT.json, with what was passed over
     of DATA and what is wrong with each image that cannot be used: its row is an abstention, with the outcome invalid.
 
-    With --votes, or another policy than best, --samples are spent at each sigma and not in all.
+    With --votes, or another policy than best, --samples are spent at each sigma and not in all, after a
+    pilot of 100 there, in whole chunks.
     """
     if url is not None:
         _refuse_beside_url(policy, {"--seed": seed, "--backend": backend, "--bundle": bundle, "--votes": votes})

@@ -233,7 +233,7 @@ async def _certify(
             images, certifier, table, machine, run=run, jobs=order.jobs, on_row=live.add, on_invalid=on_invalid
         )
     if drawn.repeated:
-        typer.echo(f"{drawn.repeated} files were left out: each has the bytes of another", err=True)
+        typer.echo(f"files left out, each with the bytes of another: {drawn.repeated}", err=True)
     for line in notes.lines():
         typer.echo(line, err=True)
     return notes

@@ -66,6 +66,7 @@ class _Lazy(TyperGroup):
             raise typer.Exit(_UNSAID.get(ctx.invoked_subcommand, 1)) from None
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        _keep_standard_descriptors()
         if isinstance(sys.stdout, io.TextIOWrapper):
             # A file's name may be no UTF-8, and a class's name not of the terminal's characters.
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -74,6 +75,15 @@ class _Lazy(TyperGroup):
         except OSError as error:  # of --help
             _say(error)
             sys.exit(1)
+
+
+def _keep_standard_descriptors() -> None:
+    """Where one is closed (`2>&-`), a connection would get its number, and libuv ends a process that closes it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the least that is free, this one
 
 
 def _say(error: OSError | MemoryError) -> None:

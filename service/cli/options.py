@@ -202,7 +202,7 @@ def _option(name: str, annotation: object, default: object, *names: str, **facts
 
 
 def _setting(name: str, field: FieldInfo) -> inspect.Parameter:
-    default = "unset" if field.default is None else str(field.default)
+    default = "unset" if field.default in (None, "") else str(field.default)
     # http_host and http_port: what everyone types first.
     short = [f"--{name.removeprefix('http_')}"] if name in ("http_host", "http_port") else []
     help_text = f"{field.description}. [{ENV_PREFIX}{name.upper()}; default: {default}]"

@@ -136,6 +136,8 @@ async def _something_served(request: Request) -> None:
 def _gateway(settings: Settings, backend: Backend, parsers: ThreadPoolExecutor) -> Gateway:
     if settings.seed_key is None:
         logger.warning("CERTIFY_SEED_KEY is not set: a random key serves this one replica until it ends")
+    elif len(set(settings.seed_key.get_secret_value())) == 1:
+        logger.warning("CERTIFY_SEED_KEY is one character again and again: anybody can guess it, and predict all noise")
     metrics = Metrics(CollectorRegistry(), version=__version__, codes=tuple(problems.CODES))
     clients = ApiKeys(settings.api_keys_file)
     metrics.know(clients.names)

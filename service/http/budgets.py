@@ -12,8 +12,8 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 __all__ = ("Budgets", "Reservation")
 
 logger = logging.getLogger(__name__)
+
+# A storage beside the gateway answers in a millisecond. One that takes so long (stopped, or behind a network that is
+# cut) is not asked for the next seconds: each of a request's few calls would wait for it.
+_STORAGE_SECONDS, _PAUSE_SECONDS = 1.0, 5.0
+T = TypeVar("T")
 
 
 class Reservation:
@@ -45,6 +50,7 @@ class Budgets:
 
     def __init__(self, storage: str) -> None:
         self._storage, self._pool = _open(storage)
+        self._asked_again = -math.inf  # when, in time.monotonic's seconds
         self._here = MemoryStorage() if not isinstance(self._storage, MemoryStorage) else self._storage
 
     async def close(self) -> None:
@@ -88,30 +94,28 @@ class Budgets:
             raise _spent(client, samples, spent, await self._reset(key))
 
     async def _spent(self, key: str) -> int:
-        try:
-            return await self._storage.get(key)
-        except Exception as error:
-            self._away(error)
-            return await self._here.get(key)
+        return await self._ask(lambda storage: storage.get(key))
 
     async def _add(self, key: str, seconds: int, samples: int) -> int:
-        try:
-            return await self._storage.incr(key, seconds, amount=samples)
-        except Exception as error:
-            self._away(error)
-            return await self._here.incr(key, seconds, amount=samples)
+        return await self._ask(lambda storage: storage.incr(key, seconds, amount=samples))
 
     async def _reset(self, key: str) -> int:
         """When the minute ends, in whole seconds of the wall clock."""
-        try:
-            return int(await self._storage.get_expiry(key))
-        except Exception as error:
-            self._away(error)
-            return int(await self._here.get_expiry(key))
+        return int(await self._ask(lambda storage: storage.get_expiry(key)))
+
+    async def _ask(self, call: Callable[[Storage], Awaitable[T]]) -> T:
+        """The storage; while it is away, what is counted here."""
+        if self._storage is not self._here and time.monotonic() >= self._asked_again:
+            try:
+                async with asyncio.timeout(_STORAGE_SECONDS):
+                    return await call(self._storage)
+            except Exception as error:
+                self._away(error)
+        return await call(self._here)
 
     def _away(self, error: Exception) -> None:
-        if self._storage is self._here:
-            raise error
+        if isinstance(error, TimeoutError):
+            self._asked_again = time.monotonic() + _PAUSE_SECONDS
         logger.error("budgets: the storage is away, counting here", extra={"facts": {"error": type(error).__name__}})
 
 

@@ -154,11 +154,13 @@ def _take_image(body: bytes) -> tuple[bytes, bytes | None]:
     """The body with `"image": ""`, and what stood between these quotes; a short body stays whole, with None."""
     if len(body) <= _MAX_REST_BYTES:
         return body, None
+    whole = False
     for key in _IMAGE.finditer(body, 0, _MAX_REST_BYTES):
         start, end = key.end(), body.find(b'"', key.end())  # base64 has no quotes
         if end >= 0 and len(body) - (end - start) <= _MAX_REST_BYTES:
             return body[:start] + body[end:], body[start:end]
-    kind = _in_the_way(body)
+        whole = whole or (end >= 0 and _ends(body, end + 1))
+    kind = None if whole else _in_the_way(body)
     if kind == "text":
         raise _malformed("expected base64 text as image, got a text that does not end, or with quotes in it")
     if kind is not None:
@@ -170,6 +172,7 @@ def _take_images(body: bytes, most: int) -> tuple[bytes, list[bytes | RequestErr
     """The body with `"image": []`, and what each text of that list stood for; a short body stays whole, with None."""
     if len(body) <= _MAX_REST_BYTES:
         return body, None
+    whole = False
     for key in _IMAGES.finditer(body, 0, _MAX_REST_BYTES):
         images: list[bytes | RequestError] = []
         at = _after_blanks(body, key.end())
@@ -187,9 +190,16 @@ def _take_images(body: bytes, most: int) -> tuple[bytes, list[bytes | RequestErr
             raise _malformed(f"expected a list of base64 texts as image, got another value at byte {at}")
         if len(body) - (at - key.end()) <= _MAX_REST_BYTES:
             return body[: key.end()] + body[at:], images
-    if _in_the_way(body) is not None:
+        whole = whole or _ends(body, at + 1)
+    if not whole and _in_the_way(body) is not None:
         raise _no_texts()
     raise _too_long(body, "the list of texts in image")
+
+
+def _ends(body: bytes, at: int) -> bool:
+    """Whether a member ends here: what is too long is another."""
+    at = _after_blanks(body, at)
+    return body[at : at + 1] in (b",", b"}")
 
 
 def _in_the_way(body: bytes) -> str | None:

@@ -106,7 +106,7 @@ class ApiKeys:
         try:
             stamp = _stamp(self._path)
             if stamp != self._stamp:
-                self._clients, self._stamp = _read(self._path), stamp
+                self._clients, self._stamp = _read(self._path, waits=False), stamp
                 logger.info("api keys read again", extra={"facts": {"clients": len(self._clients)}})
         except SettingsError as error:
             logger.error("api keys cannot be read again: those of before stay", extra={"facts": {"error": str(error)}})
@@ -133,10 +133,10 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _read(path: Path) -> dict[str, Client]:
-    """Digest -> client, in the file's order."""
+def _read(path: Path, *, waits: bool = True) -> dict[str, Client]:
+    """Digest -> client, in the file's order. waits: for a shell's <(...), at the start; later requests would wait."""
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path, waits=waits).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"CERTIFY_API_KEYS_FILE: expected a text file: {error}") from error
     clients: dict[str, Client] = {}

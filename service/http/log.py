@@ -14,6 +14,7 @@ import re
 import sys
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
@@ -68,6 +69,8 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     # Parsers of what clients send must not be able to write it into the log, at any level.
     for parser in ("PIL", "python_multipart"):
         logging.getLogger(parser).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.captureWarnings(True)  # what other code warns of is a line of JSON too
     # A line for each call to a remote classifier, whose headers are nobody's business.
     for client in ("httpx", "httpcore"):
         logging.getLogger(client).setLevel(logging.WARNING)

@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import sys
+import warnings
 from typing import IO
 
 __all__ = ("HEAD_BYTES", "message")
@@ -25,6 +26,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the service decides what ends
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not answer
+    warnings.simplefilter("ignore")  # nor write of a client's picture into the log, which has lines of JSON alone
     _serve(sys.stdin.buffer, answers)
 
 

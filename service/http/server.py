@@ -3,6 +3,7 @@
 uvicorn alone closes its listening socket at once, so that new clients are refused by the kernel. Here SIGTERM (or the
 first SIGINT) only stops admission: /readyz and new requests get 503 `draining`, and the process ends when the last
 accepted request is answered, or when grace is over. A second signal ends it at once: whoever waits gets 503 `draining`.
+SIGHUP, of a terminal that closes, is as SIGTERM, unless nohup has it ignored. While starting, the first one is the end.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from .. import __version__, tracing
 from ..errors import CertifyError, SettingsError
 from ..settings import ENV_PREFIX, Settings
 from .app import create_app
-from .connections import ACCEPTED_AT_ONCE, Connection, ConnectionLimits, most_connections
+from .connection_limits import ACCEPTED_AT_ONCE, ConnectionLimits, most_connections
+from .connections import Connection
 from .context import Gateway
 from .starts import Starts
 
@@ -49,6 +51,8 @@ _KERNEL_QUEUE = 2048
 # How long a thread keeps the interpreter from others that want it. A slice of sampling wants it a dozen times for some
 # microseconds: at Python's 5 ms a loop that refuses a flood makes it several times as slow.
 _SWITCH_SECONDS = 0.0005
+# How soon a signal is acted upon while starting; later uvicorn asks as often.
+_LOOK_SECONDS = 0.1
 # For requests that are cut off to answer so.
 _SAY_SO_SECONDS = 0.1
 # Soon after grace the process is gone, whatever a thread of it is doing: within the 5 s that Kubernetes' defaults leave
@@ -67,9 +71,13 @@ class Server(uvicorn.Server):
         limits = ConnectionLimits(
             connections=most_connections(settings.max_connections),
             head_seconds=settings.head_seconds,
+            body_bytes=settings.max_body_bytes,
+            body_seconds=settings.body_seconds,
             root_path=settings.root_path,
         )
-        connection = partial(Connection, limits=limits, starts=Starts(), no_http=self._no_http, left=self._left)
+        connection = partial(
+            Connection, limits=limits, starts=Starts(), rest=limits.rest, no_http=self._no_http, left=self._left
+        )
         config = uvicorn.Config(
             app,
             http=cast("type[asyncio.Protocol]", connection),
@@ -91,7 +99,10 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Raises SettingsError when the address cannot be listened on, CertifyError when nothing can be served."""
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # uvicorn listens to the other two
+            signal.signal(signal.SIGHUP, self.handle_exit)
         where = f"{self.config.host}:{self.config.port}"
+        ending = asyncio.create_task(self._end_while_starting(), name="end while starting")
         try:
             bound = await self._bind()
             # A loop takes one connection of a listening socket in each of its rounds. Under an attack that is too few:
@@ -110,6 +121,8 @@ class Server(uvicorn.Server):
                 f"{ENV_PREFIX}HTTP_HOST, {ENV_PREFIX}HTTP_PORT: cannot listen on {where}; is another process there? "
                 f"({what})"
             ) from None
+        finally:
+            ending.cancel()
         self._log_started_message(bound)  # which uvicorn does only for sockets that it made itself
         for server in self.servers:
             for listening in server.sockets:
@@ -120,6 +133,14 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(_SWITCH_SECONDS)
+
+    async def _end_while_starting(self) -> None:
+        """Once a signal has come: nobody is served yet, and a thread that loads a bundle cannot be stopped."""
+        while self._signalled is None:
+            await asyncio.sleep(_LOOK_SECONDS)
+        logger.info("ended by a signal while starting: nothing was served")
+        logging.shutdown()
+        os._exit(0)
 
     @contextlib.contextmanager
     def _failures_in_words(self) -> Iterator[None]:
@@ -167,13 +188,13 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: only note it, the loop's next tick acts on it. If that never comes, the process ends by itself."""
-        if self._signalled is not None or not self.started:
+        if self._signalled is not None:
             self.should_exit = True
-            self.force_exit = self._signalled is not None and sig == signal.SIGINT
+            self.force_exit = sig == signal.SIGINT
             _end_in(_GONE_SECONDS)
         else:
             self._signalled = time.monotonic()
-            _end_in(self._grace_seconds + _GONE_SECONDS)
+            _end_in(_GONE_SECONDS + (self._grace_seconds if self.started else 0))
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn asks ten times a second whether to go on."""

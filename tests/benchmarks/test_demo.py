@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.demo import CELL, LINE, SHEET
+from benchmarks.demo import CELL, GO_ON, LINE, SHEET
 from benchmarks.served import DIGITS, FASHION
 
 ROOT = Path(__file__).parents[2]
@@ -48,3 +48,17 @@ def test_ten_digits_and_ten_clothes_are_certified_and_shown(tmp_path: Path) -> N
         left, top = at % 10 * CELL, at // 10 * (CELL + 2 * LINE) + CELL
         written = [np.asarray(channel)[top : top + 2 * LINE, left : left + CELL].min() for channel in (red, green)]
         assert (written[0] < written[1]) == whether, path  # green text on white has less red; other text has not
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "line", [line for line in GO_ON.splitlines() if "{certify} " in line and " serve " not in line]
+)
+def test_the_commands_to_go_on_with_run(line: str, tmp_path: Path) -> None:
+    _, *words = line.split("    ")[0].split()
+    words = [str(ROOT / word) if word.startswith("examples/") else word.replace("20", "1") for word in words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "certify", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

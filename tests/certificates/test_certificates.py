@@ -128,7 +128,8 @@ def test_a_client_asks_for_a_signature_by_field_or_by_accept(key_file: Path) -> 
                 assert reply.headers["content-type"] == PAYLOAD_TYPE
                 _, written, signatures = opened(reply.content)
                 assert signers(written, signatures, keys) == list(keys)
-            assert (await service.client.get("/v1/keys")).json() == key_set(read_signer(key_file).keys)
+            for path in ("/v1/keys", "/keys"):
+                assert (await service.client.get(path)).json() == key_set(read_signer(key_file).keys)
             for refused in (f"{PAYLOAD_TYPE};q=0", f"application/json, {PAYLOAD_TYPE};q=0.5", "*/*"):
                 reply = await service.client.post("/v1/certify", files=files, headers={"Accept": refused})
                 assert reply.headers["content-type"] == "application/json" and reply.json()["evidence"] is None
@@ -283,6 +284,26 @@ def test_an_unsigned_payload_can_be_verified_and_says_so() -> None:
     assert opened(written) == (payload, written, [])
     with pytest.raises(Unreadable):
         opened(b"[]")
+
+
+def test_an_answer_s_evidence_is_read_where_it_stands_and_in_any_layout() -> None:
+    payload, written, _ = opened(VALID[0].read_bytes())
+    backwards = dict(reversed(payload.items()))
+    answer = {"seed": 2**63 + 1, "radius": 0.25, "evidence": backwards, "timing": {"total_seconds": 1e-3}}
+    for unsigned in (backwards, answer):
+        for indent in (None, 2):
+            assert opened(json.dumps(unsigned, indent=indent).encode()) == (payload, written, [])
+    lone = {**payload, "id": "\ud800"}
+    for wrong, said in (({**answer, "evidence": None}, "asked for with evidence"), (lone, "surrogates")):
+        with pytest.raises(Unreadable, match=said):
+            opened(json.dumps(wrong).encode())
+    for text in (
+        '{"evidence":{"id":"a","id":"a"}}',
+        '{"evidence":{"alpha":0.001}}',
+        '{"evidence":{"n":1234567890123456}}',
+    ):
+        with pytest.raises(Unreadable):
+            opened(text.encode())
 
 
 def test_the_bounds_are_the_core_s_though_they_share_no_code() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,13 @@ def test_an_audit_is_of_the_rows_that_dataset_writes(folder: str, tmp_path: Path
     assert found["radii"][1]["certified"]["count"] == right.sum() and found["data"]["images"] == 12
     assert found["model"]["samples"] == 640 and found["parameters"]["seed"] == 1
     assert found["certificates"] == 0
+
+
+def test_equal_files_are_rows_and_count_once(folder: str, tmp_path: Path) -> None:
+    picture = next(Path(folder).rglob("*.png"))
+    shutil.copy(picture, picture.with_name("again.png"))
+    code, _, err = certify("audit", folder, "--out", tmp_path / "a", *FAKE)
+    assert code == 0 and "the report counts each file once: 12 in 13 rows" in err
 
 
 def test_what_the_report_says_to_repeat_repeats_it(

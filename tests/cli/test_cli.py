@@ -48,6 +48,7 @@ def test_serve_has_a_flag_for_every_setting_with_its_key_and_default() -> None:
         assert field.description
     assert "--port" in out
     assert "--host" in out
+    assert "default: ]" not in out.replace("\n", "")
 
 
 @pytest.mark.parametrize("command", ["image", "dataset"])

@@ -122,7 +122,7 @@ def test_a_sorted_file_does_not_fool_it(tmp_path: Path, predicted) -> None:
 def test_equal_files_count_once(tmp_path: Path, predicted) -> None:
     data = folder_of(tmp_path / "copies", predicted[True][:1] * 50)
     code, out, err = gate(data, "--at-least=0.5")
-    assert code == 2 and "49 files were left out: each has the bytes of another" in err
+    assert code == 2 and "files left out, each with the bytes of another: 49" in err
     assert "(1 of 1 images, each file once, " in out
 
 

@@ -52,6 +52,15 @@ def test_no_command_writes_to_what_is_no_file(place: str, folder: str, tmp_path:
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_dash_is_no_file(folder: str) -> None:
+    for command in (
+        ["dataset", folder, "--out=-", *FAKE],
+        ["gate", folder, "--junit=-", "--radius=0.1", "--at-least=0.5", *FAKE],
+    ):
+        code, out, err = certify(*command)
+        assert code and not out and "-: expected a file's name" in err, command
+
+
 def test_votes_and_table_are_two_files(folder: str, tmp_path: Path) -> None:
     for votes in (tmp_path / "t.tsv", tmp_path / "data" / ".." / "t.tsv.json"):
         code, _, err = certify("dataset", folder, "--out", tmp_path / "t.tsv", "--votes", votes, *FAKE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -24,8 +25,8 @@ OTHER = Client(name="batch", samples_a_minute=1_000, places=4)
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real server."""
+def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A real server, and its address."""
     program = shutil.which("valkey-server") or shutil.which("redis-server")
     if program is None:
         pytest.skip("needs redis-server or valkey-server (apt-get install redis-server)")
@@ -46,10 +47,15 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             except OSError:
                 assert server.poll() is None
                 time.sleep(0.02)
-        yield f"redis://127.0.0.1:{port}"
+        yield f"redis://127.0.0.1:{port}", server
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.fixture(scope="module")
+def redis(redis_process: tuple[str, subprocess.Popen[bytes]]) -> str:
+    return redis_process[0]
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -175,6 +181,31 @@ async def test_while_the_storage_is_away_this_gateway_counts_for_itself(caplog: 
             with pytest.raises(BudgetSpent):
                 await spend(budgets, OTHER, 200, used=0)
     assert "the storage is away" in caplog.text
+
+
+async def test_a_storage_that_stalls_is_waited_for_once(
+    redis_process: tuple[str, subprocess.Popen[bytes]],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not at each call of each request."""
+    address, server = redis_process
+    client = fresh("camera")
+    server.send_signal(signal.SIGSTOP)
+    try:
+        monkeypatch.setattr("certify.service.http.budgets._PAUSE_SECONDS", 3600)
+        async with opened(address) as budgets:
+            await spend(budgets, client, 900, used=100)
+            await spend(budgets, client, 900, used=900)
+            with pytest.raises(BudgetSpent):
+                await spend(budgets, client, 200, used=0)
+    finally:
+        server.send_signal(signal.SIGCONT)
+    assert caplog.text.count("the storage is away") == 1
+    async with opened(address) as here, opened(address) as there:  # it counts again
+        await spend(here, client, 900, used=900)
+        with pytest.raises(BudgetSpent):
+            await spend(there, client, 900, used=0)
 
 
 @pytest.mark.parametrize("uri", ["", "memory", "postgres://x", "file:///etc/passwd", "redis://host:port:port"])

@@ -3,61 +3,24 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import re
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from certify.service.http.connections import most_connections
+from certify.service.http.connection_limits import most_connections
 from tests import pictures
+from tests.http.connecting import connections, ended, everything, whole_request
 from tests.servers import ROOT, Process, real_process
-
-
-@contextlib.contextmanager
-def connections(process: Process, count: int, request: bytes = b"") -> Iterator[list[socket.socket]]:
-    with contextlib.ExitStack() as stack:
-        sockets = []
-        for _ in range(count):
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", process.port), timeout=60))
-            with contextlib.suppress(ConnectionError):  # closed for another already
-                connection.sendall(request)
-            sockets.append(connection)
-        yield sockets
-
-
-def ended(connection: socket.socket) -> bool:
-    """When the service has closed it; TimeoutError if it never does."""
-    try:
-        while connection.recv(1000):
-            pass
-    except ConnectionError:
-        pass
-    return True
-
-
-def everything(connection: socket.socket) -> bytes:
-    """Until the service closes it."""
-    return b"".join(iter(lambda: connection.recv(10_000), b""))
 
 
 def post(process: Process) -> httpx.Response:
     return httpx.post(f"{process.url}/certify", files={"image": ("a.png", pictures.png())}, timeout=60)
-
-
-def whole_request() -> bytes:
-    whole = httpx.Request(
-        "POST", "http://127.0.0.1/certify", files={"image": ("a.png", pictures.png())}, data={"samples": "500"}
-    )
-    head = "".join(f"{name}: {value}\r\n" for name, value in whole.headers.items())
-    return f"POST /certify HTTP/1.1\r\n{head}\r\n".encode() + whole.read()
 
 
 HEAD = b"POST /certify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
@@ -208,6 +171,28 @@ def test_a_form_of_many_fields_is_answered_and_not_cut_off(tmp_path: Path) -> No
         response = httpx.post(f"{service.url}/v1/certify", files=files)  # type: ignore[arg-type]
         assert (response.status_code, response.json()["code"]) == (400, "malformed_body")
         assert response.json()["detail"] == "body: expected at most 64 parts"
+
+
+@pytest.mark.parametrize(
+    ("between", "field", "status"),
+    [(b"\r\n", b"threshold", 400), (b"\r\n", b"nonsense", 422), (b"\r\n\r\n\r\n", b"threshold", 400)],
+    ids=["one field over and over", "unknown fields", "nearly all line ends"],
+)
+def test_a_body_of_line_ends_is_told_what_is_wrong_with_it(
+    tmp_path: Path, between: bytes, field: bytes, status: int
+) -> None:
+    part = b'--B\r\nContent-Disposition: form-data; name="%b"\r\n\r\n1' % field + between
+    body = part * (2**21 // len(part)) + b"\r\n" * 2**17 + b"--B--\r\n"
+    kind = b"Content-Type: multipart/form-data; boundary=B\r\n"
+    head = b"POST /v1/certify HTTP/1.1\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n" % (kind, len(body))
+    whole = head + body + b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with real_process(tmp_path / "log") as service:
+        for cut in (0, 20, 2000):  # as one, and with a head or a body that comes in two
+            with connections(service, 1) as (connection,):
+                connection.sendall(whole[:cut])
+                time.sleep(0.05 if cut else 0)
+                connection.sendall(whole[cut:])
+                assert re.findall(rb"HTTP/1.1 (\d+)", everything(connection)) == [b"%d" % status, b"200"]
 
 
 @pytest.mark.slow

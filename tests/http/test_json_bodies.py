@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
 
 from certify.service.errors import RequestError
 from certify.service.http.bodies import parse_body
+from certify.service.http.json_bodies import parse_json, parse_json_batch
+from tests import pictures
 
 
 @pytest.mark.parametrize("size", [4, 70_000])
@@ -42,6 +45,15 @@ def test_what_stands_in_the_place_of_text_is_said_however_long_it_is(image: obje
     with pytest.raises(RequestError, match="image: expected base64 text, ") as caught:
         parse_body(body, content_type="application/json", content_encoding=None)
     assert caught.value.code == "out_of_range" and said in caught.value.detail
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_whole_image_is_not_blamed_for_what_is_too_long_beside_it(several: bool) -> None:
+    text = base64.b64encode(pictures.png()).decode()
+    body = json.dumps({"image": [text] if several else text, "threshold": [1] * 30_000}).encode()
+    with pytest.raises(RequestError, match="got more, perhaps in threshold") as caught:
+        (parse_json_batch(body, most=4) if several else parse_json(body))
+    assert caught.value.code == "malformed_body"
 
 
 def test_text_that_is_too_long_is_named_by_its_member() -> None:

@@ -7,11 +7,12 @@ import logging
 import uuid
 from pathlib import Path
 
+import httpx
 import pytest
 
 from certify.service.http.log import OnceAMinute
 from tests import pictures
-from tests.servers import in_process
+from tests.servers import in_process, real_process
 
 
 def entries(stream: io.StringIO) -> list[dict[str, object]]:
@@ -141,3 +142,25 @@ async def test_who_asked_is_named_with_the_address(log_stream: io.StringIO, tmp_
         (None, "127.0.0.1"),
     ]
     assert "secret" not in log_stream.getvalue()
+
+
+def test_a_picture_whose_exif_is_cut_off_writes_nothing_into_the_log(tmp_path: Path) -> None:
+    cut_off = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01"  # five entries, of which a sixth of one is there
+    with real_process(tmp_path / "log") as service:
+        for size in ((8, 8), (700, 700)):  # decoded in this process, and in one of its own
+            data = pictures.encoded(pictures.gray(size=size), "JPEG", exif=cut_off)
+            files = {"image": ("a.jpg", data)}
+            assert httpx.post(f"{service.url}/v1/certify", files=files, data={"resize": "true"}).status_code == 200
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert sum(line["message"] == "request" for line in lines) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("key", "warned"), [("z" * 32, True), ("0123456789abcdef" * 2, False)])
+async def test_a_key_that_anybody_can_guess_is_warned_of_and_not_shown(
+    log_stream: io.StringIO, key: str, warned: bool
+) -> None:
+    async with in_process(seed_key=key) as service:
+        assert (await service.client.get("/livez")).status_code == 200
+    assert any("anybody can guess it" in str(entry["message"]) for entry in entries(log_stream)) == warned
+    assert key not in log_stream.getvalue()

@@ -11,7 +11,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ import pytest
 
 from tests import pictures
 from tests.answer_rules import check
-from tests.servers import ROOT, Process, real_process
+from tests.servers import Process, real_process
 
 # Waiting has no clock of its own here: a test that waits in vain is ended after two minutes.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -250,57 +249,6 @@ def test_a_second_signal_ends_it_at_once_and_tells_whoever_waits(tmp_path: Path)
             assert answer_on(sampling) == answer_on(sending) == (503, "draining")
             assert service.popen.wait() == 0
         assert not [entry for entry in service.log_entries() if entry["level"] == "error"]
-
-
-STUCK = """
-import sys, time
-from certify.service.backends.fake import FakeBackend
-from certify.service.http import server
-from certify.service.http.app import create_app
-from certify.service.settings import load_settings
-
-class Stuck(FakeBackend):
-    async def count_votes(self, image, **call):
-        sys.stderr.write("stuck\\n")
-        while True:
-            time.sleep(3600)
-
-server._GONE_SECONDS = 0.1
-settings = load_settings(backend="fake", http_port=int(sys.argv[1]), grace_seconds=0.1)
-server.Server(create_app(settings, Stuck()), settings).run()
-"""
-
-
-def test_a_process_that_hears_nothing_ends_after_its_grace_and_says_what_it_was_at() -> None:
-    port = free_port()
-    with subprocess.Popen(
-        [sys.executable, "-c", STUCK, str(port)], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    ) as popen:
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
-                break
-            time.sleep(0.02)
-        with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(whole_request())
-            assert popen.stderr is not None
-            while popen.stderr.readline() != "stuck\n":
-                pass
-            popen.send_signal(signal.SIGTERM)
-            assert popen.wait() == 1
-            assert "in count_votes" in popen.stderr.read()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_an_idle_service_ends_at_once_on_either_signal(tmp_path: Path) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with real_process(tmp_path / "log") as service:
-            service.popen.send_signal(number)
-            assert service.popen.wait() == 0
 
 
 def test_the_log_is_json_with_ids_and_no_image_or_key(tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ def test_a_good_bundle_passes_the_self_test(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     code, out, err = pack(find_bundle("digits"), tmp_path / "again", "--sigmas=0.12,0.25,0.5", "--images=digits")
     assert code == 0, err
+    assert "classifier/config.json)" in out  # it has no classifier.json
     rows = [line.split("|")[1:] for line in out.splitlines() if line.startswith("| 0.")]
     assert [float(row[0]) for row in rows] == [0.12, 0.25, 0.5]
     assert all(float(agree) > 0.8 and float(denoised) < float(noisy) for _, agree, _, noisy, denoised, *_ in rows[:2])

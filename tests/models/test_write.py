@@ -89,6 +89,13 @@ def test_somebodys_file_or_folder_is_never_replaced(tmp_path: Path, make) -> Non
             raise AssertionError("the block must not begin")
 
 
+def test_what_is_no_place_for_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match="expected a place where a folder can be made, and .*file is none"):
+        with whole_folder(tmp_path / "file" / "out"):
+            raise AssertionError("the block must not begin")
+
+
 def test_what_came_there_in_the_meantime_is_kept(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(BundleError, match="got other files"), whole_folder(out):

@@ -71,9 +71,9 @@ def test_white_space_around_the_key_is_not_of_it() -> None:
         load_settings(seed_key="key" + " " * 40)
 
 
-def test_a_key_of_one_character_is_refused_and_not_shown() -> None:
-    with pytest.raises(SettingsError, match="CERTIFY_SEED_KEY: .*one character") as caught:
-        load_settings(seed_key="z" * 64)
+def test_a_key_that_is_too_short_is_not_shown() -> None:
+    with pytest.raises(SettingsError, match="CERTIFY_SEED_KEY: ") as caught:
+        load_settings(seed_key="z" * 31)
     assert "zz" not in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""GET /v1/keys: the public keys that certificates are signed with."""
+"""GET /v1/keys, and /keys, its alias: the public keys that certificates are signed with."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = ("router",)
 router = APIRouter()
 
 
+@router.get("/keys", include_in_schema=False)
 @router.get("/v1/keys", operation_id="keys", summary="Public keys of signed certificates", responses=KEYS_ANSWERS)
 async def _keys(request: Request) -> dict[str, list[dict[str, Any]]]:
     """A JWK set of Ed25519 keys (RFC 8037), empty where nothing is signed. Keep what you trust: an attacker could serve
