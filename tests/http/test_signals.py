@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,25 @@ from tests.servers import ROOT, real_process
 from .test_server import whole_request
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(autouse=True)
+def _hang_up_is_not_ignored() -> Iterator[None]:
+    """As under nohup: children would have it so from us, and heed it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@contextlib.contextmanager
+def started(arguments: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Killed at the end: a test that fails would else wait for it."""
+    with subprocess.Popen(arguments, cwd=ROOT, text=True, **options) as popen:
+        try:
+            yield popen
+        finally:
+            popen.kill()
+
 
 STUCK = """
 import sys, time
@@ -39,9 +60,7 @@ server.Server(create_app(settings, Stuck()), settings).run()
 
 def test_a_process_that_hears_nothing_ends_after_its_grace_and_says_what_it_was_at() -> None:
     port = free_port()
-    with subprocess.Popen(
-        [sys.executable, "-c", STUCK, str(port)], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    ) as popen:
+    with started([sys.executable, "-c", STUCK, str(port)], stderr=subprocess.PIPE) as popen:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
                 break
@@ -76,7 +95,7 @@ server.Server(create_app(settings, Loading()), settings).run()
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_service_that_is_starting_ends_at_once_and_says_so(number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", STARTING], cwd=ROOT, stderr=subprocess.PIPE, text=True) as popen:
+    with started([sys.executable, "-c", STARTING], stderr=subprocess.PIPE) as popen:
         assert popen.stderr is not None
         while popen.stderr.readline() != "loading\n":
             pass
@@ -88,7 +107,7 @@ def test_a_service_that_is_starting_ends_at_once_and_says_so(number: signal.Sign
 def test_without_standard_input_output_and_error_it_serves_and_ends_as_ever() -> None:
     port = free_port()
     closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "certify", "serve", "--backend=fake"]
-    with subprocess.Popen([*closed, f"--http-port={port}"], cwd=ROOT) as popen:
+    with started([*closed, f"--http-port={port}"]) as popen:
         while popen.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
                 connection.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
