@@ -18,6 +18,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -97,10 +98,22 @@ class Server(uvicorn.Server):
         self._working_seconds = self._grace_seconds - min(_LEAVING_SECONDS, self._grace_seconds / 3)
         self._signalled: float | None = None
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's two, and SIGHUP unless nohup has it ignored; as there, of the main thread alone."""
+        hangs_up = threading.current_thread() is threading.main_thread()
+        hangs_up = hangs_up and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+        if hangs_up:
+            signal.signal(signal.SIGHUP, self.handle_exit)
+        try:
+            with super().capture_signals():
+                yield
+        finally:
+            if hangs_up:
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Raises SettingsError when the address cannot be listened on, CertifyError when nothing can be served."""
-        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # uvicorn listens to the other two
-            signal.signal(signal.SIGHUP, self.handle_exit)
         where = f"{self.config.host}:{self.config.port}"
         ending = asyncio.create_task(self._end_while_starting(), name="end while starting")
         try:
