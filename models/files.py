@@ -23,6 +23,7 @@ __all__ = (
     "read_object",
     "read_text",
     "said_by_numpy",
+    "unwritable",
     "whole_file",
 )
 
@@ -54,9 +55,14 @@ def check_file(path: Path) -> None:
         raise DataError(f"{path}: expected a file, or none yet: {error.strerror}") from error
     if not stat.S_ISREG(mode):
         raise DataError(f"{path}: expected a file, or none yet, got {_kind(mode)}")
-    folder = next(each for each in path.resolve().parents if each.exists())
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if (folder := unwritable(path)) is not None:
         raise DataError(f"{path}: expected a place where a file can be written, and {folder} is none")
+
+
+def unwritable(path: Path) -> Path | None:
+    """The nearest folder above `path` that exists, if nothing can be made there."""
+    folder = next(each for each in path.resolve().parents if each.exists())
+    return None if os.access(folder, os.W_OK | os.X_OK) else folder
 
 
 def read_bytes(path: Path, most: int = MAX_TEXT_BYTES, *, waits: bool = True) -> bytes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .bundle import MANIFEST, Final, Manifest, file_digests, save_manifest
 from .errors import BundleError
+from .files import unwritable
 from .preprocessing import Record
 
 if TYPE_CHECKING:
@@ -82,8 +83,7 @@ def whole_folder(out: Path, *, replaces: Callable[[Path], bool] | None = None) -
 
 def check_place(out: Path, replaces: Callable[[Path], bool] | None = None) -> None:
     """What whole_folder asks of `out`, for those who would rather know before hours of work. Raises BundleError."""
-    folder = next(each for each in out.resolve().parents if each.exists())
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if (folder := unwritable(out)) is not None:
         raise BundleError(f"{out}: expected a place where a folder can be made, and {folder} is none")
     if not out.exists() or (out.is_dir() and (not any(out.iterdir()) or (replaces is not None and replaces(out)))):
         return

@@ -98,7 +98,8 @@ class FakeBackend:
     ) -> NDArray[np.intp]:
         """The class (count,) of each sample."""
         check_range(self._info, image, sigma, seed, first, count)
-        bounds = self._bounds(image, sigma)  # before the wait: the caller may reuse its array meanwhile
+        # Before the wait: the caller may reuse its array meanwhile.
+        bounds = _bounds(image.tobytes(), len(self._info.class_names), sigma)
         await self._work()
         if (whole := self._info.whole(sigma)) is None:
             places = self._uniform(seed, sigma, first, count)
@@ -126,10 +127,6 @@ class FakeBackend:
     def probabilities(self, image: NDArray[np.float32], sigma: float) -> NDArray[np.float64]:
         """(K,) class probabilities under noise: one class favoured by the image's hash, less so as sigma grows."""
         return _probabilities(image.tobytes(), len(self._info.class_names), sigma)
-
-    def _bounds(self, image: NDArray[np.float32], sigma: float) -> NDArray[np.float64]:
-        """(K - 1,): of [0, 1), the places between one class's samples and the next one's."""
-        return _bounds(image.tobytes(), len(self._info.class_names), sigma)
 
     async def _work(self) -> None:
         self.calls += 1
@@ -173,6 +170,7 @@ def _probabilities(image: bytes, classes: int, sigma: float) -> NDArray[np.float
 
 @lru_cache(maxsize=256)
 def _bounds(image: bytes, classes: int, sigma: float) -> NDArray[np.float64]:
+    """(K - 1,): of [0, 1), the places between one class's samples and the next one's."""
     bounds = _probabilities(image, classes, sigma).cumsum()[:-1]
     bounds.flags.writeable = False
     return bounds

@@ -170,18 +170,22 @@ class Cascade:
             return None
         return self.scales[level] * (self.bases[level] - self.laws[level].quantile(upper))
 
+    def terms(self, level: int, lower: float, upper: float) -> tuple[float | None, float | None]:
+        """(own(), shield()) of `level`."""
+        return self.own(level, lower, upper), self.shield(level, upper)
+
     def certify(self, lower: Sequence[float], upper: Sequence[float]) -> Certificate:
         """Theorem A on valid bounds: the best path and its radius.
 
         lower, upper: in [0, 1], one a level, finest first, on the label's and on every other class's probability.
         """
-        own = [self.own(k, low, up) for k, (low, up) in enumerate(zip(lower, upper, strict=True))]
-        paths = self._paths([(term, self.shield(k, upper[k])) for k, term in enumerate(own)])
+        terms = [self.terms(k, low, up) for k, (low, up) in enumerate(zip(lower, upper, strict=True))]
+        paths = self._paths(terms)
         best, level = max(((r, k) for k, r in enumerate(paths) if r is not None), default=(0.0, None))
         radius = floor_radius(best)
         if radius > 0.0:
             reason = Reason.CERTIFIED
-        elif any(term is not None for term in own):
+        elif any(own is not None for own, _ in terms):
             reason = Reason.BLOCKED
         else:
             plural = self.final == "plurality"
@@ -196,7 +200,7 @@ class Cascade:
         )
 
     def radius(self, terms: Sequence[tuple[float | None, float | None]]) -> float:
-        """certify()'s radius alone. terms: of each level what own() and shield() give."""
+        """certify()'s radius alone. terms: of each level."""
         return floor_radius(max([r for r in self._paths(terms) if r is not None], default=0.0))
 
     def _paths(self, terms: Sequence[tuple[float | None, float | None]]) -> list[float | None]:

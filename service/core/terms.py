@@ -26,7 +26,7 @@ def allowed(c: State, k: int) -> tuple[float | None, float | None]:
     """The radii that level k's own term and its shield allow under the running bounds; None where one is open."""
     level = c.levels[k]
     if level.terms is None:
-        level.terms = c.cascade.own(k, level.lower, level.upper), c.cascade.shield(k, level.upper)
+        level.terms = c.cascade.terms(k, level.lower, level.upper)
     return level.terms
 
 

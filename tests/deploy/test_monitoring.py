@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.served import free_port
 from tests import pictures
 from tests.deploy.conftest import CHART, EVERYTHING, ROOT, groups, of, render, tool
 from tests.servers import Process, real_gateway, real_process
@@ -56,11 +56,6 @@ def test_operations_names_every_metric(gateway: Process) -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     for family in text_string_to_metric_families(httpx.get(f"{gateway.url}/metrics").text):
         assert f"`{family.name}" in text, family.name
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Prometheus:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.served import free_port
 from tests.servers import ROOT, real_process
 
 from .test_server import whole_request
@@ -116,12 +117,6 @@ def test_without_standard_input_output_and_error_it_serves_and_ends_as_ever() ->
             time.sleep(0.02)
         popen.send_signal(signal.SIGTERM)
         assert popen.wait() == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_an_idle_service_ends_at_once_on_any_signal(tmp_path: Path) -> None:
