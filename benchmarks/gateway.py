@@ -26,7 +26,8 @@ import numpy as np
 from benchmarks.load import Load, load
 from benchmarks.machine import cpu_seconds
 from benchmarks.report import progress, spread, table
-from benchmarks.served import DIGITS, free_port, service
+from benchmarks.served import DIGITS, service
+from certify.models.triton.server import free_ports
 from certify.service.backends.embedded import EmbeddedBackend
 
 __all__ = ("cost", "cost_text", "shares", "shares_text")
@@ -134,7 +135,7 @@ def _ahead(metrics: str) -> dict[str, float]:
 @contextmanager
 def _bare(folder: Path, answer: dict[str, Any]) -> Iterator[tuple[int, int]]:
     """(port, process) of the bare endpoint, listening."""
-    path, port = folder / "answer.json", free_port()
+    path, [port] = folder / "answer.json", free_ports(1)
     path.write_text(json.dumps(answer), encoding="utf-8")
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.bare", str(port), str(path)])
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,9 @@ from pathlib import Path
 
 import httpx
 
-__all__ = ("DIGITS", "FASHION", "Service", "free_port", "service")
+from certify.models.triton.server import free_ports
+
+__all__ = ("DIGITS", "FASHION", "Service", "service")
 
 # A held-out picture of each class, in the bundles' order: neither training nor the choice of thresholds has seen them.
 _EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -33,17 +34,10 @@ class Service:
     pid: int
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def service(*options: str) -> Iterator[Service]:
     """It runs with these options of `certify serve`; it is stopped at the end, and its log shown if anything failed."""
-    port = free_port()
+    [port] = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-m", "certify", "serve", "--port", str(port), *options]

@@ -19,7 +19,8 @@ import httpx
 
 from benchmarks.machine import rss
 from benchmarks.report import progress, spread, table
-from benchmarks.served import DIGITS, free_port
+from benchmarks.served import DIGITS
+from certify.models.triton.server import free_ports
 
 __all__ = ("measure", "text")
 
@@ -49,7 +50,8 @@ def _once(clone: Path) -> dict[str, float]:
 
 
 def _served(clone: Path, command: str) -> dict[str, float]:
-    url = f"http://127.0.0.1:{(port := free_port())}"
+    [port] = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
     began = time.perf_counter()
     process = subprocess.Popen(
         [command, "serve", "--port", str(port)], cwd=clone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -15,6 +15,7 @@ import pytest
 
 import certify
 from certify.service import core
+from tests.test_wheel import SUITES
 
 ROOT = Path(__file__).parent.parent
 # From the ground up: a room may import the rooms below it, and none above. The bare service holds only its version.
@@ -318,3 +319,12 @@ def test_the_old_calls_say_what_replaced_them(old, new):
 def test_no_module_is_longer_than_350_lines():
     sizes = {path: len(path.read_text().splitlines()) for path in modules("service", "models", "tests", "benchmarks")}
     assert max(sizes.values()) <= 350, max(sizes, key=lambda path: sizes[path])
+
+
+WHEEL = [path for suite in SUITES for path in modules(f"tests/{suite}")]
+WHEEL += [path for path in (ROOT / "tests").glob("*.py") if not path.name.startswith("test_")]
+
+
+@every({name_of(path): path for path in WHEEL})
+def test_what_is_tested_on_the_wheel_takes_nothing_that_only_a_checkout_has(path):
+    assert not offending(path, "benchmarks", "examples", "install")

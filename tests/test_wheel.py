@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from certify.models.triton.server import free_ports
 from install import ROOT
 from tests import pictures
 
@@ -105,9 +105,7 @@ def test_nothing_of_torch_is_there_and_nothing_that_is_needed_is_missing(install
 @pytest.fixture
 def url(installed: Path, place: Path) -> Iterator[str]:
     """Of `certify serve` on the fake backend, by the installed command, once it is ready."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     command = [installed.parent / "certify", "serve", "--backend=fake", f"--port={port}"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with (place / "log").open("w") as log:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.served import free_port
+from certify.models.triton.server import free_ports
 from tests import pictures
 from tests.deploy.conftest import CHART, EVERYTHING, ROOT, groups, of, render, tool
 from tests.servers import Process, real_gateway, real_process
@@ -105,7 +105,7 @@ def prometheus(
     gateway: Process, triton: TritonServer | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
     binary = tool("prometheus")
-    folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
+    folder, [port] = tmp_path_factory.mktemp("prometheus"), free_ports(1)
     targets = [] if triton is None else [f"127.0.0.1:{triton.metrics_port}"]
     (folder / "rules.yml").write_text(yaml.safe_dump(groups(**RULE)))
     config = {

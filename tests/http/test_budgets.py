@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from certify.models.triton.server import free_ports
 from certify.service.errors import BudgetSpent, SettingsError
 from certify.service.http.budgets import Budgets
 from certify.service.http.keys import ANYBODY, Client
@@ -31,9 +32,7 @@ def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[st
     if program is None:
         pytest.skip("needs redis-server or valkey-server (apt-get install redis-server)")
     pytest.importorskip("redis", reason="needs pip install 'certify[budgets]'")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     folder: Path = tmp_path_factory.mktemp("redis")
     server = subprocess.Popen(
         [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],

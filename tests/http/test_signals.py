@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.served import free_port
+from certify.models.triton.server import free_ports
 from tests.servers import ROOT, real_process
 
 from .test_server import whole_request
@@ -60,7 +60,7 @@ server.Server(create_app(settings, Stuck()), settings).run()
 
 
 def test_a_process_that_hears_nothing_ends_after_its_grace_and_says_what_it_was_at() -> None:
-    port = free_port()
+    [port] = free_ports(1)
     with started([sys.executable, "-c", STUCK, str(port)], stderr=subprocess.PIPE) as popen:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
@@ -106,7 +106,7 @@ def test_a_service_that_is_starting_ends_at_once_and_says_so(number: signal.Sign
 
 
 def test_without_standard_input_output_and_error_it_serves_and_ends_as_ever() -> None:
-    port = free_port()
+    [port] = free_ports(1)
     closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "certify", "serve", "--backend=fake"]
     with started([*closed, f"--http-port={port}"]) as popen:
         while popen.poll() is None:
