@@ -73,7 +73,8 @@ def _signing(job: Job, done: Run, signer: Signer, rounds: int) -> tuple[list[lis
     evidence_made = made.evidence
     assert evidence_made is not None
     payload = payload_of(evidence_made)
-    evidence = _milliseconds(lambda: evidence_of(job.plan, job.scope(), done, made, now=datetime.now(UTC)), rounds)
+    info, scope, now = job.question.info, job.scope(), datetime.now(UTC)
+    evidence = _milliseconds(lambda: evidence_of(job.plan, info, scope, done, made, now=now), rounds)
     written = _milliseconds(lambda: payload_of(evidence_made), rounds)
     signed = _milliseconds(lambda: signer.sign(payload), rounds)
     together = [a + b + c for a, b, c in zip(evidence, written, signed, strict=True)]

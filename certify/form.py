@@ -64,6 +64,19 @@ def _text(name: str, value: object) -> None:
         raise Unreadable(f"{name}: expected text, got {str(value)[:40]!r}")
 
 
+def _maybe_empty(name: str, value: object) -> None:
+    if value != "":
+        _text(name, value)
+
+
+def _versions(name: str, value: object) -> None:
+    if not isinstance(value, dict):
+        raise Unreadable(f"{name}: expected versions by package, got {str(value)[:40]!r}")
+    for package, version in value.items():
+        _text(f"{name}: name", package)
+        _text(f"{name}.{package}", version)
+
+
 def _flag(name: str, value: object) -> None:
     if type(value) is not bool:
         raise Unreadable(f"{name}: expected true or false, got {str(value)[:40]!r}")
@@ -93,8 +106,11 @@ PAYLOAD: Mapping[str, Any] = {
         "radius_linf": _or_null(decimal), "norm": _text, "alpha": decimal, "method": _text, "speaks_of": _text,
     },
     "function": {
-        "bundle": {"name": _text, "digest": _digest},
-        "runtime": {"generator": _text, "device": _text, "engine": _text, "dtype": _text, "micro_batch": whole},
+        "bundle": {"name": _text, "version": _maybe_empty, "digest": _digest},
+        "runtime": {
+            "generator": _text, "device": _text, "engine": _text, "dtype": _text, "micro_batch": whole,
+            "libraries": _versions,
+        },
         "classes": whole, "final": _text,
         "levels": [{
             "sigma": decimal, "threshold": decimal, "noise": _text, "b": _or_null(decimal),

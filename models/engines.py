@@ -13,6 +13,7 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import importlib.util
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from .noise_laws import Law
 
-__all__ = ("ENGINES", "OPENVINO", "TORCH", "Elsewhere", "Engine", "default_engine")
+__all__ = ("ENGINES", "OPENVINO", "TORCH", "Elsewhere", "Engine", "default_engine", "libraries_of")
 
 ENGINES = ("torch", "openvino")  # as they are asked for
 # As answers report them: a number after it rises when the last bits of its votes change.
@@ -32,6 +33,19 @@ OPENVINO = "openvino-graph-1"
 def default_engine(device: str) -> Literal["torch", "openvino"]:
     """The fastest one that is installed: OpenVINO on a CPU, else torch."""
     return "openvino" if device == "cpu" and importlib.util.find_spec("openvino") else "torch"
+
+
+def libraries_of(engine: str) -> dict[str, str]:
+    """Versions of the packages that move the last bits of a vote: engine's, as answers report it, and the noise's."""
+    packages = ("numpy", "openvino") if engine.startswith(OPENVINO) else ("diffusers", "numpy", "timm", "torch")
+    return {package: found for package in packages if (found := _version(package))}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a classifier of another library than timm's needs no timm
+        return None
 
 
 class Engine(Protocol):

@@ -62,7 +62,7 @@ def facts_of(manifest: Manifest, options: RuntimeOptions, *, instances: int) -> 
     identity = "sha256:" + hashlib.sha256(_json(claims).encode()).hexdigest()
     return {
         **claims,
-        "bundle": {"name": manifest.name, "digest": manifest.digest},
+        "bundle": {"name": manifest.name, "version": manifest.version, "digest": manifest.digest},
         "identity": identity,
         "instances": instances,
     }

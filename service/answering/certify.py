@@ -153,7 +153,8 @@ def answer(job: Job, done: Run, key: bytes, *, request_id: str) -> CertifyAnswer
     )
     if not job.question.evidence:
         return made
-    return made.model_copy(update={"evidence": evidence_of(job.plan, job.scope(), done, made, now=datetime.now(UTC))})
+    evidence = evidence_of(job.plan, job.question.info, job.scope(), done, made, now=datetime.now(UTC))
+    return made.model_copy(update={"evidence": evidence})
 
 
 async def certify(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...models.noises import laplace_b, offsets
+from ..backends.base import BackendInfo
 from ..core import Certifier, Counter
 from ..core.results import Purpose
 from .driver import Run
@@ -30,9 +31,11 @@ VERSION = "certify-certificate-1"
 _Rows = NDArray[np.int64]  # (n, classes)
 
 
-def evidence_of(plan: Plan, scope: SeedScope, done: Run, answer: CertifyAnswer, *, now: datetime) -> Evidence:
-    """done: a run that kept its chunks. answer: what it came to."""
-    return Evidence.model_validate(_payload(plan, scope, done, answer, now))
+def evidence_of(
+    plan: Plan, info: BackendInfo, scope: SeedScope, done: Run, answer: CertifyAnswer, *, now: datetime
+) -> Evidence:
+    """info: of what drew the votes. done: a run that kept its chunks. answer: what it came to."""
+    return Evidence.model_validate(_payload(plan, info, scope, done, answer, now))
 
 
 def payload_of(evidence: Evidence) -> bytes:
@@ -40,7 +43,9 @@ def payload_of(evidence: Evidence) -> bytes:
     return canonical(evidence.model_dump(mode="json", exclude_none=False))
 
 
-def _payload(plan: Plan, scope: SeedScope, done: Run, answer: CertifyAnswer, now: datetime) -> dict[str, Any]:
+def _payload(
+    plan: Plan, info: BackendInfo, scope: SeedScope, done: Run, answer: CertifyAnswer, now: datetime
+) -> dict[str, Any]:
     radius = {"l2": "|x' - x|_2", "l1": "|x' - x|_1"}[answer.radius_norm]
     return {
         "version": VERSION,
@@ -57,7 +62,7 @@ def _payload(plan: Plan, scope: SeedScope, done: Run, answer: CertifyAnswer, now
             "speaks_of": f"8-bit image x' with {radius} < {_decimal(answer.radius)}, pixels in [0, 1]",
         },
         "function": {
-            "bundle": answer.bundle.model_dump(),
+            "bundle": {**answer.bundle.model_dump(), "version": info.bundle_version},
             "classes": plan.classes,
             "levels": [
                 {"sigma": _decimal(sigma), "threshold": _decimal(threshold), **_noise(kind, sigma)}
@@ -66,7 +71,7 @@ def _payload(plan: Plan, scope: SeedScope, done: Run, answer: CertifyAnswer, now
                 )
             ],
             "final": plan.cascade.final,
-            "runtime": answer.runtime.model_dump(),
+            "runtime": {**answer.runtime.model_dump(), "libraries": dict(info.libraries)},
         },
         "input": {
             "sha256": answer.input.sha256,

@@ -65,6 +65,7 @@ class Statement(_Strict):
 
 class CertifiedBundle(_Strict):
     name: Text
+    version: str = Field(description="its maker's own")
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
 
 
@@ -84,6 +85,9 @@ class FunctionRuntime(_Strict):
     engine: Text
     dtype: Text
     micro_batch: Whole
+    libraries: dict[str, Text] = Field(
+        description="versions of what computed the votes; a Triton server's are not known"
+    )
 
 
 class Function(_Strict):

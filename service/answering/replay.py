@@ -164,6 +164,15 @@ def same_runtime(payload: Mapping[str, Any], backend: Backend) -> None:
         raise Differs(f"label: the bundle calls class {label['index']} {info.class_names[label['index']]}")
 
 
+def _other_libraries(payload: Mapping[str, Any], backend: Backend) -> str:
+    """A reason why honest votes may differ: whoever replays years later need not have the same versions."""
+    theirs, ours = payload["function"]["runtime"]["libraries"], dict(backend.info().libraries)
+    if theirs == ours or not theirs or not ours:  # a Triton server's are not known
+        return ""
+    both = (", ".join(f"{name} {number}" for name, number in sorted(each.items())) for each in (theirs, ours))
+    return "; the certificate's are by {}, these by {}".format(*both)
+
+
 async def voted_again(
     payload: Mapping[str, Any],
     image: NDArray[np.float32],
@@ -190,7 +199,8 @@ async def voted_again(
         else:
             drawn = (await backend.count_votes(image, sigma=sigma, seed=seed, first=first, count=count))[None]
         if not np.array_equal(drawn, rows):
-            raise Differs(f"sigma {sigma:g}, {purpose}, samples from {first}: other votes were drawn")
+            where = f"sigma {sigma:g}, {purpose}, samples from {first}"
+            raise Differs(f"{where}: other votes were drawn{_other_libraries(payload, backend)}")
     total = sum(int(piece[3].sum()) for piece in chosen)
     if spot is None:
         return f"{total} votes drawn again are equal"

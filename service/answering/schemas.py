@@ -212,6 +212,7 @@ class CertifyAnswer(BaseModel):
 class BundleFacts(BundleName):
     """What is certified against: classes, input shape, scales and noises."""
 
+    version: str = Field(description="its maker's own; the digest has no part of it")
     classes: list[str]
     input_shape: tuple[int, int, int] = Field(description="(C, H, W)")
     sigmas: list[float] = Field(description="ascending, in units of [0, 1] pixels")
@@ -224,6 +225,7 @@ class BundleFacts(BundleName):
 
 class BackendFacts(RuntimeFacts):
     kind: str
+    libraries: dict[str, str] = Field(description="versions of what computes votes; a Triton server's are not known")
 
 
 class Defaults(BaseModel):

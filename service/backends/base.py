@@ -67,6 +67,7 @@ class BackendInfo:
     kind: str  # "embedded" | "triton" | "fake"
     bundle_name: str
     bundle_digest: str  # "sha256:<64 hex digits>"
+    bundle_version: str = ""  # its maker's own; the digest has no part of it
     class_names: tuple[str, ...]
     input_shape: tuple[int, int, int]  # (C, H, W)
     sigmas: tuple[float, ...]  # ascending, in units of [0, 1] pixels
@@ -77,6 +78,7 @@ class BackendInfo:
     runtime: Runtime
     noise: tuple[NoiseKind, ...] = ()  # of each sigma; (): Gaussian at all
     norm: Norm = "l2"  # in which a request's radius is unless it says otherwise
+    libraries: tuple[tuple[str, str], ...] = ()  # (package, version) of what computes, if it is known; in no seed
 
     def __post_init__(self) -> None:
         self.cascade  # noqa: B018  # whose own checks these are

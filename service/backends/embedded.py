@@ -296,11 +296,14 @@ def _elsewhere(pipeline: Pipeline) -> Elsewhere | None:
 
 
 def _info_of(pipeline: Pipeline) -> BackendInfo:
+    from ...models.engines import libraries_of
+
     manifest, engine = pipeline.manifest, pipeline.engine
     return BackendInfo(
         kind="embedded",
         bundle_name=manifest.name,
         bundle_digest=manifest.digest,
+        bundle_version=manifest.version,
         class_names=manifest.classes,
         input_shape=manifest.input_shape,
         sigmas=manifest.sigmas,
@@ -311,6 +314,7 @@ def _info_of(pipeline: Pipeline) -> BackendInfo:
         runtime=Runtime(generator=GENERATOR, device=engine.device, engine=engine.name, dtype=engine.dtype),
         noise=manifest.noise,
         norm=manifest.norm,
+        libraries=tuple(libraries_of(engine.name).items()),
     )
 
 

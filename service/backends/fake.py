@@ -24,6 +24,7 @@ FAKE_INFO = BackendInfo(
     kind="fake",
     bundle_name="fake",
     bundle_digest="sha256:" + "0" * 64,
+    bundle_version="1",
     class_names=tuple("0123456789"),
     input_shape=(1, 8, 8),  # the digits bundle's, so that the same images fit
     sigmas=(0.25, 0.5, 1.0),
@@ -32,6 +33,7 @@ FAKE_INFO = BackendInfo(
     chunk=32,
     grain=32,
     runtime=Runtime(generator="numpy-multinomial-v2", device="none", engine="fake", dtype="float64"),
+    libraries=(("numpy", np.__version__),),
 )
 
 

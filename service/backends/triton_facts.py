@@ -55,6 +55,7 @@ def _read(facts: dict[str, Any]) -> Facts:
             kind="triton",
             bundle_name=facts["bundle"]["name"],
             bundle_digest=facts["bundle"]["digest"],
+            bundle_version=facts["bundle"].get("version", ""),  # none in earlier exports
             class_names=tuple(facts["classes"]),
             input_shape=(channels, height, width),
             sigmas=tuple(scales["sigmas"]),

@@ -43,7 +43,7 @@ def test_the_configuration_says_what_the_manifest_says(tmp_path):
     export(DIGITS, tmp_path / "gpu", device="cuda")
     manifest, cpu, gpu = load_manifest(DIGITS), facts(tmp_path / "cpu"), facts(tmp_path / "gpu")
     assert (cpu["sigmas"], cpu["thresholds"]) == (list(manifest.sigmas), list(manifest.thresholds))
-    assert cpu["bundle"] == {"name": "digits", "digest": manifest.digest}
+    assert cpu["bundle"] == {"name": "digits", "version": manifest.version, "digest": manifest.digest}
     assert (cpu["instances"], gpu["instances"]) == (3, 1)
     assert cpu["identity"] != gpu["identity"]  # another device may vote otherwise
     assert "kind: KIND_CPU count: 3" in (tmp_path / "cpu" / "mdds" / "config.pbtxt").read_text()

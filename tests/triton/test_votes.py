@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the mdds model needs torch (pip install 'certify[torch]')")
 
+from certify.models.bundle import find_bundle, load_manifest
 from certify.models.export import MAX_BATCH
 from certify.service.answering.certify import certify
 from certify.service.answering.evidence import payload_of
@@ -124,6 +125,9 @@ async def test_a_certificate_of_one_is_drawn_again_on_the_other(spot, embedded, 
     for asked, other in ((triton, embedded), (embedded, triton)):
         answer = await certify(digit, fields, asked, settings, key)
         payload = json.loads(payload_of(answer.evidence))
+        function = payload["function"]
+        assert function["bundle"]["version"] == load_manifest(find_bundle("digits")).version
+        assert set(function["runtime"]["libraries"]) == ({"numpy", "openvino"} if asked is embedded else set())
         tensor = decode_image(digit, (1, 8, 8), resize=False, max_pixels=64).tensor
         seed_of = partial(scope_of(payload).seed, key)
         assert "drawn again are equal" in await voted_again(payload, tensor, other, seed_of, spot=spot)

@@ -33,6 +33,7 @@ async def info(request: Request) -> Info:
         bundle=BundleFacts(
             name=bundle.bundle_name,
             digest=bundle.bundle_digest,
+            version=bundle.bundle_version,
             classes=list(bundle.class_names),
             input_shape=bundle.input_shape,
             sigmas=list(bundle.sigmas),
@@ -42,7 +43,11 @@ async def info(request: Request) -> Info:
             final=bundle.final,
             chunk=bundle.chunk,
         ),
-        backend=BackendFacts(kind=bundle.kind, **runtime_facts(bundle).model_dump()),
+        backend=BackendFacts(
+            kind=bundle.kind,
+            libraries=dict(bundle.libraries),
+            **runtime_facts(bundle).model_dump(),
+        ),
         defaults=Defaults(
             samples=fields.samples,
             alpha=fields.alpha,
