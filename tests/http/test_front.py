@@ -84,11 +84,18 @@ async def test_without_origins_nothing_is_allowed_and_with_a_star_everything() -
 
 
 @pytest.mark.parametrize(
-    "text", ["app.example", "https://app.example/", "https://App.example", "https://a b", "*.example"]
+    "text",
+    ["app.example", "https://app.example/", "https://App.example", "https://a b", "*.example"]
+    + ["https://app.example:443", "http://app.example:80", "https://app.example:08443", "https://app.example:65536"],
 )
 def test_an_origin_that_no_browser_sends_stops_the_start(text: str) -> None:
     with pytest.raises(SettingsError, match="CERTIFY_ALLOWED_ORIGINS"):
         load_settings(allowed_origins=text)
+
+
+def test_origins_with_ports_that_browsers_write_are_taken() -> None:
+    text = "http://app.example:443, https://app.example:80,http://[::1]:65535,chrome-extension://abc"
+    assert len(load_settings(allowed_origins=text).origins) == 4
 
 
 @pytest.mark.parametrize("text", ["api", "/api/", "//", "/a b", "/"])
