@@ -128,6 +128,14 @@ async def test_behind_a_prefix_whether_or_not_the_proxy_takes_it_away(stripped: 
         assert "'/api/certify/docs/openapi.json'" in page and '"/api/certify/docs/swagger-ui-bundle.js"' in page
 
 
+async def test_a_prefix_may_be_called_like_a_path() -> None:
+    async with in_process(root_path="/certify") as service:
+        for path in ("/certify", "/certify/certify", "/v1/certify", "/certify/v1/certify"):
+            assert (await service.client.post(path, **form(samples="1000"))).status_code == 200, path
+        for path in ("/certify", "/certify/", "/"):
+            assert (await service.client.get(path)).headers["Content-Type"].startswith("text/html"), path
+
+
 @pytest.mark.parametrize("prefix", ["", "/api"])
 async def test_a_slash_at_the_end_sends_nobody_elsewhere(prefix: str) -> None:
     async with in_process(root_path=prefix) as service:
