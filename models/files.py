@@ -77,9 +77,11 @@ def read_bytes(path: Path, most: int = MAX_TEXT_BYTES, *, waits: bool = True) ->
     raise OSError(errno.EFBIG, f"expected at most {most} bytes, got more", str(path))
 
 
-def read_text(path: Path, most: int = MAX_TEXT_BYTES, *, encoding: str = "utf-8", waits: bool = True) -> str:
-    """As read_bytes, decoded; every end of a line is read as a newline. Raises OSError and UnicodeDecodeError."""
-    return io.TextIOWrapper(io.BytesIO(read_bytes(path, most, waits=waits)), encoding=encoding).read()
+def read_text(path: Path, most: int = MAX_TEXT_BYTES, *, waits: bool = True) -> str:
+    """As read_bytes, decoded, without the mark that editors on Windows begin UTF-8 with; every end of a line is read as
+    a newline. Raises OSError and UnicodeDecodeError.
+    """
+    return io.TextIOWrapper(io.BytesIO(read_bytes(path, most, waits=waits)), encoding="utf-8-sig").read()
 
 
 def _open_file(path: str, flags: int) -> int:

@@ -34,7 +34,8 @@ _KUBERNETES = re.compile(
 _KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://")
 
 # RFC 6454, section 6.2. Browsers write it in small letters, so anything else would never match.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9]\d{0,4}))?")
+_LEFT_OUT = {"http": "80", "https": "443"}  # ports
 
 _SHOWN = 200  # characters of a wrong value
 
@@ -238,8 +239,11 @@ class Settings(BaseSettings):
     @classmethod
     def _origins(cls, text: str) -> str:
         for each in text.split(","):
-            if (origin := each.strip()) and origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError("expected https://HOST[:PORT], as browsers send it: small letters, no path, no slash")
+            if (origin := each.strip()) and origin != "*" and not _is_origin(origin):
+                raise ValueError(
+                    "expected https://HOST[:PORT], as browsers send it: small letters, no path, no slash, and no port "
+                    "that the scheme has anyway"
+                )
         return text
 
     @field_validator("seed_key")
@@ -251,6 +255,11 @@ class Settings(BaseSettings):
         if (size := len(text.encode())) < SEED_KEY_MIN_BYTES:
             raise ValueError(f"expected at least {SEED_KEY_MIN_BYTES} bytes, got {size}")
         return SecretStr(text)
+
+
+def _is_origin(text: str) -> bool:
+    found = _ORIGIN.fullmatch(text)
+    return found is not None and found[2] != _LEFT_OUT.get(found[1], "") and int(found[2] or 1) <= 65_535
 
 
 def load_settings(**flags: object) -> Settings:

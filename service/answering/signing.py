@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...models.files import read_bytes
+from ...models.files import read_bytes, read_text
 from ..errors import DataError, SettingsError
 from .evidence import canonical
 
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 __all__ = ("PAYLOAD_TYPE", "PublicKey", "Signer", "envelope", "key_set", "new_key", "read_key_set", "read_signer")
 
 PAYLOAD_TYPE = "application/vnd.certify.certificate.v1+json"
-_KEY = re.compile(rb"((?:^(?!-----).*\n)*)(^-----BEGIN [^\n]*\n[^-]*-----END [^\n]*-----$)", re.MULTILINE)
-_DATE = re.compile(rb"^(Not-Before|Not-After): *([0-9]{4}-[0-9]{2}-[0-9]{2})\s*$", re.MULTILINE)
+_KEY = re.compile(r"((?:^(?!-----).*\n)*)(^-----BEGIN [^\n]*\n[^-]*-----END [^\n]*-----$)", re.MULTILINE)
+_DATE = re.compile(r"^(Not-Before|Not-After): *([0-9]{4}-[0-9]{2}-[0-9]{2})[ \t]*$", re.MULTILINE)
+# Whatever is meant as one: a date that is passed over would make a key good for ever.
+_MEANT = re.compile(r"^\W*not\W*(?:before|after)\b", re.MULTILINE | re.IGNORECASE)
 _NEEDS = "signing needs cryptography (pip install 'certify[signing]')"
 
 
@@ -102,12 +104,18 @@ def read_signer(path: Path) -> Signer:
     """Raises SettingsError naming what is wrong; the file's content is never quoted."""
     where = f"CERTIFY_SIGNING_KEY_FILE: {path}"
     try:
-        text = read_bytes(path)
+        text = read_text(path)
     except OSError as error:
         raise SettingsError(f"{where}: expected a file that can be read, got: {error.strerror}") from None
-    pairs = [(_private(pem, where), *_dates(before, where)) for before, pem in _KEY.findall(text)]
-    if not pairs:
-        raise SettingsError(f"{where}: expected a private key in PEM (certify keys new), got none")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{where}: expected a text file in UTF-8") from None
+    found = _KEY.findall(text)
+    if not found or len(found) < text.count("-----BEGIN "):
+        got = "one that is not whole" if "-----BEGIN " in text else "none"
+        raise SettingsError(f"{where}: expected a private key in PEM (certify keys new), got {got}")
+    if len(_MEANT.findall(text)) > sum(len(_DATE.findall(before)) for before, _ in found):
+        raise SettingsError(f"{where}: expected Not-Before and Not-After as `Not-After: 2026-11-26`, before their key")
+    pairs = [(_private(pem.encode(), where), *_dates(before, where)) for before, pem in found]
     keys = tuple(
         PublicKey(raw=key.public_key().public_bytes_raw(), not_before=begin, not_after=end) for key, begin, end in pairs
     )
@@ -133,12 +141,15 @@ def _private(pem: bytes, where: str) -> Ed25519PrivateKey:
     return key
 
 
-def _dates(before: bytes, where: str) -> tuple[date | None, date | None]:
+def _dates(before: str, where: str) -> tuple[date | None, date | None]:
+    given = _DATE.findall(before)
     try:
-        found = {name: date.fromisoformat(day.decode()) for name, day in _DATE.findall(before)}
+        found = {name: date.fromisoformat(day) for name, day in given}
     except ValueError as error:
         raise SettingsError(f"{where}: Not-Before, Not-After: expected dates as 2026-11-26, got: {error}") from None
-    return found.get(b"Not-Before"), found.get(b"Not-After")
+    if len(found) < len(given):
+        raise SettingsError(f"{where}: expected each of Not-Before and Not-After once for a key")
+    return found.get("Not-Before"), found.get("Not-After")
 
 
 def new_key(*, not_after: date | None = None) -> str:

@@ -23,6 +23,7 @@ from ..settings import ENV_PREFIX, Settings
 from . import problems
 from .admission import Admission
 from .arrivals import Arrivals
+from .asking import known
 from .bodies import check_query
 from .budgets import Budgets
 from .context import Gateway, gateway_of
@@ -99,7 +100,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
     app.add_middleware(Spans, root_path=settings.root_path)
     problems.install(app)
     for asking in (certify.router, previews.router, inference.model_router):
-        app.include_router(asking, dependencies=[Depends(_no_query), Depends(_something_served)])
+        app.include_router(asking, dependencies=[Depends(known), Depends(_no_query), Depends(_something_served)])
     for routes in (info, keys):
         app.include_router(routes.router, dependencies=[Depends(_no_query)])
     for routes in (health, inference, docs, *([page] if settings.page else [])):
@@ -140,7 +141,6 @@ def _gateway(settings: Settings, backend: Backend, parsers: ThreadPoolExecutor) 
         logger.warning("CERTIFY_SEED_KEY is one character again and again: anybody can guess it, and predict all noise")
     metrics = Metrics(CollectorRegistry(), version=__version__, codes=tuple(problems.CODES))
     clients = ApiKeys(settings.api_keys_file)
-    metrics.know(clients.names)
     if not clients.required:
         logger.info("there are no API keys: anybody who reaches this service may ask it")
     admission = Admission(running=settings.running, queued=settings.max_queued, metrics=metrics)

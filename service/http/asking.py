@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from ..errors import Draining, RequestError
-from .context import Gateway
+from .context import Gateway, gateway_of
 from .keys import Client
 
-__all__ = ("SMALL_BODY", "arrived", "parse", "phase", "unless_gone")
+__all__ = ("SMALL_BODY", "arrived", "known", "parse", "phase", "unless_gone")
 
 # Bodies up to it are parsed at once, in under two milliseconds at worst and a tenth of one as a rule: a thread's
 # hand-over costs more. Icons and small digits are such.
@@ -25,13 +25,18 @@ T = TypeVar("T")
 B = TypeVar("B")
 
 
+async def known(request: Request) -> None:
+    """Who asks, for arrived(): before anything else is said of a request. Raises Unauthorized."""
+    address = request.client.host if request.client else None
+    client = gateway_of(request).keys.client(request.headers.get("authorization"), address=address)
+    request.state.asking, request.state.client = client, client.name
+
+
 async def arrived(request: Request, gateway: Gateway) -> tuple[Client, list[bytes]]:
     """Who asks, and the whole body, in a list, so that parsing can take it out: a file that waits for its turn is kept
     once, not twice. Raises CertifyError, or ClientDisconnect.
     """
-    address = request.client.host if request.client else None
-    client = gateway.keys.client(request.headers.get("authorization"), address=address)
-    request.state.client = client.name
+    client: Client = request.state.asking
     with gateway.admission.arrival(client), phase(request.state.phases, "body"):
         content = [await gateway.arrivals.read(request.stream(), declared=request.headers.get("content-length"))]
     if _has_left(request):  # whoever sends and leaves takes no place from others

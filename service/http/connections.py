@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -25,9 +26,10 @@ from .keys import network
 from .log import is_quiet
 from .rests import ClosedGently, Rest, RestLimits
 from .starts import Starts
+from .until_closed import until_closed
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+    from uvicorn._types import ASGI3Application
 
 __all__ = ("Connection", "HeldBack")
 
@@ -72,27 +74,6 @@ class _Parser(httptools.HttpRequestParser):
             self._connection.decline_upgrade(data[offer.args[0] :])
 
 
-def _until_closed(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
-    """`app` for a client of HTTP/1.0, which knows no chunks (RFC 9112, 6.1): a stream ends with its connection."""
-
-    async def asked(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        streams = False
-
-        async def sending(message: ASGISendEvent) -> None:
-            nonlocal streams
-            if message["type"] == "http.response.start":
-                streams = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
-                if streams:
-                    cycle.chunked_encoding = False
-            elif streams and message["type"] == "http.response.body":
-                cycle.expected_content_length = len(message.get("body", b""))  # uvicorn counts down from it
-            await send(message)
-
-        await app(scope, receive, sending)
-
-    return asked
-
-
 class Connection(HttpToolsProtocol):
     """One client's connection. Each request's state has its `held_back`."""
 
@@ -129,6 +110,7 @@ class Connection(HttpToolsProtocol):
             end=self.close_now,
         )
         self._most_rest = rest.most_bytes
+        self._answering: RequestResponseCycle | None = None  # `cycle` is of the request that came last
         self._in_body = False  # a request's head has come, and its body is not whole
         self._no_more = False  # what comes is read by nobody, and nothing more is sent
         self._head_timer: asyncio.TimerHandle | None = None
@@ -149,6 +131,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         self._rest.forget(self._lane)
+        self._nobody_waits()
         super().connection_lost(exc)
         if self._starts.forget(self, self._lane):
             self._left()
@@ -165,6 +148,8 @@ class Connection(HttpToolsProtocol):
             self._parse(piece)
         if self._no_more:
             return
+        if self.pipeline and sum(len(cycle.body) for cycle, _ in self.pipeline) <= HIGH_WATER_LIMIT:
+            self.flow.resume_reading()  # else nobody would see that the client leaves
         if self._in_head and self._head_timer is None and not self.transport.is_closing():
             self._start_head_timer()  # the beginning of a next request
         if self._rest.coming:
@@ -202,6 +187,10 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, msg: str) -> None:
         """What came is no request: say so, and read nothing more of this client."""
         follows = not self._in_body  # no part of the last request's body
+        if self.pipeline and self._answering and not follows:  # of one whose turn has not come: as if none of it had
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._answering
+            follows = True
         self._in_body = True  # whatever comes: see _close
         self._stop_head_timer()
         if self._rest.coming:  # it has its answer already
@@ -245,13 +234,13 @@ class Connection(HttpToolsProtocol):
         if (self._to_come or 0) > self._most_rest:
             self.cycle.keep_alive = False  # nobody takes so much, and its rest is not read to the end
         if len(self.pipeline) > _PIPELINED:
-            logger.debug("a connection is closed: too many requests before an answer")
-            self.close_now()
+            self._refuse(f"expected at most {_PIPELINED} requests behind one that is not answered")
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
         if cycle.scope["http_version"] == "1.0":
             cycle.waiting_for_100_continue = False  # which it does not know (RFC 9110, 10.1.1)
-            app = _until_closed(cycle, app)
+            app = until_closed(cycle, app)
         begin = partial(super()._start_asgi_task, cycle, app)
         if is_quiet(cycle.scope["path"], self._limits.root_path):
             begin()
@@ -271,18 +260,17 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.parser.should_upgrade():
-            return  # only its head is: see decline_upgrade
+        if self._no_more or self.parser.should_upgrade():
+            return  # nobody's, or only its head is: see decline_upgrade
         super().on_message_complete()
         self._framing = self._body = self._to_come = 0
         self._in_body = False
         self._rest.over()
 
     def on_response_complete(self) -> None:
-        if self.cycle.response_complete:
-            self._forget_body()
-            if self._in_body:
-                self._rest.begin()
+        self._forget_body()
+        if self.cycle.response_complete and self._in_body:
+            self._rest.begin()
         super().on_response_complete()
 
     @property
@@ -299,8 +287,14 @@ class Connection(HttpToolsProtocol):
 
     def _forget_body(self) -> None:
         """A read is 256 KiB, and reading has stopped after one: many connections would hold many of them."""
-        if self.cycle is not None:
-            self.cycle.body = bytearray()
+        if self._answering is not None:
+            self._answering.body = bytearray()
+
+    def _nobody_waits(self) -> None:
+        """For an answer: nobody gets it now."""
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
 
     def close_now(self) -> None:
         """Whatever is going on; a request whose body is arriving ends as if its client had left."""
@@ -314,9 +308,7 @@ class Connection(HttpToolsProtocol):
             return
         self._no_more = True
         self._stop_head_timer()
-        if self.cycle is not None and not self.cycle.response_complete:  # of an earlier request, which nobody gets now
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        self._nobody_waits()
         self._real.write_eof()
         self._rest.begin()
         self.flow.resume_reading()

@@ -33,7 +33,9 @@ class Scopes:
             path = scope["path"]
             # ASGI's path has the prefix. A proxy that takes it away sends the rest.
             whole = path if path.startswith(root_path + "/") else root_path + path
-            if path == root_path:  # as people type it; a redirect would need to know the proxy's scheme
+            # As people type it; a redirect would need to know the proxy's scheme. Nobody posts to a page: that is for a
+            # path of ours that is called like the prefix.
+            if path == root_path and inner["method"] == "GET":
                 whole = root_path + "/"
             inner = {**inner, "root_path": root_path, "path": whole}
         if inner["path"].endswith("/") and inner["path"] != root_path + "/":

@@ -202,8 +202,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: only note it, the loop's next tick acts on it. If that never comes, the process ends by itself."""
         if self._signalled is not None:
-            self.should_exit = True
-            self.force_exit = sig == signal.SIGINT
+            self.should_exit = True  # never uvicorn's force_exit, which leaves the lifespan to be cancelled
             _end_in(_GONE_SECONDS)
         else:
             self._signalled = time.monotonic()

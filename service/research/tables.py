@@ -244,7 +244,7 @@ def read_table(path: Path) -> Table:
 def _cells(path: Path) -> tuple[list[str], int, list[list[str]]]:
     """Columns' names, the number of the first line with figures, and those lines. Raises DataError."""
     try:
-        lines = read_text(path, MAX_BYTES, encoding="utf-8-sig").split("\n")  # every end of a line is read as this one
+        lines = read_text(path, MAX_BYTES).split("\n")  # every end of a line is read as this one
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected a table of results: {error}") from error
     while lines and not lines[-1].strip():  # an editor's

@@ -96,3 +96,49 @@ def test_a_bad_key_file_stops_the_start_in_words(tmp_path: Path, text: str, said
         read_signer(path)
     with pytest.raises(DataError):
         read_key_set(path)
+
+
+def _after(text: str, line: str) -> str:
+    """A fresh key's text with a line put behind its first."""
+    first, rest = text.split("\n", 1)
+    return f"{first}\n{line}\n{rest}"
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "mark"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_a_key_file_from_windows_is_read_with_its_dates(tmp_path: Path, mark: str, end: str) -> None:
+    path = tmp_path / "key.pem"
+    text = f"Not-After: 2999-01-01\n{new_key()}"
+    path.write_bytes(f"{mark}{text}".replace("\n", end).encode())
+    (key,) = read_signer(path).keys
+    assert key.not_after == date(2999, 1, 1) and key.not_before is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("Not-After: 2999-1-1", "as `Not-After: 2026-11-26`"),
+        ("not-after: 2999-01-01", "as `Not-After: 2026-11-26`"),
+        ("# Not-After 2999-01-01", "as `Not-After: 2026-11-26`"),
+        ("Not After : Nov 26 12:00:00 2999 GMT", "as `Not-After: 2026-11-26`"),
+        ("Not-After: 2999-02-30", "expected dates"),
+        ("Not-Before: 2001-01-01", "once for a key"),
+    ],
+)
+def test_a_date_that_is_not_understood_is_refused_and_not_passed_over(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text(_after(new_key(), line))
+    with pytest.raises(SettingsError, match=said):
+        read_signer(path)
+
+
+def test_a_date_behind_its_key_and_a_key_that_is_cut_off_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text(f"{new_key()}Not-After: 2999-01-01\n")
+    with pytest.raises(SettingsError, match="before their key"):
+        read_signer(path)
+    cut_off = new_key().partition("-----END")[0]
+    for text in (cut_off, cut_off + new_key(), new_key() + cut_off):  # else another key would sign
+        path.write_text(text)
+        with pytest.raises(SettingsError, match="one that is not whole"):
+            read_signer(path)

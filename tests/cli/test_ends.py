@@ -4,6 +4,7 @@ or closed, names that are no text."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +140,27 @@ def test_a_tune_has_one_target(tmp_path: Path) -> None:
 def test_seeds_are_revealed_into_a_file_or_not_at_all(tmp_path: Path) -> None:
     code, _, err = certify("reveal", certificate(), "--seed-key-file", tmp_path / "none", "--out", tmp_path)
     assert code == 1 and err == f"error: {tmp_path}: expected a file, or none yet, got a folder\n"
+
+
+# Ctrl-C comes when the module that argv names is loaded.
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+runpy.run_module("certify", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["certify.service.cli.main", "pydantic"])
+def test_a_command_that_is_ended_while_it_loads_shows_no_traceback(module: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, module], cwd=ROOT, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

@@ -8,16 +8,17 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from certify import Client
-from certify.service.backends.fake import FakeBackend
+from certify.service.backends.fake import FAKE_INFO, FakeBackend
 from certify.service.errors import SettingsError, Unauthorized
 from tests import pictures
-from tests.servers import InProcess, in_process, real_process
+from tests.servers import InProcess, in_process, metric, real_process
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +50,27 @@ async def test_only_whoever_has_a_key_is_answered_and_probes_need_none(keys: Pat
         assert (await ask(service, "k1")).status_code == 200
         for path in ("/livez", "/readyz", "/metrics", "/info"):
             assert (await service.client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["certify", "v1/certify", "v1/certify/batch", "v1/preview", "v2/models/certify/infer"],
+)
+@pytest.mark.parametrize("query", ["", "?a=1"])
+async def test_who_asks_is_the_first_question(keys: Path, path: str, query: str) -> None:
+    """Nobody without a key learns what else is wrong, or whether anything is served."""
+    async with in_process(api_keys_file=str(keys)) as service:
+        assert (await service.client.post(f"/{path}{query}")).status_code == 401
+        service.backend.offered = replace(FAKE_INFO, bundle_name="another")
+        assert (await service.client.post(f"/{path}{query}")).status_code == 401
+
+
+async def test_a_client_that_the_file_names_later_has_a_series_before_it_asks(keys: Path) -> None:
+    async with in_process(api_keys_file=str(keys)) as service:
+        keys.write_text(keys.read_text().replace("batch", "later"))
+        while 'client="later"' not in (text := await service.metrics_text()):
+            await asyncio.sleep(0.05)
+        assert metric(text, 'certify_client_samples_total{client="later"}') == 0
 
 
 async def test_a_refused_key_costs_nothing_of_the_body(keys: Path) -> None:

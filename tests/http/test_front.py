@@ -84,11 +84,18 @@ async def test_without_origins_nothing_is_allowed_and_with_a_star_everything() -
 
 
 @pytest.mark.parametrize(
-    "text", ["app.example", "https://app.example/", "https://App.example", "https://a b", "*.example"]
+    "text",
+    ["app.example", "https://app.example/", "https://App.example", "https://a b", "*.example"]
+    + ["https://app.example:443", "http://app.example:80", "https://app.example:08443", "https://app.example:65536"],
 )
 def test_an_origin_that_no_browser_sends_stops_the_start(text: str) -> None:
     with pytest.raises(SettingsError, match="CERTIFY_ALLOWED_ORIGINS"):
         load_settings(allowed_origins=text)
+
+
+def test_origins_with_ports_that_browsers_write_are_taken() -> None:
+    text = "http://app.example:443, https://app.example:80,http://[::1]:65535,chrome-extension://abc"
+    assert len(load_settings(allowed_origins=text).origins) == 4
 
 
 @pytest.mark.parametrize("text", ["api", "/api/", "//", "/a b", "/"])
@@ -119,6 +126,14 @@ async def test_behind_a_prefix_whether_or_not_the_proxy_takes_it_away(stripped: 
         assert schema["servers"] == [{"url": "/api/certify"}]
         page = (await service.client.get(f"{prefix}/docs")).text
         assert "'/api/certify/docs/openapi.json'" in page and '"/api/certify/docs/swagger-ui-bundle.js"' in page
+
+
+async def test_a_prefix_may_be_called_like_a_path() -> None:
+    async with in_process(root_path="/certify") as service:
+        for path in ("/certify", "/certify/certify", "/v1/certify", "/certify/v1/certify"):
+            assert (await service.client.post(path, **form(samples="1000"))).status_code == 200, path
+        for path in ("/certify", "/certify/", "/"):
+            assert (await service.client.get(path)).headers["Content-Type"].startswith("text/html"), path
 
 
 @pytest.mark.parametrize("prefix", ["", "/api"])

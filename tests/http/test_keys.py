@@ -41,6 +41,11 @@ def test_a_key_names_its_client(path: Path) -> None:
     assert keys.client("bearer  k1 ").name == "camera"
 
 
+def test_a_file_from_windows_is_read(path: Path) -> None:
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert ApiKeys(path).names == ("camera", "batch")
+
+
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Bearer ", "Basic azE=", "k1", "Bearer k3", "Bearer k1k2", "Bearer \udcff"]
 )

@@ -237,15 +237,16 @@ def test_without_keys_an_address_that_a_trusted_proxy_names_is_a_client(tmp_path
             assert [future.result().status_code for future in held] == [200, 200]
 
 
-def test_a_second_signal_ends_it_at_once_and_tells_whoever_waits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once_and_tells_whoever_waits(tmp_path: Path, number: signal.Signals) -> None:
     with real_process(tmp_path / "log", fake_delay_seconds=3600, grace_seconds=3600) as service:
         with half_sent(service, whole_request(1)) as sampling, half_sent(service, whole_request(2)[:-50]) as sending:
             service.wait_for("certify_in_flight", 1)
             service.wait_for("certify_arriving", 1)
-            service.popen.send_signal(signal.SIGTERM)
+            service.popen.send_signal(number)
             while httpx.get(f"{service.url}/readyz").status_code == 200:
                 time.sleep(0.01)
-            service.popen.send_signal(signal.SIGTERM)
+            service.popen.send_signal(number)
             assert answer_on(sampling) == answer_on(sending) == (503, "draining")
             assert service.popen.wait() == 0
         assert not [entry for entry in service.log_entries() if entry["level"] == "error"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from certify.models.errors import DataError
-from certify.models.files import check_file, whole_file
+from certify.models.files import check_file, read_text, whole_file
 
 
 def names(folder: Path) -> list[str]:
@@ -86,3 +86,10 @@ def test_a_disk_that_is_full_is_an_error_in_words_and_the_old_file_stays(tmp_pat
             with open(fresh, "w") as stream:
                 stream.write("two")
     assert (tmp_path / "file").read_text() == "one" and names(tmp_path) == ["file"]
+
+
+def test_a_text_of_an_editor_on_windows_is_the_same_text(tmp_path: Path) -> None:
+    """A key or a token with its mark would be another one."""
+    path = tmp_path / "key"
+    path.write_bytes(b"\xef\xbb\xbfsecret\r\n\xef\xbb\xbf")
+    assert read_text(path) == "secret\n\ufeff"

@@ -45,6 +45,8 @@ async def metrics(request: Request) -> Response:
 
     The abstention rate is the ratio of two counters; see certify_requests_total's outcomes.
     """
+    gateway = gateway_of(request)
+    gateway.metrics.know(gateway.keys.names)  # the file of keys may have others by now
     accept, accept_encoding = (request.headers.get(name, "") for name in ("accept", "accept-encoding"))
-    made = expose(gateway_of(request).metrics.registry, accept=accept, accept_encoding=accept_encoding)
+    made = expose(gateway.metrics.registry, accept=accept, accept_encoding=accept_encoding)
     return Response(made.body, headers=made.headers)
