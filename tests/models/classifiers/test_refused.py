@@ -88,6 +88,7 @@ def test_logits_that_depend_on_the_rest_of_the_batch(denoiser: Path, tmp_path: P
         ("nchw_float", {"mean": (0.5, 0.5)}, "--mean: expected 3 numbers, one for each channel, got (0.5, 0.5)"),
         ("nchw_float", {"std": (0.0,)}, "--std: expected values > 0"),
         ("nchw_float", {"architecture": "resnet18"}, "--architecture: expected none, since"),
+        ("nhwc_uint8", {"scale": 1.0}, "--scale: expected 255 or none, since"),
         ("nhwc_uint8", {"mean": (0.5,)}, "mean, std: expected none: the network takes whole numbers"),
     ],
 )  # fmt: skip
