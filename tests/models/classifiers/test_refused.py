@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -151,6 +152,42 @@ def test_weights_of_no_network(tmp_path: Path) -> None:
     assert "a file that cannot be read" in refused(tmp_path / "a.safetensors", tmp_path, architecture="resnet18")
     (tmp_path / "a.h5").write_bytes(b"no")
     assert "networks of other libraries can be exported to ONNX" in refused(tmp_path / "a.h5", tmp_path)
+
+
+def test_weights_that_would_be_taken_for_others(tmp_path: Path) -> None:
+    """Several networks in a file, numbers that are codes, an infinite one that no logit shows."""
+    weights = torch.load(GOLDEN / "timm/module.pth", weights_only=True)["state_dict"]
+    plain = {key.removeprefix("module."): value.clone() for key, value in weights.items()}
+    others = {key: value + 1 for key, value in plain.items()}
+    two = {**{f"student.{key}": v for key, v in others.items()}, **{f"teacher.{key}": v for key, v in plain.items()}}
+    wrong = {
+        "expected the weights of resnet10t once, got them at student., teacher.: keep one of them": two,
+        "expected this weight once, got another as": {**{f"module.{key}": v for key, v in others.items()}, **plain},
+        "fc.weight: expected a float tensor, got int8": {**plain, "fc.weight": plain["fc.weight"].to(torch.int8)},
+        "expected finite weights, got others in bn1.running_var": {
+            **plain, "bn1.running_var": plain["bn1.running_var"] * torch.inf,
+        },
+    }  # fmt: skip
+    for message, state in wrong.items():
+        torch.save({"state_dict": state}, tmp_path / "a.pth")
+        assert message in refused(tmp_path / "a.pth", tmp_path, **RESNET)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+def test_a_file_of_another_kind_under_the_name_of_weights(tmp_path: Path) -> None:
+    """Nobody is told to load as a pickle, with all that it would run, what is none."""
+    torch.export.save(torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),)), tmp_path / "a.pt2")
+    shutil.copy(tmp_path / "a.pt2", tmp_path / "a.pt")
+    for name, content, message in (
+        ("a.pt2", None, "got a program of torch.export; either write its weights"),
+        ("a.pt", None, "got a program of torch.export; either write its weights"),
+        ("b.pth", gzip.compress(b"weights"), "got another kind of file"),
+        ("c.pth", b"", "got no bytes"),
+    ):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        message_of_it = refused(tmp_path / name, tmp_path, architecture="resnet18")
+        assert message in message_of_it and "weights_only=False" not in message_of_it
 
 
 def test_a_folder_of_transformers_without_all_of_its_parts(tmp_path: Path) -> None:
