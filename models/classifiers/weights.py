@@ -17,7 +17,16 @@ from torch import Tensor, nn
 from ..errors import BundleError
 from ..files import not_a_pointer
 
-__all__ = ("SUFFIXES", "check_plain", "load_into", "load_weights", "not_finite", "read_pickled", "read_safetensors")
+__all__ = (
+    "SUFFIXES",
+    "check_floats",
+    "check_plain",
+    "load_into",
+    "load_weights",
+    "not_finite",
+    "read_pickled",
+    "read_safetensors",
+)
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pt2", ".bin", ".ckpt", ".tar", ".pkl")
 # Where a training script keeps the network among its leftovers. As timm's own loader, averaged weights come first.
@@ -73,10 +82,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     for key, value in weights.items():
         check_plain(value, f"{path}: {key}")
         if key.endswith(NUMBERS) and not value.is_floating_point():
-            raise BundleError(
-                f"{path}: {key}: expected a float tensor, got {str(value.dtype).removeprefix('torch.')}: a quantised "
-                "network, whose scales are elsewhere? give its weights in float32"
-            )
+            raise _coded(path, key, str(value.dtype).removeprefix("torch."))
         if (name := _unwrapped(key)) in plain:
             raise BundleError(f"{path}: {name}: expected this weight once, got another as {key}; keep one of them")
         plain[name] = value
@@ -85,6 +91,24 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 def _holds_tensors(value: object) -> bool:
     return isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values())
+
+
+def check_floats(path: Path) -> None:
+    """What a library would load from a whole safetensors file as if it were numbers. Raises BundleError."""
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        for key in file.keys():
+            dtype = file.get_slice(key).get_dtype()
+            if key.endswith(NUMBERS) and not dtype.startswith(("F", "BF")):
+                raise _coded(path, key, dtype)
+
+
+def _coded(path: Path, key: str, dtype: str) -> BundleError:
+    return BundleError(
+        f"{path}: {key}: expected a float tensor, got {dtype}: a quantised network, whose scales are elsewhere? give "
+        "its weights in float32"
+    )
 
 
 def check_plain(tensor: Tensor, where: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from certify.models.classifiers import Told, take
 from certify.models.errors import BundleError
@@ -172,6 +173,22 @@ def test_weights_that_would_be_taken_for_others(tmp_path: Path) -> None:
         torch.save({"state_dict": state}, tmp_path / "a.pth")
         assert message in refused(tmp_path / "a.pth", tmp_path, **RESNET)
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+@pytest.mark.parametrize("folder", ["timm/hub_bin", "transformers_vit"])
+def test_a_folder_whose_weights_are_codes(folder: str, tmp_path: Path) -> None:
+    """Its library would load them as numbers."""
+    if folder.startswith("transformers"):
+        pytest.importorskip("transformers")
+    spoilt = Path(shutil.copytree(GOLDEN / folder, tmp_path / "spoilt"))
+    if (pickled := spoilt / "pytorch_model.bin").exists():
+        state = torch.load(pickled, weights_only=True)
+    else:
+        state = load_file(spoilt / "model.safetensors")
+    name = next(key for key in state if key.endswith("bias"))
+    state = {key: value.clone() for key, value in state.items()}
+    save_file({**state, name: state[name].to(torch.int8)}, spoilt / "model.safetensors", {"format": "pt"})
+    assert f"model.safetensors: {name}: expected a float tensor, got I8" in refused(spoilt, tmp_path)
 
 
 def test_a_file_of_another_kind_under_the_name_of_weights(tmp_path: Path) -> None:
