@@ -17,10 +17,18 @@ __all__ = ("denoiser_folder", "scheduler_folder", "weights_file")
 WEIGHTS = "diffusion_pytorch_model"
 NETWORKS = ("denoiser", "unet", "unet_ema")  # the last: averaged weights, as diffusers' training script keeps them
 CONFIG = "scheduler_config.json"
+ENCODERS = ("vqvae", "vae", "movq")  # beside a network of latents, whose channels may be three as a picture's are
 
 
 def denoiser_folder(given: Path) -> Path:
-    """The network's own folder. Raises BundleError where a pipeline has several; a folder of none is given back."""
+    """The network's own folder. Raises BundleError where a pipeline has several, or one that sees no pixels; a folder
+    of none is given back.
+    """
+    for folder in (given, given.parent) if given.name in NETWORKS else (given,):
+        if encoder := next((name for name in ENCODERS if (folder / name / "config.json").is_file()), None):
+            raise BundleError(
+                f"{given}: denoiser: expected a network of pixels, got one of latents, as {folder / encoder} makes them"
+            )
     if (given / "config.json").is_file():
         return given
     there = [given / name for name in NETWORKS if (given / name / "config.json").is_file()]

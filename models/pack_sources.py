@@ -24,6 +24,8 @@ NOT_OF_THE_NETWORK = {
     "_name_or_path", "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step",
     "use_ema_warmup",
 }  # fmt: skip
+# What some schedulers make of their betas afterwards, and its value where they leave them as they are.
+OF_THE_BETAS = {"snr_shift_scale": 1.0, "use_flow_sigmas": False}
 SOURCE = "source.json"  # beside the weights, from `certify bundles convert`: where they came from
 
 
@@ -89,6 +91,11 @@ def check_scheduler(folder: Path) -> None:
         )
     if (kind := config.get("prediction_type", "epsilon")) not in PREDICTION_TYPES:
         raise BundleError(f"{path}: prediction_type: expected one of {', '.join(PREDICTION_TYPES)}, got {kind!r}")
+    for field, plain in OF_THE_BETAS.items():
+        if config.get(field) not in (None, plain):
+            raise BundleError(
+                f"{path}: {field}: expected {plain} or none: a schedule of its betas alone, got {config[field]!r}"
+            )
     try:
         Schedule.from_folder(folder)
     except Exception as error:

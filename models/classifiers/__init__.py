@@ -48,12 +48,16 @@ def take(classifier: str, target: Path, shape: Shape | None, told: Told, classes
 
 def _loaded(target: Path, classifier: str, taken: Taken) -> Classifier:
     try:
-        return Classifier.from_folder(target).eval().requires_grad_(False)
+        network = Classifier.from_folder(target).eval().requires_grad_(False)
     except Exception as error:  # whatever the library raises of a config or weights
         said = " ".join(str(error).split()).replace(str(target), classifier)[:LONGEST]
         raise BundleError(
             f"{classifier}: expected a network that {taken.library} builds as {taken.architecture}, got: {said}"
         ) from error
+    # An infinite one may show in no logit: a channel that is divided by it is silent.
+    if wrong := weights.not_finite(network.net):
+        raise BundleError(f"{classifier}: expected finite weights, got others in {', '.join(wrong)}")
+    return network
 
 
 def _read(path: Path, given: str, target: Path, shape: Shape | None, told: Told, classes: int | None) -> Taken:
@@ -61,7 +65,7 @@ def _read(path: Path, given: str, target: Path, shape: Shape | None, told: Told,
         return _folder(path, target, shape, told)
     if path.suffix.lower() == ".onnx" and path.exists():
         return onnx.from_file(path, target, shape, told, classes)
-    if path.exists() and path.suffix in weights.SUFFIXES:
+    if path.exists() and path.suffix.lower() in weights.SUFFIXES:
         return _weights(path, target, shape, told)
     if path.exists():
         raise BundleError(

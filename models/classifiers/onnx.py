@@ -12,7 +12,7 @@ from ..errors import BundleError
 from ..graph import FORBIDDEN, load_openvino
 from ..preprocessing import read_record
 from .onnx_file import check_file
-from .onnx_rewrite import group_norms_rewritten, without_softmax
+from .onnx_rewrite import group_norms_rewritten, last_operation, without_probabilities
 from .told import Shape, Taken, Told, digests
 
 __all__ = ("behind", "from_file")
@@ -33,7 +33,7 @@ def from_file(path: Path, target: Path, shape: Shape | None, told: Told, classes
     network, outputs, cut = _classifier(model, path, preprocessing.input_size, preprocessing.layout, output)
     target.mkdir()
     shutil.copyfile(path, target / ONNX)
-    notes = [f"output {output}" + (": its softmax is left out, which moves no vote" if cut else "")]
+    notes = [f"output {output}" + (f": its {cut} is left out, which moves no vote" if cut else "")]
     if not told.given.keys() & {"mean", "std", "scale"} and preprocessing.dtype != "uint8":
         notes.append("nothing was said of mean, std or scale: it gets pixels in [0, 1] as they are")
     return Taken(
@@ -109,6 +109,10 @@ def _input(model: Any, path: Path, shape: Shape | None, told: Told) -> dict[str,
         raise BundleError(f"{where}: expected a picture, (N, C, H, W) or (N, H, W, C)")
     if kind not in (*FLOATS, "u8"):
         raise BundleError(f"{where}: expected float or uint8 numbers; put a Cast into the network")
+    if kind == "u8" and told.scale not in (None, 255):
+        raise BundleError(
+            f"--scale: expected 255 or none, since {where} takes whole numbers 0..255, got {told.scale:g}"
+        )
     fixed = [None if size.is_dynamic else size.get_length() for size in sizes]
     allowed = (shape[0],) if shape else (1, 3)
     layouts = [name for name, at in (("nchw", 1), ("nhwc", 3)) if fixed[at] in allowed]
@@ -177,14 +181,22 @@ def _output(model: Any, path: Path, size: Shape, layout: str, told: Told, classe
     return next(iter(usable))
 
 
-def _classifier(model: Any, path: Path, size: Shape, layout: str, output: str) -> tuple[Any, int, bool]:
-    """(the network with its one output, float32 (N, K), for any N; K; whether a softmax at its end was left out)."""
+def _classifier(model: Any, path: Path, size: Shape, layout: str, output: str) -> tuple[Any, int, str]:
+    """(the network with its one output, float32 (N, K), for any N; K; the softmax or sigmoid at its end that was
+    left out, "" for none).
+    """
     openvino = load_openvino()
     opset = openvino.opset13
     ports = {_name(port): port for port in model.outputs}
     if output not in ports:
         raise BundleError(f"{path}: outputs: expected {output!r}, got {', '.join(ports)}")
-    source, cut = without_softmax(ports[output].get_node().input_value(0))
+    given = ports[output].get_node().input_value(0)
+    if last_operation(given).get_type_name() == "TopK":  # sorted: the first is always the largest
+        raise BundleError(
+            f"{path}: output {output}: expected a float for each class, in their order, got the largest of them "
+            "(TopK); give what its TopK takes"
+        )
+    source, cut = without_probabilities(given)
     flat = opset.reshape(source, opset.constant([0, -1], dtype="int64"), special_zero=True)
     if flat.get_element_type() != openvino.Type.f32:
         flat = opset.convert(flat, "f32")

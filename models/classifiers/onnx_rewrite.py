@@ -6,31 +6,38 @@ from typing import Any
 
 from ..graph import load_openvino
 
-__all__ = ("group_norms_rewritten", "without_softmax")
+__all__ = ("group_norms_rewritten", "last_operation", "without_probabilities")
 
-# What may stand between a softmax and the output: it moves no number to another class.
-PLAIN = {"Reshape", "Squeeze", "Unsqueeze"}
-SOFTMAX = {"Softmax"}
+# What may stand between an operation and the output: it moves no number to another class.
+PLAIN = {"Reshape", "Squeeze", "Unsqueeze", "Convert", "Identity"}
 
 
-def without_softmax(output: Any) -> tuple[Any, bool]:
-    """(the output before a softmax over the classes at the network's end, whether there was one).
-
-    A softmax keeps the order of the classes, but rounds small probabilities to the same number.
-    """
-    opset, node, between = load_openvino().opset13, output.get_node(), []
+def last_operation(output: Any) -> Any:
+    """The node that computes what comes out."""
+    node = output.get_node()
     while node.get_type_name() in PLAIN:
-        between.append(node)
         node = node.input_value(0).get_node()
-    if node.get_type_name() not in SOFTMAX:
-        return output, False
+    return node
+
+
+def without_probabilities(output: Any) -> tuple[Any, str]:
+    """(the output before a softmax over the classes, or a sigmoid, at the network's end; its name, "" for none).
+
+    Either keeps the order of the classes, but rounds: a softmax small numbers to one, a sigmoid the large ones to 1.
+    """
+    opset, node = load_openvino().opset13, last_operation(output)
+    if node.get_type_name() == "Sigmoid":
+        return node.input_value(0), "sigmoid"
+    if node.get_type_name() != "Softmax":
+        return output, ""
     shape = node.output(0).get_partial_shape()
     axis = int(node.get_attributes()["axis"])
     axis += len(shape) if axis < 0 else 0
     others = [size for at, size in enumerate(shape) if at not in (0, axis)]
     if axis == 0 or any(size.is_dynamic or size.get_length() != 1 for size in others):
-        return output, False  # over a batch, or a map: no answer of one sample by class
-    return opset.reshape(node.input_value(0), opset.constant([0, -1], dtype="int64"), special_zero=True).output(0), True
+        return output, ""  # over a batch, or a map: no answer of one sample by class
+    flat = opset.reshape(node.input_value(0), opset.constant([0, -1], dtype="int64"), special_zero=True)
+    return flat.output(0), "softmax"
 
 
 def group_norms_rewritten(model: Any) -> None:

@@ -18,7 +18,7 @@ from ..errors import BundleError
 from ..files import check_safetensors, read_object
 from ..preprocessing import Preprocessing
 from .told import Shape, Taken, Told, digests
-from .weights import load_into, load_weights
+from .weights import check_floats, load_into, load_weights
 
 __all__ = ("from_folder", "from_name", "from_weights")
 
@@ -46,7 +46,7 @@ def from_folder(folder: Path, target: Path, shape: Shape | None, told: Told) -> 
             "safe_serialization=True)"
         )
     if weights.suffix == ".safetensors":
-        check_safetensors(weights)
+        check_floats(check_safetensors(weights))
     # Earlier timm wrote pretrained_cfg's fields beside the architecture.
     inner = config.get("pretrained_cfg")
     settings, field = (config, "") if inner is None else (inner, "pretrained_cfg.")

@@ -11,6 +11,7 @@ from ..data.class_lists import names_in_config
 from ..errors import BundleError
 from ..files import check_safetensors, not_a_pointer, read_object
 from .told import Shape, Taken, Told, digests
+from .weights import check_floats
 
 __all__ = ("from_folder", "of_processor")
 
@@ -62,7 +63,7 @@ def _loaded(folder: Path) -> Any:
             f"pip install 'certify[convert]' ({error})"
         ) from error
     for file in folder.glob("*.safetensors"):
-        check_safetensors(file)
+        check_floats(check_safetensors(file))
     for file in folder.glob("*.bin"):
         not_a_pointer(file)
     try:

@@ -17,7 +17,7 @@ from diffusers.training_utils import EMAModel
 from certify.models.denoiser import Denoiser
 from certify.models.errors import BundleError
 from certify.models.pack_folders import denoiser_folder, scheduler_folder, weights_file
-from certify.models.pack_sources import copy_denoiser, read_denoiser
+from certify.models.pack_sources import check_scheduler, copy_denoiser, read_denoiser
 
 
 def unet() -> UNet2DModel:
@@ -113,3 +113,26 @@ def test_a_network_without_a_scheduler_is_asked_for_it(pipeline: Path) -> None:
     shutil.rmtree(pipeline / "scheduler")
     with pytest.raises(BundleError, match=r"scheduler: expected .*\(--scheduler\), as none is beside"):
         scheduler_folder(None, pipeline, pipeline / "unet")
+
+
+@pytest.mark.parametrize("part", ["", "unet"])
+def test_a_network_of_latents_is_none_of_pixels(part: str, pipeline: Path) -> None:
+    """Of CompVis/ldm-celebahq-256 it has three channels, too."""
+    (pipeline / "vqvae").mkdir()
+    (pipeline / "vqvae" / "config.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"expected a network of pixels, got one of latents, as .*vqvae makes them"):
+        denoiser_folder(pipeline / part)
+
+
+@pytest.mark.parametrize("name", ["CogVideoXDDIMScheduler", "DPMSolverMultistepScheduler"])
+def test_a_scheduler_whose_betas_are_not_all_of_its_schedule(name: str, tmp_path: Path) -> None:
+    import diffusers
+
+    scheduler = getattr(diffusers, name)
+    scheduler().save_pretrained(str(tmp_path))
+    path = tmp_path / "scheduler_config.json"
+    config = json.loads(path.read_text())
+    config["snr_shift_scale" if "snr_shift_scale" in config else "use_flow_sigmas"] = 3.0
+    path.write_text(json.dumps(config))
+    with pytest.raises(BundleError, match=r"(snr_shift_scale|use_flow_sigmas): expected .*, got 3\.0"):
+        check_scheduler(tmp_path)

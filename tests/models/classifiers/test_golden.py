@@ -75,6 +75,22 @@ def test_weights_of_a_module_that_holds_the_network_among_others(tmp_path: Path)
         assert_logits(tmp_path / f"out-{name}", "timm")
 
 
+def test_averaged_weights_come_first_whatever_holds_them(tmp_path: Path) -> None:
+    """In a dictionary of their own, or under a name before every other's; a file may end in capitals."""
+    weights = torch.load(GOLDEN / "timm/module.pth", weights_only=True)["state_dict"]
+    plain = {key.removeprefix("module."): value.clone() for key, value in weights.items()}
+    zeros = {key: torch.zeros_like(value) for key, value in plain.items()}
+    lightning = {f"model.{key}": value for key, value in zeros.items()}
+    held = {f"ema_model.module.{key}": value for key, value in plain.items()}
+    torch.save({"model": zeros, "ema": plain}, tmp_path / "a.PTH")
+    torch.save({"model": plain, "ema": {"decay": 0.999}}, tmp_path / "b.pth")
+    torch.save({"state_dict": {**lightning, **held}}, tmp_path / "c.ckpt")
+    torch.save({f"model._orig_mod.{key}": value for key, value in plain.items()}, tmp_path / "d.pth")
+    for path in sorted(tmp_path.iterdir()):
+        take(str(path), tmp_path / f"out-{path.name}", SHAPE, Told(**RESNET))
+        assert_logits(tmp_path / f"out-{path.name}", "timm")
+
+
 @pytest.mark.parametrize("case", ["transformers_vit", "transformers_convnext"])
 def test_a_folder_of_transformers(case: str, tmp_path: Path) -> None:
     """ConvNeXt's processor would resize to 73 and crop: the whole picture is resized to what the network takes."""

@@ -17,6 +17,7 @@ from tests.cli.test_cli import certify
 
 from . import onnx_writer
 from .conftest import SHAPE
+from .test_golden import joined
 
 
 def test_a_network_with_open_sides_and_channels_is_told_both(tmp_path: Path) -> None:
@@ -44,6 +45,7 @@ def test_a_network_with_open_sides_and_channels_is_told_both(tmp_path: Path) -> 
         (("Add", ["product", "rows"], "logits", {}), 5, r"outputs: expected one .*, got logits f32\[2,5\]"),
         (("ReduceSum", ["product", "axes"], "logits", {"keepdims": 1}), 5, "another number of answers"),
         (("Relu", ["product"], "logits", {}), 1, "of a network with one number, give both classes one"),
+        (("TopK", ["product", "three"], "logits", {}), 5, r"in their order, got the largest of them \(TopK\)"),
     ],
 )  # fmt: skip
 def test_other_networks_that_are_no_classifiers(
@@ -55,10 +57,28 @@ def test_other_networks_that_are_no_classifiers(
         last,
     ]
     ones = np.ones((3072, classes), np.float32)
-    weights = {"w": ones, "rows": ones[:2], "axes": np.array([0])}
+    weights = {"w": ones, "rows": ones[:2], "axes": np.array([0]), "three": np.array([3])}
     path = onnx_writer.write(tmp_path / "a.onnx", nodes, weights, [0, *SHAPE], [0, classes])
     with pytest.raises(BundleError, match=message):
         take(str(path), tmp_path / "out", SHAPE, Told())
+
+
+@pytest.mark.parametrize("last", ["Softmax", "Sigmoid"])
+def test_probabilities_that_float32_cannot_tell_apart(last: str, tmp_path: Path) -> None:
+    """What stands before them can: a sigmoid of 30 is 1, and so is one of 40."""
+    nodes: list[onnx_writer.Node] = [
+        ("GlobalAveragePool", ["input"], "means", {}),
+        ("Flatten", ["means"], "flat", {"axis": 1}),
+        ("MatMul", ["flat", "w"], "product", {}),
+        (last, ["product"], "probabilities", {}),
+        ("Cast", ["probabilities"], "logits", {"to": 1}),
+    ]
+    weights = np.float32([[10, 20, 30, 40]] * 3)
+    path = onnx_writer.write(tmp_path / "a.onnx", nodes, {"w": weights}, [0, *SHAPE], [0, 4])
+    taken = take(str(path), tmp_path / "a", SHAPE, Told())
+    assert f"output logits: its {last.lower()} is left out, which moves no vote" in taken.notes
+    (logits,) = joined(tmp_path / "a")([np.ones((2, *SHAPE), np.float32)]).values()
+    np.testing.assert_allclose(logits, [[30, 60, 90, 120]] * 2, rtol=1e-5)
 
 
 def test_the_command_says_what_it_understood_and_what_the_bundle_costs(tmp_path: Path) -> None:

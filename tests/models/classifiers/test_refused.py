@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from certify.models.classifiers import Told, take
 from certify.models.errors import BundleError
@@ -88,6 +90,7 @@ def test_logits_that_depend_on_the_rest_of_the_batch(denoiser: Path, tmp_path: P
         ("nchw_float", {"mean": (0.5, 0.5)}, "--mean: expected 3 numbers, one for each channel, got (0.5, 0.5)"),
         ("nchw_float", {"std": (0.0,)}, "--std: expected values > 0"),
         ("nchw_float", {"architecture": "resnet18"}, "--architecture: expected none, since"),
+        ("nhwc_uint8", {"scale": 1.0}, "--scale: expected 255 or none, since"),
         ("nhwc_uint8", {"mean": (0.5,)}, "mean, std: expected none: the network takes whole numbers"),
     ],
 )  # fmt: skip
@@ -150,6 +153,58 @@ def test_weights_of_no_network(tmp_path: Path) -> None:
     assert "a file that cannot be read" in refused(tmp_path / "a.safetensors", tmp_path, architecture="resnet18")
     (tmp_path / "a.h5").write_bytes(b"no")
     assert "networks of other libraries can be exported to ONNX" in refused(tmp_path / "a.h5", tmp_path)
+
+
+def test_weights_that_would_be_taken_for_others(tmp_path: Path) -> None:
+    """Several networks in a file, numbers that are codes, an infinite one that no logit shows."""
+    weights = torch.load(GOLDEN / "timm/module.pth", weights_only=True)["state_dict"]
+    plain = {key.removeprefix("module."): value.clone() for key, value in weights.items()}
+    others = {key: value + 1 for key, value in plain.items()}
+    two = {**{f"student.{key}": v for key, v in others.items()}, **{f"teacher.{key}": v for key, v in plain.items()}}
+    wrong = {
+        "expected the weights of resnet10t once, got them at student., teacher.: keep one of them": two,
+        "expected this weight once, got another as": {**{f"module.{key}": v for key, v in others.items()}, **plain},
+        "fc.weight: expected a float tensor, got int8": {**plain, "fc.weight": plain["fc.weight"].to(torch.int8)},
+        "expected finite weights, got others in bn1.running_var": {
+            **plain, "bn1.running_var": plain["bn1.running_var"] * torch.inf,
+        },
+    }  # fmt: skip
+    for message, state in wrong.items():
+        torch.save({"state_dict": state}, tmp_path / "a.pth")
+        assert message in refused(tmp_path / "a.pth", tmp_path, **RESNET)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+@pytest.mark.parametrize("folder", ["timm/hub_bin", "transformers_vit"])
+def test_a_folder_whose_weights_are_codes(folder: str, tmp_path: Path) -> None:
+    """Its library would load them as numbers."""
+    if folder.startswith("transformers"):
+        pytest.importorskip("transformers")
+    spoilt = Path(shutil.copytree(GOLDEN / folder, tmp_path / "spoilt"))
+    if (pickled := spoilt / "pytorch_model.bin").exists():
+        state = torch.load(pickled, weights_only=True)
+    else:
+        state = load_file(spoilt / "model.safetensors")
+    name = next(key for key in state if key.endswith("bias"))
+    state = {key: value.clone() for key, value in state.items()}
+    save_file({**state, name: state[name].to(torch.int8)}, spoilt / "model.safetensors", {"format": "pt"})
+    assert f"model.safetensors: {name}: expected a float tensor, got I8" in refused(spoilt, tmp_path)
+
+
+def test_a_file_of_another_kind_under_the_name_of_weights(tmp_path: Path) -> None:
+    """Nobody is told to load as a pickle, with all that it would run, what is none."""
+    torch.export.save(torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),)), tmp_path / "a.pt2")
+    shutil.copy(tmp_path / "a.pt2", tmp_path / "a.pt")
+    for name, content, message in (
+        ("a.pt2", None, "got a program of torch.export; either write its weights"),
+        ("a.pt", None, "got a program of torch.export; either write its weights"),
+        ("b.pth", gzip.compress(b"weights"), "got another kind of file"),
+        ("c.pth", b"", "got no bytes"),
+    ):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        message_of_it = refused(tmp_path / name, tmp_path, architecture="resnet18")
+        assert message in message_of_it and "weights_only=False" not in message_of_it
 
 
 def test_a_folder_of_transformers_without_all_of_its_parts(tmp_path: Path) -> None:
