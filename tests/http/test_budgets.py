@@ -62,6 +62,11 @@ def storage(request: pytest.FixtureRequest) -> str:
     return "memory://" if request.param == "memory" else request.getfixturevalue("redis")
 
 
+@pytest.fixture(autouse=True)
+def _a_busy_machine_is_no_storage_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("certify.service.http.budgets._STORAGE_SECONDS", 60)
+
+
 @contextlib.asynccontextmanager
 async def opened(storage: str) -> AsyncIterator[Budgets]:
     budgets = Budgets(storage)
@@ -193,6 +198,7 @@ async def test_a_storage_that_stalls_is_waited_for_once(
     server.send_signal(signal.SIGSTOP)
     try:
         monkeypatch.setattr("certify.service.http.budgets._PAUSE_SECONDS", 3600)
+        monkeypatch.setattr("certify.service.http.budgets._STORAGE_SECONDS", 1)
         async with opened(address) as budgets:
             await spend(budgets, client, 900, used=100)
             await spend(budgets, client, 900, used=900)
