@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -16,7 +17,10 @@ pytestmark = pytest.mark.anyio
 class House:
     """Requests whose calls last until the test ends them, in the order in which they began."""
 
+    built: ClassVar[list[House]] = []
+
     def __init__(self, limit: int, newcomers: int | None = None) -> None:
+        self.built.append(self)
         self.turns = Turns(limit, newcomers=newcomers)
         self.stack = contextlib.ExitStack()  # every request stays in the house until the test is over
         self.running: list[str] = []
@@ -43,6 +47,19 @@ class House:
     async def settle(self) -> None:
         for _ in range(10):
             await asyncio.sleep(0)
+
+    async def empty(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@pytest.fixture(autouse=True)
+async def _nobody_stays() -> AsyncIterator[None]:
+    """A call that is left behind ends when its memory is looked through, and fails whatever test is then running."""
+    yield
+    while House.built:
+        await House.built.pop().empty()
 
 
 def requesters(house: House, *clients: str) -> Iterator[Requester]:
