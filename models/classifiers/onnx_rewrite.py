@@ -8,14 +8,15 @@ from ..graph import load_openvino
 
 __all__ = ("group_norms_rewritten", "last_operation", "without_probabilities")
 
-# What may stand between an operation and the output: it moves no number to another class.
+# What may stand between an operation and the output: it moves no number to another class. A cast to whole numbers makes
+# another function of it all the same.
 PLAIN = {"Reshape", "Squeeze", "Unsqueeze", "Convert", "Identity"}
 
 
-def last_operation(output: Any) -> Any:
-    """The node that computes what comes out."""
+def last_operation(output: Any, *, floats: bool = False) -> Any:
+    """The node that computes what comes out. floats: a cast to whole numbers is such a one."""
     node = output.get_node()
-    while node.get_type_name() in PLAIN:
+    while node.get_type_name() in PLAIN and (not floats or node.get_output_element_type(0).is_real()):
         node = node.input_value(0).get_node()
     return node
 
@@ -25,7 +26,7 @@ def without_probabilities(output: Any) -> tuple[Any, str]:
 
     Either keeps the order of the classes, but rounds: a softmax small numbers to one, a sigmoid the large ones to 1.
     """
-    opset, node = load_openvino().opset13, last_operation(output)
+    opset, node = load_openvino().opset13, last_operation(output, floats=True)
     if node.get_type_name() == "Sigmoid":
         return node.input_value(0), "sigmoid"
     if node.get_type_name() != "Softmax":

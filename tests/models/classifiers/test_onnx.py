@@ -81,6 +81,24 @@ def test_probabilities_that_float32_cannot_tell_apart(last: str, tmp_path: Path)
     np.testing.assert_allclose(logits, [[30, 60, 90, 120]] * 2, rtol=1e-5)
 
 
+def test_probabilities_as_whole_numbers_are_what_the_file_says(tmp_path: Path) -> None:
+    """Another function than what stands before them: of three sigmoids at 1 the first is the answer."""
+    nodes: list[onnx_writer.Node] = [
+        ("GlobalAveragePool", ["input"], "means", {}),
+        ("Flatten", ["means"], "flat", {"axis": 1}),
+        ("MatMul", ["flat", "w"], "product", {}),
+        ("Sigmoid", ["product"], "probabilities", {}),
+        ("Cast", ["probabilities"], "whole", {"to": 6}),
+        ("Cast", ["whole"], "logits", {"to": 1}),
+    ]
+    weights = np.float32([[-10, 20, 30, 40]] * 3)
+    path = onnx_writer.write(tmp_path / "a.onnx", nodes, {"w": weights}, [0, *SHAPE], [0, 4])
+    taken = take(str(path), tmp_path / "a", SHAPE, Told())
+    assert not any("is left out" in note for note in taken.notes)
+    (logits,) = joined(tmp_path / "a")([np.ones((2, *SHAPE), np.float32)]).values()
+    np.testing.assert_array_equal(logits, [[0, 1, 1, 1]] * 2)
+
+
 def test_the_command_says_what_it_understood_and_what_the_bundle_costs(tmp_path: Path) -> None:
     """On the digits, with the denoiser of the shipped bundle: the self-test runs on the engine that there is."""
     pytest.importorskip("sklearn")
