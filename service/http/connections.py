@@ -225,6 +225,9 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._declining:
             return
+        if sum(name == b"host" for name, _ in self.headers) > 1:
+            # RFC 9112, 3.2. What stands before may have gone by the other one. uvicorn refuses what no parser takes.
+            raise ValueError("expected one Host, got several")
         self._in_head = False
         self._in_body = True
         self._stop_head_timer()

@@ -13,6 +13,7 @@ from tests.servers import Process, real_process
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+TWO_HOSTS = GET.replace(b"Host: x", b"Host: x\r\nhost: y")
 CHUNKED = b"POST /certify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -56,7 +57,15 @@ def test_of_too_many_the_first_are_answered_and_the_last_answer_says_that_it_is(
 
 def test_what_is_no_http_takes_no_answer_from_what_came_before(tmp_path: Path) -> None:
     with real_process(tmp_path / "log", fake_delay_seconds=0.05) as service:
-        for broken in (b"\x00\xff\r\n\r\n", CHUNKED + b"no size\r\n"):
+        for broken in (b"\x00\xff\r\n\r\n", CHUNKED + b"no size\r\n", TWO_HOSTS):
             for between in (0, 1, 3):
                 answered = answers(service, whole_request() + GET * between + broken)
                 assert statuses(answered) == [b"200"] * (1 + between)
+
+
+def test_a_request_to_two_hosts_is_refused(tmp_path: Path) -> None:
+    """RFC 9112, 3.2: a proxy may have gone by the other one."""
+    with real_process(tmp_path / "log") as service:
+        assert statuses(answers(service, TWO_HOSTS)) == [b"400"]
+        assert statuses(answers(service, whole_request().replace(b"\r\n", b"\r\nHost: y\r\n", 1))) == [b"400"]
+        assert statuses(answers(service, GET.replace(b"Host: x\r\n", b"Connection: close\r\n"))) == [b"200"]
