@@ -32,7 +32,7 @@ from certify.models.train.runs import find_run
 from certify.models.train.stage import log
 from certify.service.research.curves import Curve, curves_of_votes, with_interval
 from certify.service.research.figures import draw
-from certify.service.research.threshold_choice import Choice, best_curve, tune
+from certify.service.research.threshold_choice import NEVER, Choice, best_curve, tune
 from certify.service.research.votes_file import VotesFile
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -94,7 +94,7 @@ def trade(choice: Choice, tuning: VotesFile, judging: VotesFile) -> str:
         "chosen": choice.candidates[choice.chosen],
         "largest ACR, no floor": choice.candidates[choice.unconstrained],
         "all at .5": (0.5,) * (coarser + 1),
-        "coarse scales never": (0.5, *(0.99,) * coarser),
+        "coarse scales never": (0.5, *(NEVER,) * coarser),
     }
     rows = [
         [name, listed(thresholds), f"{len(votes.idx)} {where}", *(_share(curve, r) for r in (0.0, 0.25, 0.5))]
@@ -193,7 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.pictures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", help="cifar10, cifar10_cpu or fashion")
+    parser.add_argument("run", help="cifar10, cifar10_cpu, fashion or fashion_cpu")
     parser.add_argument("--data", type=Path, required=True, help="folder with a train and a test part")
     parser.add_argument("--work", type=Path, help="default: runs/RUN")
     parser.add_argument("--threads", type=int, default=2, help="of torch, in training on a CPU (default: %(default)s)")

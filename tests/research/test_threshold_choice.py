@@ -11,7 +11,9 @@ import pytest
 from certify.service.errors import DataError
 from certify.service.research import threshold_choice
 from certify.service.research.threshold_choice import (
+    CANDIDATES,
     FLOOR_SLACK,
+    NEVER,
     TIE,
     Choice,
     best_curve,
@@ -54,7 +56,7 @@ def test_a_higher_coarse_threshold_is_seen_to_repair_a_wrong_coarse_label(choice
 
 
 def test_every_candidate_is_judged_and_a_near_tie_goes_to_the_more_accurate(choice):
-    assert len(choice.candidates) == 11**2
+    assert len(choice.candidates) == len(CANDIDATES) ** 2
     for index, allowed in ((choice.chosen, 0.62), (choice.unconstrained, 0.0)):
         curves = [curve for curve in choice.curves if curve.accuracy(0.0) >= allowed]
         near = [curve for curve in curves if curve.acr >= (1 - TIE) * max(each.acr for each in curves)]
@@ -107,10 +109,24 @@ def test_with_many_scales_one_threshold_is_changed_at_a_time_and_never_for_the_w
     )  # fmt: skip
     shared = tune(FEW, target=None, shared=True, final="plurality", min_accuracy=0.0)
     assert climbed.curves[climbed.chosen].acr >= shared.curves[shared.chosen].acr
-    assert len(climbed.candidates) < 11**2 and len(seen) == len(climbed.candidates)
+    assert len(climbed.candidates) < len(CANDIDATES) ** 2 and len(seen) == len(climbed.candidates)
 
 
 def test_a_radius_can_be_the_target():
     choice = tune(VOTES, target=0.5, shared=True, final="plurality", min_accuracy=0.0)
     reached = max(curve.accuracy(0.5) for curve in choice.curves)
     assert choice.curves[choice.chosen].accuracy(0.5) >= (1 - TIE) * reached > 0
+
+
+def test_a_coarse_scale_that_says_one_class_of_nearly_all_noise_can_be_left_out():
+    """At a threshold of .99 it cannot be proved not to decide, so it blocks what the finest scale would certify."""
+    votes, pilot = FEW.votes.copy(), FEW.pilot.copy()
+    for image, truth in enumerate(FEW.labels):
+        votes[image, -1], pilot[image, -1] = 0, 0
+        wrong = (truth + 1) % 10
+        votes[image, -1, :, wrong], pilot[image, -1, wrong] = 32, 128
+        votes[image, -1, ::2, wrong], votes[image, -1, ::2, truth] = 31, 1  # a share of .984
+    constant = dataclasses.replace(FEW, votes=votes, pilot=pilot)
+    blocked, free = (best_curve(constant, (0.5, 0.5, top), "plurality").accuracy(0.0) for top in (0.99, NEVER))
+    assert blocked < free
+    assert chosen(constant)[-1] >= 0.999
