@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -93,6 +94,8 @@ class Manifest:
         named = len(self.classes) >= 2 and all(isinstance(c, str) and c for c in self.classes)
         _require(named, "classes", "at least two non-empty names", self.classes)
         _require(len(set(self.classes)) == len(self.classes), "classes", "different names", self.classes)
+        told = next((c for c in self.classes if any(unicodedata.category(each) == "Cc" for each in c)), None)
+        _require(told is None, "classes", "names without control characters, which tables and logs would obey", told)
 
     def _check_cascade(self) -> None:
         _require(bool(self.sigmas) and all(_real(s) and s > 0 for s in self.sigmas), "sigmas", "> 0", self.sigmas)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,9 +91,13 @@ def _in_order(names: Mapping[Any, Any], where: str) -> list[Any]:
 
 
 def _checked(names: Sequence[Any], where: object) -> tuple[str, ...]:
-    wrong = [name for name in names if not isinstance(name, str) or not name.strip()]
-    if wrong or not names:
-        raise DataError(f"{where}: expected names, got {wrong[0] if wrong else 'none'!r}")
+    if not names:
+        raise DataError(f"{where}: expected names, got none")
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise DataError(f"{where}: expected names, got {name!r}")
+        if any(unicodedata.category(each) == "Cc" for each in name.strip()):
+            raise DataError(f"{where}: expected names without control characters, got {name!r}")
     return _different([name.strip() for name in names])
 
 

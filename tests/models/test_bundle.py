@@ -105,6 +105,13 @@ def test_unknown_and_missing_fields_are_refused(paper_bundle: Path) -> None:
         load_manifest(paper_bundle)
 
 
+@pytest.mark.parametrize("name", ["b\n", "\x1b[31mb", "b\x85"])
+def test_a_class_whose_name_a_terminal_would_obey_is_refused(paper_bundle: Path, name: str) -> None:
+    rewrite(paper_bundle, classes=["a", name])
+    with pytest.raises(BundleError, match="classes: expected names without control characters"):
+        load_manifest(paper_bundle)
+
+
 @pytest.mark.parametrize(
     "name",
     ["../outside.json", "/etc/passwd", "denoiser/weights.bin", "elsewhere/a.json", "graph/other.xml", "graph/a.json"],

@@ -126,7 +126,8 @@ def test_class_to_idx_is_read_the_other_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "expected names, got 'none'"),
+        ("", "expected names, got none"),
+        ("tench\n2\tgoldfish", "expected names without control characters, got '2\\\\tgoldfish'"),
         ('["a", 3]', "expected names, got 3"),
         ('{"0": "a", "2": "b"}', "expected a name for each of 0 to 1, and there is none for 1"),
         ('{"id2label": {"1": "a", "2": "b"}}', "id2label: expected a name for each of 0 to 1, and there is none for 0"),
