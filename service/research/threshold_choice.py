@@ -26,8 +26,8 @@ from .votes_file import VotesFile
 
 __all__ = ("CANDIDATES", "NEVER", "Choice", "best_curve", "check_split", "finest_accuracy", "tune")
 
-# The largest threshold that a request may ask for (four decimals): it never decides at 10,000 votes, the field's number,
-# which prove .9993 if all are of one class, and it blocks only where all or nearly all are of another class.
+# The largest threshold that a request may ask for (four decimals). It never decides at 10,000 votes, the field's
+# number: all of one class, they prove .9993. It blocks only where all or nearly all are of another class.
 NEVER = 0.9999
 # In steps of .05, and towards 1.
 CANDIDATES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99, 0.999, NEVER)
