@@ -43,7 +43,7 @@ FIELD = {"cifar10": "cifar10"}  # bundles beside whose figures the field's stand
 NOTES = {
     "fashion": """
 - **Trained** in two minutes of one NVIDIA H200. Two cores with AMX make 130 to 160 draws a second of its 1.8 million:
-  three and a half hours. Networks of half the size were hardly faster there.
+  three and a half hours. `certify train fashion_cpu` is for them; docs/results.md has what it comes to.
 - **Data** by Zalando SE (Xiao, Rasul, Vollgraf 2017), MIT. A thousand test images ship: `certify dataset fashion`."""
 }
 

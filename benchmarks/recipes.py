@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.recipes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", help="cifar10, cifar10_cpu or fashion")
+    parser.add_argument("run", help="cifar10, cifar10_cpu, fashion or fashion_cpu")
     parser.add_argument("--data", type=Path, required=True, help="folder with a train and a test part")
     parser.add_argument("--steps", type=int, default=500, help="of each short run (default: %(default)s)")
     parser.add_argument("--images", type=int, default=1000, help="test images that judge (default: %(default)s)")

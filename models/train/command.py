@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..bundle import find_bundle, load_manifest
 from ..errors import BundleError, DataError
+from ..runtime import usable_cores
 from ..write import check_place, replaces_bundle
 from . import from_file, joint, photo
 from .config import FileConfig, FinetuneConfig, PhotoConfig, TrainConfig
@@ -48,8 +49,8 @@ def train_run(
     data: a folder with a train part, as train.npz, or of photographs, for runs that are not of the digits.
     out: the bundle's folder (default: WORK/bundle).
     work: of checkpoints (default: runs/NAME-seedN, runs/NAME of a data file). limit: only so many images, to try it.
-    seed: another than the run's. bundle: what a fine-tuning begins from. threads: of torch on a CPU; None = 1, since
-    small convolutions run slower on two OpenMP threads than on one.
+    seed: another than the run's. bundle: what a fine-tuning begins from. threads: of torch on a CPU; None =
+    every core for a data file's run, and 1 for others, whose small convolutions run slower on two threads than on one.
     Raises DataError for a wrong argument or wrong data, BundleError for a wrong bundle or a full `out`,
     CheckpointError if `work` is another run's.
     """
@@ -57,7 +58,7 @@ def train_run(
     for name, value in (("limit", limit), ("threads", threads)):
         if value is not None and value < 1:
             raise DataError(f"{name}: expected at least 1, got {value}")
-    torch.set_num_threads(threads or 1)
+    torch.set_num_threads(threads or (usable_cores() if isinstance(config, FileConfig) else 1))
     if isinstance(config, FileConfig):
         _refuse(run, "ends as WORK/bundle, from nothing", out=out, seed=seed, bundle=bundle)
         if data is None:

@@ -70,6 +70,7 @@ class JointConfig(Optimisation, Augmentation):
     unet_layers: int = 1  # residual blocks at each, on the way down
     unet_groups: int  # of its group norms
     unet_attention: bool
+    unet_block: int = 1  # pixels a side that become channels (space to depth)
     classifier: str  # timm's name for it
     classifier_args: tuple[tuple[str, int | tuple[int, ...]], ...] = ()  # more for timm.create_model
     classifier_size: int | None = None  # images are resized to it: timm's stems are made for large ones; None = not

@@ -36,10 +36,11 @@ def build_denoiser(config: JointConfig, shape: tuple[int, int, int]) -> Denoiser
     levels = len(config.unet_channels)
     # Attention where the maps are smallest: at 32x32 it costs as much as the convolutions.
     kinds = ["AttnDownBlock2D" if config.unet_attention and k == levels - 1 else "DownBlock2D" for k in range(levels)]
+    channels = shape[0] * config.unet_block**2
     unet = UNet2DModel(
-        sample_size=shape[1],
-        in_channels=shape[0],
-        out_channels=shape[0],
+        sample_size=shape[1] // config.unet_block,
+        in_channels=channels,
+        out_channels=channels,
         layers_per_block=config.unet_layers,
         block_out_channels=config.unet_channels,
         down_block_types=tuple(kinds),
@@ -48,7 +49,7 @@ def build_denoiser(config: JointConfig, shape: tuple[int, int, int]) -> Denoiser
         add_attention=config.unet_attention,
     )
     scheduler = build_scheduler(config)
-    return Denoiser(unet, Schedule(scheduler.alphas_cumprod.double().numpy(), "v_prediction"))
+    return Denoiser(unet, Schedule(scheduler.alphas_cumprod.double().numpy(), "v_prediction"), config.unet_block)
 
 
 def denoising_loss(denoised: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:

@@ -55,6 +55,7 @@ def test_every_run_is_known_by_its_name_and_trained_by_its_type() -> None:
         "cifar10": FileConfig,
         "cifar10_cpu": FileConfig,
         "fashion": FileConfig,
+        "fashion_cpu": FileConfig,
         "photo": PhotoConfig,
     }
     digits = find_run("digits")

@@ -26,7 +26,8 @@ from certify.models.train.denoiser import build_denoiser
 from certify.models.train.from_file import run
 from certify.models.train.runs.cifar10.cpu import CONFIG as CPU
 from certify.models.train.runs.cifar10.gpu import CONFIG as GPU
-from certify.models.train.runs.fashion.joint import CONFIG as FASHION
+from certify.models.train.runs.fashion.cpu import CONFIG as FASHION_CPU
+from certify.models.train.runs.fashion.gpu import CONFIG as FASHION
 from certify.models.write import Networks
 
 pytestmark = pytest.mark.slow
@@ -57,11 +58,11 @@ TINY = dataclasses.replace(
 )
 
 
-@pytest.mark.parametrize("consistency", [0.0, 1.0])
+@pytest.mark.parametrize(("consistency", "block"), [(0.0, 1), (1.0, 1), (0.0, 2)])
 def test_it_ends_with_a_bundle_that_runs_and_does_nothing_twice(
-    folder: Path, tmp_path: Path, consistency: float
+    folder: Path, tmp_path: Path, consistency: float, block: int
 ) -> None:
-    work, config = tmp_path / "work", dataclasses.replace(TINY, consistency=consistency)
+    work, config = tmp_path / "work", dataclasses.replace(TINY, consistency=consistency, unet_block=block)
     run(config, folder, work, command="by this test")
     manifest = load_manifest(work / "bundle")
     verify(work / "bundle", manifest)
@@ -82,8 +83,8 @@ def test_too_few_images_to_learn_from_are_refused(folder: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("config", "flop", "megabytes"),
-    [(CPU, 0.8e9, 10), (GPU, 1.5e9, 10), (FASHION, 0.25e9, 3)],
-    ids=["cpu", "gpu", "fashion"],
+    [(CPU, 0.8e9, 10), (GPU, 1.5e9, 10), (FASHION, 0.25e9, 3), (FASHION_CPU, 0.2e9, 4)],
+    ids=["cpu", "gpu", "fashion", "fashion_cpu"],
 )
 def test_the_networks_are_within_their_budget(config: FileConfig, flop: float, megabytes: float) -> None:
     from torch.utils.flop_counter import FlopCounterMode

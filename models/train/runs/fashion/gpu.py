@@ -1,8 +1,8 @@
 """Fashion-MNIST (Xiao et al. 2017, MIT): two minutes of an H200.
 
 Two cores with AMX would take three and a half hours in bfloat16: 130 to 160 draws a second of 1.8 million, a third of
-the time in convolutions' gradients and as much in group norms. Half the channels made it a tenth faster. What this run
-does not name is as in cifar10's.
+the time in convolutions' gradients and as much in group norms. Half the channels made it a tenth faster: cpu.py is for
+them. What this run does not name is as in cifar10's.
 """
 
 import dataclasses
