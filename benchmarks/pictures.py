@@ -28,7 +28,7 @@ from benchmarks.votes import adaptive, votes_of
 from certify.models.bundle import BUNDLES, Manifest, file_digests, load_manifest, save_manifest
 from certify.models.datasets import open_part
 from certify.models.noises import GREY_STEPS
-from certify.models.runtime import load_pipeline
+from certify.models.runtime import load_pipeline, options_for
 from certify.models.train.config import FileConfig
 from certify.models.train.data import decode
 from certify.models.train.from_file import run as train
@@ -193,9 +193,9 @@ what comes out; both were trained together, end to end: {measured["mflop_per_sam
 """
 
 
-def plain_accuracy(bundle: Path, images: Tensor, labels: Tensor) -> float:
+def plain_accuracy(bundle: Path, images: Tensor, labels: Tensor, device: str = "cpu") -> float:
     """Share of the images, (N, C, H, W) in grey steps, that the classifier alone is right on without noise."""
-    pipeline = load_pipeline(bundle)
+    pipeline = load_pipeline(bundle, options_for(device, bundle=bundle))
     pixels = images.numpy().astype(np.float32) / np.float32(GREY_STEPS)
     return float(np.mean(np.array([pipeline.classify(each) for each in pixels]) == labels.numpy()))
 
@@ -238,7 +238,7 @@ def main() -> None:
         arguments.tune_samples or config.tune_samples,
     )
     tuning = votes_of(held_aside, work / "bundle", work / f"tune-{count}.npz", count, limit=limit, device=device)
-    right = plain_accuracy(work / "bundle", *decode(test, shape=config.shape))
+    right = plain_accuracy(work / "bundle", *decode(test, shape=config.shape), device)
     log(f"{config.name}: the classifier alone is right on {right:.2%} of {len(test):,} test images without noise")
     if not arguments.votes_only:
         by = command(config.name, vars(arguments))

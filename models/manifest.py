@@ -26,6 +26,7 @@ __all__ = (
     "Final",
     "Manifest",
     "Norm",
+    "has_controls",
     "own_classifier",
 )
 
@@ -94,8 +95,8 @@ class Manifest:
         named = len(self.classes) >= 2 and all(isinstance(c, str) and c for c in self.classes)
         _require(named, "classes", "at least two non-empty names", self.classes)
         _require(len(set(self.classes)) == len(self.classes), "classes", "different names", self.classes)
-        told = next((c for c in self.classes if any(unicodedata.category(each) == "Cc" for each in c)), None)
-        _require(told is None, "classes", "names without control characters, which tables and logs would obey", told)
+        obeyed = next(filter(has_controls, self.classes), None)
+        _require(obeyed is None, "classes", "names without control characters, which terminals would obey", obeyed)
 
     def _check_cascade(self) -> None:
         _require(bool(self.sigmas) and all(_real(s) and s > 0 for s in self.sigmas), "sigmas", "> 0", self.sigmas)
@@ -249,6 +250,11 @@ _DEFAULTS: dict[str, Any] = {"noise": (), "norm": "l2", "denoised": (), "micro_b
 def own_classifier(sigma: float) -> str:
     """The folder of a classifier for one scale alone, where there are several."""
     return f"classifiers/{sigma!r}"
+
+
+def has_controls(name: str) -> bool:
+    """Whether a name has control characters: line ends, tabs, a terminal's escapes."""
+    return any(unicodedata.category(character) == "Cc" for character in name)
 
 
 def _require(condition: bool, where: str, expected: str, got: object) -> None:

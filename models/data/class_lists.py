@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..manifest import has_controls
 from .imagenet import LISTS, imagenet_names
 from .pictures import read_file
 
@@ -96,7 +96,7 @@ def _checked(names: Sequence[Any], where: object) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{where}: expected names, got {name!r}")
-        if any(unicodedata.category(each) == "Cc" for each in name.strip()):
+        if has_controls(name.strip()):
             raise DataError(f"{where}: expected names without control characters, got {name!r}")
     return _different([name.strip() for name in names])
 
