@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks.cards import certificates, figures, here, listed, publish
+from benchmarks.recipes import clean_accuracy
 from benchmarks.report import table
 from benchmarks.tables import CURVES, ROOT, named, write
 from benchmarks.votes import adaptive, votes_of
 from certify.models.bundle import BUNDLES, Manifest, file_digests, load_manifest, save_manifest
+from certify.models.classifier import Classifier
 from certify.models.datasets import open_part
-from certify.models.noises import GREY_STEPS
-from certify.models.runtime import load_pipeline, options_for
+from certify.models.networks import load_networks
 from certify.models.train.config import FileConfig
 from certify.models.train.data import decode
 from certify.models.train.from_file import run as train
@@ -193,13 +193,6 @@ what comes out; both were trained together, end to end: {measured["mflop_per_sam
 """
 
 
-def plain_accuracy(bundle: Path, images: Tensor, labels: Tensor, device: str = "cpu") -> float:
-    """Share of the images, (N, C, H, W) in grey steps, that the classifier alone is right on without noise."""
-    pipeline = load_pipeline(bundle, options_for(device, bundle=bundle))
-    pixels = images.numpy().astype(np.float32) / np.float32(GREY_STEPS)
-    return float(np.mean(np.array([pipeline.classify(each) for each in pixels]) == labels.numpy()))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.pictures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -238,7 +231,9 @@ def main() -> None:
         arguments.tune_samples or config.tune_samples,
     )
     tuning = votes_of(held_aside, work / "bundle", work / f"tune-{count}.npz", count, limit=limit, device=device)
-    right = plain_accuracy(work / "bundle", *decode(test, shape=config.shape), device)
+    classifier = load_networks(work / "bundle", load_manifest(work / "bundle")).plain
+    assert isinstance(classifier, Classifier)  # as training makes it
+    right = clean_accuracy(classifier.float().to(device), *decode(test, shape=config.shape))
     log(f"{config.name}: the classifier alone is right on {right:.2%} of {len(test):,} test images without noise")
     if not arguments.votes_only:
         by = command(config.name, vars(arguments))

@@ -33,7 +33,7 @@ from certify.models.train.joint import train
 from certify.models.train.runs import find_run
 from certify.service.core.bounds import clopper_pearson_lower, normal_quantile
 
-__all__ = ("judged", "recipes")
+__all__ = ("clean_accuracy", "judged", "recipes")
 
 ALPHA = 0.001  # the field's
 RADII = (0.0, 0.25)
@@ -72,9 +72,15 @@ def judged(
         radius = np.array([sigma * normal_quantile(p) if p > 0.5 else -1.0 for p in lower])
         pluralities.append(f"{np.mean(top == truth):.3f}")
         certified += [f"{np.mean((top == truth) & (radius >= r)):.3f}" for r in RADII]
-    with torch.inference_mode():
-        plain = torch.cat([classifier(part.to(device)).argmax(dim=1).cpu() for part in torch.split(pixels, BATCH)])
-    return [*pluralities, *certified, f"{np.mean(plain.numpy() == truth):.3f}"]
+    return [*pluralities, *certified, f"{clean_accuracy(classifier, images, labels):.3f}"]
+
+
+@torch.inference_mode()
+def clean_accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
+    """Share of the images, (N, C, H, W) in uint8, that the classifier alone is right on without noise; labels: (N,)."""
+    device = next(classifier.parameters()).device
+    said = [classifier(part.to(device).float() / 255).argmax(dim=1).cpu() for part in torch.split(images, BATCH)]
+    return float(np.mean(torch.cat(said).numpy() == labels.numpy()))
 
 
 @torch.inference_mode()

@@ -8,10 +8,8 @@ import pytest
 
 pytest.importorskip("accelerate", reason="the command trains too (pip install 'certify[train]')")
 
-from benchmarks.pictures import command, plain_accuracy
+from benchmarks.pictures import command
 from certify.models.bundle import BUNDLES, load_manifest
-from certify.models.datasets import open_dataset
-from certify.models.train.data import decode
 
 
 def test_the_command_has_the_numbers_that_were_asked_for_and_no_other() -> None:
@@ -33,13 +31,3 @@ def test_a_shipped_card_names_what_measures_as_much_as_was_measured(name: str) -
     assert (options["tune_images"], options["tune_samples"]) == (int(chose), int(samples))
     most = max(row["images"] for row in figures["rows"].values())
     assert options.get("finest_images", options["judge_images"]) == most
-
-
-@pytest.mark.slow
-def test_the_classifier_alone_is_counted_on_clean_images() -> None:
-    pytest.importorskip("openvino")
-    images, labels = decode(open_dataset("fashion").part(limit=50), shape=(1, 28, 28))
-    right = plain_accuracy(BUNDLES / "fashion", images, labels)
-    assert right >= 0.8
-    wrong = plain_accuracy(BUNDLES / "fashion", images, (labels + 1) % 10)
-    assert wrong <= 1 - right

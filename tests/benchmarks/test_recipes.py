@@ -11,7 +11,7 @@ pytest.importorskip("accelerate", reason="the command trains too (pip install 'c
 
 import torch
 
-from benchmarks.recipes import judged, recipes
+from benchmarks.recipes import clean_accuracy, judged, recipes
 from certify.models.bundle import find_bundle, load_manifest
 from certify.models.classifier import Classifier
 from certify.models.datasets import open_dataset
@@ -66,3 +66,13 @@ def test_networks_that_ship_are_right_and_certified_by_their_votes() -> None:
     assert certified[0, 1] == 0
     again = judged(networks.denoiser, networks.plain, config, images, torch.full_like(labels, 10), draws=40)
     assert {float(cell) for cell in again} == {0.0}
+
+
+@pytest.mark.slow
+def test_the_classifier_alone_is_counted_on_clean_images() -> None:
+    images, labels = decode(open_dataset("fashion").part(limit=50), shape=(1, 28, 28))
+    classifier = Classifier.from_folder(find_bundle("fashion") / "classifier").float().eval()
+    right = clean_accuracy(classifier, images, labels)
+    assert right >= 0.8
+    wrong = clean_accuracy(classifier, images, (labels + 1) % 10)
+    assert wrong <= 1 - right
