@@ -2,10 +2,10 @@
 
     python -m benchmarks.pictures cifar10 --data DIR      # RUN: a run of models/train/runs that learns from a data file
 
-DIR holds a train and a test part, in a form that `certify dataset` reads. It trains what is not there yet; votes of the
-first training images, which training held aside, choose the thresholds; votes of the first test images judge. It writes
-the bundle's folder under models/bundles with its card, and a part of docs/results.md. Stopped and started again it goes
-on.
+DIR holds a train and a test part, in a form that `certify dataset` reads. It trains, and fine-tunes if the run says so,
+what is not there yet; votes of the first training images, which training held aside, choose the thresholds; votes of
+the first test images judge. It writes the bundle's folder under models/bundles with its card, and a part of
+docs/results.md. Stopped and started again it goes on.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from certify.models.bundle import BUNDLES, Manifest, file_digests, load_manifest
 from certify.models.classifier import Classifier
 from certify.models.datasets import open_part
 from certify.models.networks import load_networks
-from certify.models.train.config import FileConfig
+from certify.models.train.command import train_run
+from certify.models.train.config import FileConfig, FileFinetuneConfig
 from certify.models.train.data import decode
-from certify.models.train.from_file import run as train
 from certify.models.train.runs import find_run
 from certify.models.train.stage import log
 from certify.service.research.curves import Curve, curves_of_votes, with_interval
@@ -145,7 +145,7 @@ def ship(
     )
     shown = [r for r in rows if r.policy == "best" or (r.policy, r.final) == ("single", "plurality")]
     draw(shown, CURVES / f"{config.bundle}.png", title=f"{config.says.split(',')[0]}, {len(judging.idx)} test images")
-    measured = figures(shipped, judging, rows, RADII, {"finetuned": False})
+    measured = figures(shipped, judging, rows, RADII, {"finetuned": config.finetune is not None})
     text = card(config, load_manifest(shipped), measured, f"{chose} {judged}", tables, by)
     manifest = publish(shipped, measured, text)
     log(f"wrote {shipped.relative_to(ROOT)}: thresholds {listed(thresholds)}, {manifest.digest}")
@@ -179,7 +179,7 @@ what comes out; both were trained together, end to end: {measured["mflop_per_sam
 {measured["weights_megabytes"]:.1f} MB of weights, {manifest.dtype}.
 
 - **Made by** `{manifest.provenance["command"]} --data DIR`, {config.steps:,} steps of {config.batch} images with two
-  draws each; {manifest.provenance["split"]}.{NOTES.get(manifest.name, "")}
+  draws each{_finetuned(config)}; {manifest.provenance["split"]}.{NOTES.get(manifest.name, "")}
 - **Measured by** `{by}`.
 - **Scales** {listed(manifest.sigmas)} (L2 noise in units of [0, 1] pixels), **thresholds**
   {listed(manifest.thresholds)}, finest scale by {manifest.final}.
@@ -191,6 +191,29 @@ what comes out; both were trained together, end to end: {measured["mflop_per_sam
 
 {tables}
 """
+
+
+def _finetuned(config: FileConfig) -> str:
+    """What follows training, for the card."""
+    if config.finetune is None:
+        return ""
+    run = find_run(config.finetune)
+    assert isinstance(run, FileFinetuneConfig)
+    return (
+        f";\n  then its {run.trains} by `certify train {run.name} --data DIR --bundle runs/{config.name}/bundle`,\n"
+        f"  {run.steps:,} steps of {run.batch} images with {'two draws' if run.anti_consistency else 'one draw'} each"
+    )
+
+
+def made(config: FileConfig, data: Path, work: Path, threads: int) -> Path:
+    """The folder of WORK, or in it, that has what ships as bundle/; trained now if it is not there."""
+    train_run(config.name, data=data, work=work, threads=threads)
+    if config.finetune is None:
+        return work
+    folder = work / config.finetune
+    if not (folder / "bundle").exists():
+        train_run(config.finetune, data=data, work=folder, bundle=str(work / "bundle"), threads=threads)
+    return folder
 
 
 def main() -> None:
@@ -213,8 +236,7 @@ def main() -> None:
     if not isinstance(config, FileConfig):
         parser.error(f"run: expected one that learns from a data file, got {arguments.run!r}")
     work, data = (arguments.work or ROOT / "runs" / config.name).resolve(), arguments.data.resolve()
-    torch.set_num_threads(arguments.threads)
-    train(config, data, work, command=f"certify train {config.name}")
+    work = made(config, data, work, arguments.threads)
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     held_aside, test = open_part(data, "train"), open_part(data, "test")

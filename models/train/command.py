@@ -3,6 +3,7 @@
     certify train digits                         # both networks from nothing: WORK/bundle, with thresholds of 1/2
     certify train cifar10_cpu --data DIR         # both, of a data file: WORK/bundle
     certify train digits_brier [--bundle B]      # goes on from a bundle: WORK/bundle
+    certify train cifar10_brier_anti --data DIR [--bundle B]
     certify train photo --data DIR               # a denoiser alone, of a folder of photographs: WORK/denoiser
     accelerate launch -m certify train RUN       # several GPUs; a run's batch is each process's
 
@@ -17,12 +18,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..bundle import find_bundle, load_manifest
+from ..bundle import Manifest, find_bundle, load_manifest
+from ..datasets import open_part
 from ..errors import BundleError, DataError
 from ..runtime import usable_cores
 from ..write import check_place, replaces_bundle
 from . import from_file, joint, photo
-from .config import FileConfig, FinetuneConfig, PhotoConfig, TrainConfig
+from .config import FileConfig, FileFinetuneConfig, FinetuneConfig, PhotoConfig, TrainConfig
 from .data import SPLIT_NAME, digits_split, load_digits
 from .finetune import finetune, write_finetuned
 from .runs import find_run
@@ -58,13 +60,15 @@ def train_run(
     for name, value in (("limit", limit), ("threads", threads)):
         if value is not None and value < 1:
             raise DataError(f"{name}: expected at least 1, got {value}")
-    torch.set_num_threads(threads or (usable_cores() if isinstance(config, FileConfig) else 1))
+    of_file = isinstance(config, FileConfig | FileFinetuneConfig)
+    torch.set_num_threads(threads or (usable_cores() if of_file else 1))
+    if of_file and data is None:
+        raise DataError(
+            f"data: expected a folder with train.npz or another train part, which {run} learns from, got none"
+        )
     if isinstance(config, FileConfig):
         _refuse(run, "ends as WORK/bundle, from nothing", out=out, seed=seed, bundle=bundle)
-        if data is None:
-            raise DataError(
-                f"data: expected a folder with train.npz or another train part, which {run} learns from, got none"
-            )
+        assert data is not None  # said above
         from_file.run(config, data, work or WORK / config.name, command=f"certify train {run}", limit=limit)
         return
     if isinstance(config, PhotoConfig):
@@ -73,7 +77,8 @@ def train_run(
             raise DataError(f"data: expected a folder of photographs, which {run} learns from, got none")
         photo.run(config, data, work or WORK / config.name, limit=limit)
         return
-    _refuse(run, "learns from the digits, which come with scikit-learn", data=data)
+    if not of_file:
+        _refuse(run, "learns from the digits, which come with scikit-learn", data=data)
     if seed is not None:
         config = dataclasses.replace(config, seed=seed)
     work = work or WORK / f"{config.name}-seed{config.seed}"
@@ -82,7 +87,7 @@ def train_run(
         _refuse(run, "begins from nothing", bundle=bundle)
         _train_digits(config, out, work, limit)
     else:
-        _finetune_digits(config if bundle is None else dataclasses.replace(config, start=bundle), out, work, limit)
+        _finetune(config if bundle is None else dataclasses.replace(config, start=bundle), data, out, work, limit)
 
 
 def _train_digits(config: TrainConfig, out: Path, work: Path, limit: int | None) -> None:
@@ -98,13 +103,16 @@ def _train_digits(config: TrainConfig, out: Path, work: Path, limit: int | None)
     by_one_process(write)
 
 
-def _finetune_digits(config: FinetuneConfig, out: Path, work: Path, limit: int | None) -> None:
+def _finetune(config: FinetuneConfig, data: Path | None, out: Path, work: Path, limit: int | None) -> None:
+    """data: of a data file's run; None: the digits."""
     check_place(out)
     start = find_bundle(config.start)
-    split = load_manifest(start).provenance.get("split")
-    if split != SPLIT_NAME:  # the held-out digits must be unseen by both
-        raise BundleError(f"{start}: provenance.split: expected {SPLIT_NAME!r}, as {config.name} has, got {split!r}")
-    images, labels = _digits(limit)
+    before = load_manifest(start)
+    ours = from_file.held_aside(config.tune_images) if isinstance(config, FileFinetuneConfig) else SPLIT_NAME
+    split = before.provenance.get("split")
+    if split != ours:  # what chooses or judges must be unseen by both
+        raise BundleError(f"{start}: provenance.split: expected {ours!r}, as {config.name} has, got {split!r}")
+    images, labels = _of_file(config, before, data, limit) if data is not None else _digits(limit)
     networks = finetune(config, images, labels, start, work)
 
     def write() -> None:
@@ -112,6 +120,16 @@ def _finetune_digits(config: FinetuneConfig, out: Path, work: Path, limit: int |
         log(f"wrote {out}: {manifest.name}, {manifest.digest}")
 
     by_one_process(write)
+
+
+def _of_file(config: FinetuneConfig, before: Manifest, data: Path, limit: int | None) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, C, H, W) in the bundle's shape, labels int64 (N,) in its classes."""
+    assert isinstance(config, FileFinetuneConfig)  # no other run takes data
+    part = open_part(data, "train").part(limit=limit)
+    labels = part.labels_in(before.classes)
+    log(f"{config.name}: decoding {len(part)} images")
+    images, _ = from_file.learned_from(part, config.tune_images, before.input_shape)
+    return images, torch.tensor(labels[config.tune_images :], dtype=torch.int64)
 
 
 def _digits(limit: int | None) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from ..bundle import Final
 __all__ = (
     "Augmentation",
     "FileConfig",
+    "FileFinetuneConfig",
     "FinetuneConfig",
     "JointConfig",
     "Optimisation",
@@ -111,13 +112,14 @@ class FileConfig(JointConfig):
 
     NOT_TRAINING: ClassVar = frozenset(
         ("version", "dtype", "sigmas", "log_every", "checkpoint_every", "judge_images", "tune_samples", "samples")
-        + ("cost_images",)
+        + ("cost_images", "finetune")
     )
 
     bundle: str  # the name of what it becomes
     says: str  # what the data is, for the provenance
     shape: tuple[int, int, int]  # (C, H, W) of the images
     tune_images: int  # the first of the training images, held aside to choose thresholds
+    finetune: str | None = None  # the run that goes on from it to what ships; None = this is what ships
     # choosing and measuring
     judge_images: int  # test images
     tune_samples: int  # estimation samples at each scale of the images held aside
@@ -141,6 +143,13 @@ class FinetuneConfig(Optimisation, Augmentation):
         super().__post_init__()
         if self.anti_consistency < 0:
             raise ValueError(f"anti_consistency: expected at least 0, got {self.anti_consistency}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFinetuneConfig(FinetuneConfig):
+    """One fine-tuning run on a data file's training images."""
+
+    tune_images: int  # the first of them, held aside as they were in the training that it goes on from
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ..datasets import open_part
+from torch import Tensor
+
+from ..datasets import DataSet, open_part
 from ..errors import DataError
 from ..write import Networks, write_bundle
 from .config import FileConfig
@@ -18,7 +20,7 @@ from .denoiser import build_scheduler
 from .joint import train
 from .stage import by_one_process, log
 
-__all__ = ("run", "write")
+__all__ = ("held_aside", "learned_from", "run", "write")
 
 
 def run(config: FileConfig, data: Path, work: Path, *, command: str, limit: int | None = None) -> None:
@@ -32,15 +34,28 @@ def run(config: FileConfig, data: Path, work: Path, *, command: str, limit: int 
         return
     whole = open_part(data, "train")
     log(f"{config.name}: decoding {limit or len(whole)} images")
-    images, labels = decode(whole.part(limit=limit), shape=config.shape)
-    if len(images) <= config.tune_images:
-        raise DataError(
-            f"{data}, train: expected more than {config.tune_images} images, which are held aside for "
-            f"thresholds, got {len(images)}"
-        )
-    images, labels = images[config.tune_images :], labels[config.tune_images :]
+    images, labels = learned_from(whole.part(limit=limit), config.tune_images, config.shape)
     networks = train(config, images, labels, len(whole.classes), log, work)
     by_one_process(lambda: write(config, networks, whole.classes, out, command=command))
+
+
+def learned_from(part: DataSet, tune_images: int, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """What a train part leaves to learn from: images uint8 (N, C, H, W), labels int64 (N,), in its order.
+
+    tune_images: the first of the part, held aside. Raises DataError if no more are there, or one has another shape.
+    """
+    if len(part) <= tune_images:
+        raise DataError(
+            f"{part.name}, train: expected more than {tune_images} images, which are held aside for thresholds, "
+            f"got {len(part)}"
+        )
+    images, labels = decode(part, shape=shape)
+    return images[tune_images:], labels[tune_images:]
+
+
+def held_aside(tune_images: int) -> str:
+    """The split that a bundle's provenance names."""
+    return f"the first {tune_images} training images held aside for thresholds"
 
 
 def write(config: FileConfig, networks: Networks, classes: tuple[str, ...], out: Path, *, command: str) -> None:
@@ -58,7 +73,7 @@ def write(config: FileConfig, networks: Networks, classes: tuple[str, ...], out:
         dtype=config.dtype,
         provenance={
             "data": config.says,
-            "split": f"the first {config.tune_images} training images held aside for thresholds",
+            "split": held_aside(config.tune_images),
             "command": command,
             "config": dataclasses.asdict(config),
         },

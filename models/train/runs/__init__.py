@@ -1,7 +1,7 @@
 """The named runs, a folder for each data set: `certify train NAME`, where NAME is a CONFIG's name.
 
 A CONFIG's type says how it is trained: TrainConfig by models.train.joint, FileConfig by models.train.from_file,
-PhotoConfig by models.train.photo, FinetuneConfig by models.train.finetune.
+PhotoConfig by models.train.photo, FinetuneConfig and FileFinetuneConfig by models.train.finetune.
 """
 
 from __future__ import annotations

@@ -20,7 +20,13 @@ from certify.models.bundle import find_bundle, load_manifest, verify  # noqa: E4
 from certify.models.errors import BundleError, CertifyError, DataError  # noqa: E402
 from certify.models.runtime import load_pipeline  # noqa: E402
 from certify.models.train import command, joint  # noqa: E402
-from certify.models.train.config import FileConfig, FinetuneConfig, PhotoConfig, TrainConfig  # noqa: E402
+from certify.models.train.config import (  # noqa: E402
+    FileConfig,
+    FileFinetuneConfig,
+    FinetuneConfig,
+    PhotoConfig,
+    TrainConfig,
+)
 from certify.models.train.runs import find_run, named_runs  # noqa: E402
 from certify.models.train.stage import CheckpointError  # noqa: E402
 
@@ -53,6 +59,7 @@ def test_every_run_is_known_by_its_name_and_trained_by_its_type() -> None:
         "digits_classifier": FinetuneConfig,
         "digits_cross_entropy": FinetuneConfig,
         "cifar10": FileConfig,
+        "cifar10_brier_anti": FileFinetuneConfig,
         "cifar10_cpu": FileConfig,
         "fashion": FileConfig,
         "fashion_cpu": FileConfig,
@@ -60,17 +67,26 @@ def test_every_run_is_known_by_its_name_and_trained_by_its_type() -> None:
     }
     digits = find_run("digits")
     assert isinstance(digits, TrainConfig) and isinstance(find_run(digits.finetune), FinetuneConfig)
+    cifar10 = find_run("cifar10")
+    assert isinstance(cifar10, FileConfig) and cifar10.finetune is not None
+    goes_on = find_run(cifar10.finetune)
+    assert isinstance(goes_on, FileFinetuneConfig) and goes_on.tune_images == cifar10.tune_images
 
 
 @pytest.mark.parametrize(
     ("run", "arguments", "message"),
     [
-        ("mnist", {}, r"run: expected one of cifar10, cifar10_cpu, digits, .*, got 'mnist'"),
+        ("mnist", {}, r"run: expected one of cifar10, cifar10_brier_anti, .*, got 'mnist'"),
         ("digits", {"data": Path("x")}, "data: expected none, since digits learns from the digits"),
         ("digits", {"bundle": "digits"}, "bundle: expected none, since digits begins from nothing; got digits"),
         ("digits", {"limit": 0}, "limit: expected at least 1, got 0"),
         ("digits", {"threads": -1}, "threads: expected at least 1, got -1"),
         ("cifar10_cpu", {}, r"data: expected a folder with train\.npz or another train part, which cifar10_cpu"),
+        (
+            "cifar10_brier_anti",
+            {},
+            r"data: expected a folder with train\.npz or another train part, which cifar10_brier",
+        ),
         ("photo", {}, "data: expected a folder of photographs, which photo learns from, got none"),
         ("photo", {"data": Path("x"), "out": Path("y")}, "out: expected none, since photo ends as WORK/denoiser"),
         ("photo", {"data": Path("nowhere")}, "nowhere: expected a folder of pictures, got none"),

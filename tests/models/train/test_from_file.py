@@ -17,13 +17,16 @@ from PIL import Image
 
 from certify.models.bundle import load_manifest, verify
 from certify.models.datasets import open_dataset
-from certify.models.errors import DataError
+from certify.models.errors import BundleError, DataError
 from certify.models.runtime import load_pipeline
+from certify.models.train import command
 from certify.models.train.classifier import build_classifier
-from certify.models.train.config import FileConfig
+from certify.models.train.config import FileConfig, FinetuneConfig
 from certify.models.train.data import augment, decode
 from certify.models.train.denoiser import build_denoiser
+from certify.models.train.finetune import finetune
 from certify.models.train.from_file import run
+from certify.models.train.runs.cifar10.brier_anti import CONFIG as BRIER_ANTI
 from certify.models.train.runs.cifar10.cpu import CONFIG as CPU
 from certify.models.train.runs.cifar10.gpu import CONFIG as GPU
 from certify.models.train.runs.fashion.cpu import CONFIG as FASHION_CPU
@@ -79,6 +82,35 @@ def test_it_ends_with_a_bundle_that_runs_and_does_nothing_twice(
 def test_too_few_images_to_learn_from_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r", train: expected more than 8 images.*, got 8"):
         run(TINY, folder, tmp_path / "work", command="by this test", limit=8)
+
+
+def test_fine_tuning_goes_on_from_it_with_the_bundles_own_classes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = dataclasses.replace(BRIER_ANTI, tune_images=8, steps=2, batch=4, checkpoint_every=1, mixed_precision="no")
+    monkeypatch.setattr(command, "find_run", lambda _: tiny)
+    start, out = tmp_path / "start", tmp_path / "out"
+    run(TINY, folder, start, command="by this test")
+    seen: dict[str, torch.Tensor] = {}
+
+    def watched(config: FinetuneConfig, images: torch.Tensor, labels: torch.Tensor, *rest: Path) -> Networks:
+        seen.update(images=images, labels=labels)
+        return finetune(config, images, labels, *rest, progress=False)
+
+    monkeypatch.setattr(command, "finetune", watched)
+    with np.load(folder / "train.npz") as stored:  # the same images, their classes numbered the other way
+        turned = {**stored, "labels": 1 - stored["labels"], "classes": stored["classes"][::-1]}
+    np.savez(folder / "train.npz", **turned)
+    arguments = {"data": folder, "bundle": str(start / "bundle"), "work": tmp_path / "work"}
+    command.train_run(tiny.name, **arguments, out=out)
+    before, after = load_manifest(start / "bundle"), load_manifest(out)
+    verify(out, after)
+    assert after.provenance["finetuned_from"] == before.digest and after.dtype == before.dtype
+    assert seen["labels"].tolist() == [0, 1] * 16 and seen["images"].shape == (32, 3, 32, 32)
+    other = dataclasses.replace(tiny, tune_images=4)  # would learn from images that chose thresholds
+    monkeypatch.setattr(command, "find_run", lambda _: other)
+    with pytest.raises(BundleError, match=r"provenance\.split: expected 'the first 4 training images .*the first 8"):
+        command.train_run(tiny.name, **arguments)
 
 
 @pytest.mark.parametrize(

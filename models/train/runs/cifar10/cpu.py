@@ -22,6 +22,7 @@ CONFIG = dataclasses.replace(
     ema=0.995,
     checkpoint_every=200,
     log_every=50,
+    finetune=None,  # it ships nothing
     judge_images=500,
     tune_samples=256,
     samples=1000,

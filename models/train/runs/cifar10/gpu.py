@@ -47,6 +47,7 @@ CONFIG = FileConfig(
     sigmas=(0.25, 0.5, 1.0),
     log_every=100,
     tune_images=500,
+    finetune="cifar10_brier_anti",
     judge_images=1000,
     tune_samples=2000,
     samples=10_000,
