@@ -1,8 +1,9 @@
 """Thresholds chosen on a validation set's votes, never on those that they will be judged by.
 
 Near 1, a coarse scale neither decides nor blocks: a choice for each scale contains every single scale as a limit. How
-near, depends on the network: one that gives the same class to most noise at a coarse scale, as cifar10 gives "deer" at
-sigma 1, has shares of .98 there on images of other classes, and a threshold of .99 cannot be proved to be missed.
+near, depends on the network: one that gives the same class to most noise at a coarse scale, as cifar10 gave "deer" at
+sigma 1 before it was fine-tuned, has shares of .98 there on images of other classes, and a threshold of .99 cannot be
+proved to be missed.
 Every candidate is judged as it would be served: label, path and weights planned anew from each image's pilot. The plan
 that the file records was made for other thresholds, and its label with it: judged by that label, a coarse threshold
 that is too low could never be seen to name the wrong class.
