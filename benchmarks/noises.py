@@ -77,8 +77,7 @@ def config_of(question: Question, kind: NoiseKind) -> FinetuneConfig:
         return config
     before = find_run(question.bundle)
     assert isinstance(before, FileConfig)
-    augmentation = {key: value for key, value in dataclasses.asdict(before).items() if key.startswith("augment_")}
-    return dataclasses.replace(config, **augmentation, batch=32, warmup_steps=10, mixed_precision="bf16")
+    return dataclasses.replace(config, **before.augmentation(), batch=32, warmup_steps=10, mixed_precision="bf16")
 
 
 def finetuned(question: Question, kind: NoiseKind) -> Path:

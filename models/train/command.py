@@ -33,6 +33,7 @@ from .stage import by_one_process, log
 __all__ = ("train_run",)
 
 WORK = Path("runs")  # in the current folder
+TRAIN_PART = "with train.npz or another train part"
 
 
 def train_run(
@@ -62,20 +63,19 @@ def train_run(
             raise DataError(f"{name}: expected at least 1, got {value}")
     of_file = isinstance(config, FileConfig | FileFinetuneConfig)
     torch.set_num_threads(threads or (usable_cores() if of_file else 1))
-    if of_file and data is None:
-        raise DataError(
-            f"data: expected a folder with train.npz or another train part, which {run} learns from, got none"
-        )
     if isinstance(config, FileConfig):
         _refuse(run, "ends as WORK/bundle, from nothing", out=out, seed=seed, bundle=bundle)
-        assert data is not None  # said above
-        from_file.run(config, data, work or WORK / config.name, command=f"certify train {run}", limit=limit)
+        from_file.run(
+            config,
+            _need(run, data, TRAIN_PART),
+            work or WORK / config.name,
+            command=f"certify train {run}",
+            limit=limit,
+        )
         return
     if isinstance(config, PhotoConfig):
         _refuse(run, "ends as WORK/denoiser, from nothing", out=out, seed=seed, bundle=bundle)
-        if data is None:
-            raise DataError(f"data: expected a folder of photographs, which {run} learns from, got none")
-        photo.run(config, data, work or WORK / config.name, limit=limit)
+        photo.run(config, _need(run, data, "of photographs"), work or WORK / config.name, limit=limit)
         return
     if not of_file:
         _refuse(run, "learns from the digits, which come with scikit-learn", data=data)
@@ -112,7 +112,10 @@ def _finetune(config: FinetuneConfig, data: Path | None, out: Path, work: Path, 
     split = before.provenance.get("split")
     if split != ours:  # what chooses or judges must be unseen by both
         raise BundleError(f"{start}: provenance.split: expected {ours!r}, as {config.name} has, got {split!r}")
-    images, labels = _of_file(config, before, data, limit) if data is not None else _digits(limit)
+    if isinstance(config, FileFinetuneConfig):
+        images, labels = _of_file(config, before, _need(config.name, data, TRAIN_PART), limit)
+    else:
+        images, labels = _digits(limit)
     networks = finetune(config, images, labels, start, work)
 
     def write() -> None:
@@ -122,20 +125,25 @@ def _finetune(config: FinetuneConfig, data: Path | None, out: Path, work: Path, 
     by_one_process(write)
 
 
-def _of_file(config: FinetuneConfig, before: Manifest, data: Path, limit: int | None) -> tuple[Tensor, Tensor]:
+def _of_file(config: FileFinetuneConfig, before: Manifest, data: Path, limit: int | None) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, C, H, W) in the bundle's shape, labels int64 (N,) in its classes."""
-    assert isinstance(config, FileFinetuneConfig)  # no other run takes data
     part = open_part(data, "train").part(limit=limit)
-    labels = part.labels_in(before.classes)
+    part = dataclasses.replace(part, labels=part.labels_in(before.classes), classes=before.classes)
     log(f"{config.name}: decoding {len(part)} images")
-    images, _ = from_file.learned_from(part, config.tune_images, before.input_shape)
-    return images, torch.tensor(labels[config.tune_images :], dtype=torch.int64)
+    return from_file.learned_from(part, config.tune_images, before.input_shape, data)
 
 
 def _digits(limit: int | None) -> tuple[Tensor, Tensor]:
     """The training part: images float32 (N, 1, 8, 8) in [0, 1], labels int64 (N,)."""
     digits, chosen = load_digits(), digits_split().train[:limit]
     return torch.from_numpy(digits.images[chosen]), torch.from_numpy(digits.labels[chosen])
+
+
+def _need(run: str, data: Path | None, what: str) -> Path:
+    """Raises DataError if `data` is not given. what: the folder that the run learns from."""
+    if data is None:
+        raise DataError(f"data: expected a folder {what}, which {run} learns from, got none")
+    return data
 
 
 def _refuse(run: str, reason: str, **arguments: object) -> None:

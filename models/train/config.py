@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
 
 from ..bundle import Final
 
@@ -56,6 +56,10 @@ class Augmentation:
     augment_shift_pixels: float
     augment_flip: bool = False  # digits are not their mirror images
     augment_whole_pixels: bool = False  # shifts that blur nothing
+
+    def augmentation(self) -> dict[str, Any]:
+        """These fields alone, for a run that goes on from this one."""
+        return {field.name: getattr(self, field.name) for field in fields(Augmentation)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,19 +34,20 @@ def run(config: FileConfig, data: Path, work: Path, *, command: str, limit: int 
         return
     whole = open_part(data, "train")
     log(f"{config.name}: decoding {limit or len(whole)} images")
-    images, labels = learned_from(whole.part(limit=limit), config.tune_images, config.shape)
+    images, labels = learned_from(whole.part(limit=limit), config.tune_images, config.shape, data)
     networks = train(config, images, labels, len(whole.classes), log, work)
     by_one_process(lambda: write(config, networks, whole.classes, out, command=command))
 
 
-def learned_from(part: DataSet, tune_images: int, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+def learned_from(part: DataSet, tune_images: int, shape: tuple[int, int, int], where: Path) -> tuple[Tensor, Tensor]:
     """What a train part leaves to learn from: images uint8 (N, C, H, W), labels int64 (N,), in its order.
 
-    tune_images: the first of the part, held aside. Raises DataError if no more are there, or one has another shape.
+    tune_images: the first of the part, held aside. where: its folder, for messages. Raises DataError if no more are
+    there, or one has another shape.
     """
     if len(part) <= tune_images:
         raise DataError(
-            f"{part.name}, train: expected more than {tune_images} images, which are held aside for thresholds, "
+            f"{where}, train: expected more than {tune_images} images, which are held aside for thresholds, "
             f"got {len(part)}"
         )
     images, labels = decode(part, shape=shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def test_it_ends_with_a_bundle_that_runs_and_does_nothing_twice(
 
 
 def test_too_few_images_to_learn_from_are_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r", train: expected more than 8 images.*, got 8"):
+    with pytest.raises(DataError, match=rf"{re.escape(str(folder))}, train: expected more than 8 images.*, got 8"):
         run(TINY, folder, tmp_path / "work", command="by this test", limit=8)
 
 

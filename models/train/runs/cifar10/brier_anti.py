@@ -13,17 +13,10 @@ CONFIG = FileFinetuneConfig(
     start="cifar10",
     trains="denoiser",
     loss="brier",
-    anti_consistency=2.0,
+    anti_consistency=2.0,  # the one weight that was judged
     target="label",
     tune_images=PRETRAINING.tune_images,
-    # as in the training that it goes on from
-    augment_share=PRETRAINING.augment_share,
-    augment_degrees=PRETRAINING.augment_degrees,
-    augment_scale=PRETRAINING.augment_scale,
-    augment_shear=PRETRAINING.augment_shear,
-    augment_shift_pixels=PRETRAINING.augment_shift_pixels,
-    augment_flip=PRETRAINING.augment_flip,
-    augment_whole_pixels=PRETRAINING.augment_whole_pixels,
+    **PRETRAINING.augmentation(),
     seed=0,
     steps=300,
     batch=64,  # times two draws

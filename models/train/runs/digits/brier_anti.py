@@ -14,12 +14,7 @@ CONFIG = FinetuneConfig(
     loss="brier",
     anti_consistency=1.0,
     target="label",
-    # as in the training that it goes on from
-    augment_share=PRETRAINING.augment_share,
-    augment_degrees=PRETRAINING.augment_degrees,
-    augment_scale=PRETRAINING.augment_scale,
-    augment_shear=PRETRAINING.augment_shear,
-    augment_shift_pixels=PRETRAINING.augment_shift_pixels,
+    **PRETRAINING.augmentation(),
     seed=0,
     steps=400,
     batch=128,
